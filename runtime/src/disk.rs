@@ -1,0 +1,287 @@
+//! The disk port: what a driver does with files, and what it promises.
+//!
+//! ```text
+//!   disk actor ── Op ──► driver ──► completion ──► disk actor's caller
+//!                         uring │ threaded │ sim
+//! ```
+//!
+//! # Contract (one suite runs on every driver: `tests/disk_contract.rs`)
+//! - DISK-1: an operation starts when it is submitted, not when its future is first polled, and
+//!   runs to its end whether or not the future is kept. Nothing orders two operations that are in
+//!   flight together: whoever needs an order waits for the first before submitting the second.
+//! - DISK-2: [`Op::Write`] completes `Ok` only when every byte was taken by the kernel; a short
+//!   write is carried on by the driver, and a write that cannot be completed is an error.
+//! - DISK-3: [`Op::Sync`] that completes `Ok` makes durable every write to that file which had
+//!   completed before it was submitted, and the file's length. A sync that failed says nothing about
+//!   later syncs: its file must be given up.
+//! - DISK-4: a new, renamed or removed name is durable once [`Op::SyncDir`] of its directory
+//!   completes.
+//! - DISK-5: writes carry a [`Ticket`]; one whose era is revoked is refused with
+//!   [`DiskError::Fenced`] and touches nothing, and one in flight holds its gate until the kernel is
+//!   done with it, even when the arbiter's thread is gone.
+//! - DISK-6: the buffers of an operation belong to the driver until the kernel is done with them.
+//! - DISK-7: a read returns what was asked for, or less only at the end of the file.
+
+use std::{
+    fmt, io,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use futures::future::LocalBoxFuture;
+
+use crate::era::{FencedError, Ticket};
+
+/// An open file. Clones share one descriptor, which closes with the last of them; operations in
+/// flight hold a clone of their own.
+#[derive(Clone)]
+pub struct File(Arc<Opened>);
+
+struct Opened {
+    path: PathBuf,
+    backing: Backing,
+}
+
+/// What stands behind an open file.
+#[derive(Debug)]
+pub enum Backing {
+    /// A descriptor of this process.
+    Descriptor(OwnedFd),
+    /// A file of the simulated disk, by its number there.
+    Simulated(u64),
+}
+
+impl File {
+    /// Wraps what a driver opened at `path`.
+    #[must_use]
+    pub fn new(path: PathBuf, backing: Backing) -> Self {
+        Self(Arc::new(Opened { path, backing }))
+    }
+
+    /// The path it was opened by; it may have been renamed since.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0.path
+    }
+
+    /// What stands behind it.
+    #[must_use]
+    pub fn backing(&self) -> &Backing {
+        &self.0.backing
+    }
+}
+
+impl fmt::Debug for File {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("File").field(&self.0.path).finish()
+    }
+}
+
+/// How a file is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenMode {
+    /// It must be there; reads only.
+    Read,
+    /// It must be there; reads and writes.
+    ReadWrite,
+    /// It must not be there: made anew, empty; reads and writes.
+    CreateNew,
+    /// Made where it is missing; reads and writes.
+    Create,
+}
+
+/// One operation.
+#[derive(Debug)]
+pub enum Op {
+    /// Opens a file. Answer: [`Done::File`].
+    Open {
+        /// Where.
+        path: PathBuf,
+        /// How.
+        mode: OpenMode,
+    },
+    /// Writes `bufs` one after the other from `position` on. Answer: [`Done::Unit`].
+    Write {
+        /// The file.
+        file: File,
+        /// Byte in the file where the first buffer goes.
+        position: u64,
+        /// What to write.
+        bufs: Vec<Bytes>,
+        /// Under whose right.
+        ticket: Ticket,
+    },
+    /// Writes `len` zero bytes from `position` on, so that later writes there find their blocks
+    /// written before. Answer: [`Done::Unit`].
+    Zero {
+        /// The file.
+        file: File,
+        /// First byte.
+        position: u64,
+        /// Bytes.
+        len: u64,
+        /// Under whose right.
+        ticket: Ticket,
+    },
+    /// Makes the file's data and length durable (`fdatasync`). Answer: [`Done::Unit`].
+    Sync {
+        /// The file.
+        file: File,
+    },
+    /// Reads up to `len` bytes. Answer: [`Done::Bytes`].
+    Read {
+        /// The file.
+        file: File,
+        /// First byte.
+        position: u64,
+        /// Most bytes; at most 64 MiB, which the caller checks against what it trusts.
+        len: usize,
+    },
+    /// Cuts or extends the file to `len` bytes. Answer: [`Done::Unit`].
+    Truncate {
+        /// The file.
+        file: File,
+        /// Its new length.
+        len: u64,
+        /// Under whose right.
+        ticket: Ticket,
+    },
+    /// Length of the file. Answer: [`Done::Len`].
+    Len {
+        /// The file.
+        file: File,
+    },
+    /// Makes a directory, and its parents; fine where it is there. Answer: [`Done::Unit`].
+    CreateDir {
+        /// Where.
+        path: PathBuf,
+    },
+    /// Makes the names in a directory durable (`fsync`). Answer: [`Done::Unit`].
+    SyncDir {
+        /// Which.
+        path: PathBuf,
+    },
+    /// Lists a directory in the order of names. Answer: [`Done::Entries`].
+    List {
+        /// Which.
+        path: PathBuf,
+    },
+    /// Renames a file or directory, replacing a file of the new name. Answer: [`Done::Unit`].
+    Rename {
+        /// From.
+        from: PathBuf,
+        /// To.
+        to: PathBuf,
+    },
+    /// Removes a file; fine where it is gone. Answer: [`Done::Unit`].
+    Remove {
+        /// Which.
+        path: PathBuf,
+    },
+    /// Removes a directory with all in it; fine where it is gone. Answer: [`Done::Unit`].
+    RemoveDir {
+        /// Which.
+        path: PathBuf,
+    },
+    /// Free and total bytes of the file system that holds `path`. Answer: [`Done::Space`].
+    Space {
+        /// Any path on it.
+        path: PathBuf,
+    },
+}
+
+/// One name of a directory.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Entry {
+    /// File name without its directory.
+    pub name: String,
+    /// Whether it is a directory.
+    pub is_dir: bool,
+    /// Bytes, of a file.
+    pub len: u64,
+}
+
+/// Room on a file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes that may still be written.
+    pub free: u64,
+    /// Bytes in all.
+    pub total: u64,
+}
+
+/// The answer to an [`Op`].
+#[derive(Debug)]
+pub enum Done {
+    /// It is done.
+    Unit,
+    /// The opened file.
+    File(File),
+    /// The bytes read.
+    Bytes(Bytes),
+    /// The length.
+    Len(u64),
+    /// The directory's entries, in the order of names.
+    Entries(Vec<Entry>),
+    /// The room.
+    Space(Space),
+}
+
+/// Why an operation failed.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum DiskError {
+    /// Its era was revoked; nothing was touched.
+    #[error(transparent)]
+    Fenced(#[from] FencedError),
+    /// The operating system refused it.
+    #[error("cannot {action} `{}`: {}", path.display(), io::Error::from_raw_os_error(*code))]
+    Os {
+        /// What was tried: `open`, `write`, `sync`, ….
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// `errno` as in `errno(3)`.
+        code: i32,
+    },
+    /// The disk actor is gone, and its directory with it.
+    #[error("the disk actor of this directory has stopped")]
+    Closed,
+}
+
+impl DiskError {
+    /// Whether the file or directory was not there.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, DiskError::Os { code, .. } if *code == libc::ENOENT)
+    }
+
+    /// Whether the file was already there.
+    #[must_use]
+    pub fn is_exists(&self) -> bool {
+        matches!(self, DiskError::Os { code, .. } if *code == libc::EEXIST)
+    }
+
+    /// Whether the disk is full.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        matches!(self, DiskError::Os { code, .. } if *code == libc::ENOSPC || *code == libc::EDQUOT)
+    }
+}
+
+/// What an operation comes to.
+pub type DiskResult = Result<Done, DiskError>;
+
+/// Completion of a submitted operation.
+pub type Pending = LocalBoxFuture<'static, DiskResult>;
+
+/// A driver: one an arbiter and data directory. The contract stands in the module's doc.
+pub trait Disk {
+    /// Starts `op`.
+    fn submit(&self, op: Op) -> Pending;
+
+    /// One line for the person who starts the node: which driver this is, why, and what would
+    /// change it.
+    fn describe(&self) -> String;
+}

@@ -1,0 +1,189 @@
+//! The take-over rule: at most one incarnation of an actor may *write*.
+//!
+//! A wedged handler cannot be stopped, and a submitted write cannot be recalled. So every write
+//! carries the era of the incarnation that made it, and a gate that all incarnations share decides:
+//!
+//! ```text
+//!   take-over:  revoke era n ──► wait until no write of an era ≤ n is in flight ──► era n+1 reads
+//!               (under the lock that an inline write holds)      (or the process ends)
+//! ```
+//!
+//! # Invariants
+//! - ERA-1: a write of an era that is not the current one never starts.
+//! - ERA-2: [`take_over`] returns only when no write of an earlier era is in flight.
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
+    time::Duration,
+};
+
+/// Number of an incarnation's right to write: 1, 2, ….
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Era(pub u64);
+
+#[derive(Debug)]
+struct GateState {
+    current: Era,
+    /// Writes that were submitted and have not completed, of any era.
+    in_flight: usize,
+}
+
+/// What all incarnations of one writer share.
+#[derive(Debug)]
+pub struct EraGate {
+    what: Box<Path>,
+    state: Mutex<GateState>,
+}
+
+/// The write was made by an incarnation that has been superseded.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[error("write of a superseded era {} to `{what}` (now {})", era.0, current.0)]
+pub struct FencedError {
+    /// What was to be written.
+    pub what: Box<Path>,
+    /// The era of the write.
+    pub era: Era,
+    /// The era that may write.
+    pub current: Era,
+}
+
+/// Writes of the superseded incarnation did not end in time: only the end of the process ends them.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[error(
+    "writes to `{what}` by a superseded actor did not end within {within:?}; the process must end"
+)]
+pub struct TakeOverError {
+    /// What is being written.
+    pub what: Box<Path>,
+    /// How long was waited.
+    pub within: Duration,
+}
+
+impl EraGate {
+    /// A gate for the writers of `what` (a log's directory, for messages); nobody may write yet.
+    #[must_use]
+    pub fn new(what: &Path) -> Arc<EraGate> {
+        let state = GateState { current: Era(0), in_flight: 0 };
+        Arc::new(EraGate { what: what.into(), state: Mutex::new(state) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, GateState> {
+        // The guarded state is two numbers that are changed together: a panic cannot leave it torn.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn check(&self, state: &GateState, era: Era) -> Result<(), FencedError> {
+        if state.current == era {
+            return Ok(());
+        }
+        Err(FencedError { what: self.what.clone(), era, current: state.current })
+    }
+
+    /// The era that may write now.
+    #[must_use]
+    pub fn current(&self) -> Era {
+        self.lock().current
+    }
+
+    /// Runs `write` while holding the gate, so that a take-over waits for it (ERA-1, ERA-2).
+    ///
+    /// # Errors
+    /// [`FencedError`] where `era` has been revoked; `write` is not run then.
+    pub fn inline<T>(&self, era: Era, write: impl FnOnce() -> T) -> Result<T, FencedError> {
+        let state = self.lock();
+        self.check(&state, era)?;
+        Ok(write())
+    }
+
+    /// Marks a write as in flight until the guard is dropped (ERA-2). The guard must live in the
+    /// ring's or pool's own table of operations, not in the future of the one who waits for it.
+    ///
+    /// # Errors
+    /// [`FencedError`] where `era` has been revoked.
+    pub fn begin(self: &Arc<Self>, era: Era) -> Result<InFlight, FencedError> {
+        let mut state = self.lock();
+        self.check(&state, era)?;
+        state.in_flight += 1;
+        Ok(InFlight(self.clone()))
+    }
+}
+
+/// A write that the kernel may still carry out.
+#[derive(Debug)]
+pub struct InFlight(Arc<EraGate>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.lock().in_flight -= 1;
+    }
+}
+
+/// The right to write under one era; travels with every write.
+#[derive(Clone, Debug)]
+pub struct Ticket {
+    /// The gate of what is written.
+    pub gate: Arc<EraGate>,
+    /// The era under which it is written.
+    pub era: Era,
+}
+
+/// Revokes every earlier era of `gate`, waits until none of its writes is in flight, and returns
+/// the ticket of the new era.
+///
+/// # Errors
+/// [`TakeOverError`] where that takes longer than `within`: the caller must end the process.
+pub async fn take_over(gate: &Arc<EraGate>, within: Duration) -> Result<Ticket, TakeOverError> {
+    const POLL: Duration = Duration::from_millis(1);
+    let failed = || TakeOverError { what: gate.what.clone(), within };
+    let deadline = tokio::time::Instant::now() + within;
+    let mut era = None;
+    loop {
+        // An inline write that hangs in the kernel holds the lock: trying must not hang with it.
+        match gate.state.try_lock() {
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Poisoned(poisoned)) => {
+                drop(poisoned);
+                gate.state.clear_poison();
+            }
+            Ok(mut state) => {
+                let mine = *era.get_or_insert_with(|| {
+                    state.current = Era(state.current.0 + 1);
+                    state.current
+                });
+                if state.in_flight == 0 {
+                    return Ok(Ticket { gate: gate.clone(), era: mine });
+                }
+            }
+        }
+        if tokio::time::Instant::now() >= deadline {
+            return Err(failed());
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_superseded_era_cannot_write() {
+        let gate = EraGate::new(Path::new("log"));
+        let old = take_over(&gate, Duration::from_secs(1)).await.unwrap();
+        let new = take_over(&gate, Duration::from_secs(1)).await.unwrap();
+        assert!(gate.inline(old.era, || ()).is_err());
+        assert!(gate.begin(old.era).is_err());
+        assert!(gate.inline(new.era, || ()).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn take_over_waits_for_writes_in_flight_and_gives_up_at_its_deadline() {
+        let gate = EraGate::new(Path::new("log"));
+        let old = take_over(&gate, Duration::from_secs(1)).await.unwrap();
+        let in_flight = gate.begin(old.era).unwrap();
+        assert!(take_over(&gate, Duration::from_secs(1)).await.is_err());
+        drop(in_flight);
+        assert!(take_over(&gate, Duration::from_secs(1)).await.is_ok());
+    }
+}

@@ -1,0 +1,4 @@
+//! Style as a test.
+
+#[test]
+fn placeholder() {}
