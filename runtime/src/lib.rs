@@ -15,6 +15,7 @@
 //! - ARCH-5: only launch code makes an arbiter or asks for the current system.
 
 pub mod clock;
+pub mod codec;
 pub mod disk;
 pub mod era;
 pub mod ids;
