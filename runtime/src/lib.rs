@@ -19,4 +19,5 @@ pub mod codec;
 pub mod disk;
 pub mod era;
 pub mod ids;
+pub mod latency;
 pub mod rng;
