@@ -16,6 +16,7 @@
 
 pub mod clock;
 pub mod codec;
+pub mod data_dir;
 pub mod disk;
 pub mod era;
 pub mod ids;

@@ -147,12 +147,12 @@ mod tests {
     fn every_series_with_values_has_a_line_and_a_name() {
         let mut filled = Latency::new();
         (1..=1000).for_each(|us| filled.record(Duration::from_micros(us)));
-        let svg = plot_svg(&[("one", &filled), ("two", &filled), ("none", &Latency::new())]);
+        let svg = plot_svg(&[("one", &filled), ("two", &filled), ("idle", &Latency::new())]);
         for colour in ["#0072B2", "#D55E00", "#009E73"] {
             let lines = svg.matches(&format!("stroke=\"{colour}\"")).count();
             assert_eq!(lines, usize::from(colour != "#009E73"), "{colour}");
         }
-        assert!(svg.contains("one") && svg.contains("two") && !svg.contains("none"), "{svg}");
+        assert!(svg.contains("one") && svg.contains("two") && !svg.contains("idle"), "{svg}");
         assert!(svg.contains("99.9 %") && svg.contains("100 µs"), "{svg}");
     }
 
