@@ -22,6 +22,9 @@
 //! - DISK-6: the buffers of an operation belong to the driver until the kernel is done with them.
 //! - DISK-7: a read returns what was asked for, or less only at the end of the file.
 
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
+
 use std::{
     fmt, io,
     os::fd::OwnedFd,

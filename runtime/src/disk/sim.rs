@@ -1,0 +1,227 @@
+//! The simulated disk: a file system in memory that forgets, tears, delays and lies as real ones do.
+//!
+//! ```text
+//!   SimDisk (one an arbiter) ──┐                 ┌── cached: what a reader sees
+//!   SimDisk ───────────────────┼──► World ───────┤
+//!   SimDisk (next incarnation) ┘   one for all   └── durable: what a power cut leaves
+//! ```
+//!
+//! All drivers of one [`SimDisks`] share one world, which outlives arbiters, incarnations and node
+//! restarts. Time is tokio's, so a paused clock makes it free; every draw comes from one seed.
+//!
+//! # What it does, and what the system must survive
+//! | fault | how it shows | the system must |
+//! |---|---|---|
+//! | late and reordered completions | each operation takes its own seeded time | wait for one before it relies on it |
+//! | kill ([`SimDisks::kill`]) | the cache survives; writes in flight land, in part, or not | lose nothing acknowledged |
+//! | power cut ([`SimDisks::crash`]) | of each unsynced page any version since its sync survives, also torn by 512-byte sector; lengths apart from pages; unsynced names lost, renames whole | lose nothing acknowledged as durable |
+//! | write error | `EIO`, after a part has landed | take that log offline, not the node |
+//! | sync error | `EIO` once; the pages are clean from then on and never reach the disk | never trust that file again |
+//! | full | `ENOSPC`, after what fits has landed | refuse writes, go on reading, resume |
+//! | bit flip at rest ([`SimDisks::flip_bit`]) | one bit of a durable page | refuse by name, never serve |
+//! | wedge ([`SimDisks::wedge`]) | an arbiter's operations are held before the kernel sees them, and reach it after the take-over | have them refused by their era |
+//!
+//! A sync that failed, a full disk and a flipped bit are survived by refusing; all others must not
+//! be seen by a client at all.
+//!
+//! # Why not stricter, why not laxer
+//! Names follow no file's sync, and unsynced pages have no order, which no single file system does
+//! all at once: what holds here holds on ext4, XFS and Btrfs. A rename is whole, as on all of them.
+//! A write is seen by readers only when it has completed, which the contract allows and which
+//! catches those who count on less.
+//!
+//! [`Lies`] switches off one promise of the contract at a time, so that a test can show that the
+//! tests see it.
+
+mod faults;
+mod file;
+mod tree;
+mod world;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    cell::Cell,
+    path::{Path, PathBuf},
+    rc::Rc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::{FutureExt, channel::oneshot};
+
+use self::world::{Delay, World};
+pub use self::{
+    faults::{Faults, Lies, Seen},
+    world::Witness,
+};
+use super::{Disk, DiskError, DiskResult, Op, Pending};
+use crate::{ids::ArbiterId, rng::Rng};
+
+/// The shared world of simulated disks.
+#[derive(Clone)]
+pub struct SimDisks(Arc<Mutex<World>>);
+
+impl SimDisks {
+    /// An empty file system with nothing but `/`, whose draws `rng` decides.
+    #[must_use]
+    pub fn new(rng: &Rng, faults: Faults) -> SimDisks {
+        SimDisks(Arc::new(Mutex::new(World::new(rng.split("disk"), faults))))
+    }
+
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A driver for `arbiter`. It answers [`DiskError::Closed`] from the next kill or power cut on,
+    /// like the process that it belonged to.
+    #[must_use]
+    pub fn disk_for(&self, arbiter: ArbiterId) -> Rc<dyn Disk> {
+        let boot = self.world().boot();
+        Rc::new(SimDisk { world: self.clone(), arbiter, boot, submitted: Cell::new(0) })
+    }
+
+    /// From now on these faults.
+    pub fn set_faults(&self, faults: Faults) {
+        self.world().faults = faults;
+    }
+
+    /// From now on these broken promises.
+    pub fn set_lies(&self, lies: Lies) {
+        self.world().lies = lies;
+    }
+
+    /// Shows every operation, as it completes, to `witness`.
+    pub fn set_witness(&self, witness: Witness) {
+        self.world().witness = Some(witness);
+    }
+
+    /// The power goes: what was not durable is lost by the seeded rule, nothing in flight answers.
+    pub fn crash(&self) {
+        self.world().crash();
+    }
+
+    /// The process ends: its descriptors and what it had in flight end with it, the cache stays.
+    pub fn kill(&self) {
+        self.world().kill();
+    }
+
+    /// Holds whatever `arbiter` submits from now on, before the kernel sees it.
+    pub fn wedge(&self, arbiter: ArbiterId) {
+        self.world().wedged.insert(arbiter);
+    }
+
+    /// Lets go of `arbiter` again: what was held reaches the kernel now, in its order.
+    pub fn unwedge(&self, arbiter: ArbiterId) {
+        let held = {
+            let mut world = self.world();
+            world.wedged.remove(&arbiter);
+            world.take_held(arbiter)
+        };
+        for (op, reply) in held {
+            let answer = self.start(op);
+            drop(tokio::task::spawn_local(async move {
+                // The one who waited may be gone, as the actor of a superseded life is.
+                let _ = reply.send(answer.await);
+            }));
+        }
+    }
+
+    /// What the runs so far have met; a test that met nothing has shown nothing.
+    #[must_use]
+    pub fn seen(&self) -> Seen {
+        self.world().seen
+    }
+
+    /// Whole content of a file as a reader sees it, or none where it is not there.
+    #[must_use]
+    pub fn content(&self, path: &Path) -> Option<Bytes> {
+        self.world().content(path)
+    }
+
+    /// Paths of all files, in order.
+    #[must_use]
+    pub fn files(&self) -> Vec<PathBuf> {
+        self.world().all_files()
+    }
+
+    /// Makes `path` a durable file of this content, parents included: what an installer, or another
+    /// program whose writes are not in question, did.
+    pub fn install(&self, path: &Path, content: &[u8]) {
+        self.world().install(path, content);
+    }
+
+    /// Turns one bit of a file around, in the cache and on the platter. False where there is no
+    /// such byte.
+    pub fn flip_bit(&self, path: &Path, byte: u64, bit: u8) -> bool {
+        self.world().flip_bit(path, byte, bit)
+    }
+
+    fn start(&self, op: Op) -> Pending {
+        let begun = self.world().begin(op);
+        let (id, delay) = match begun {
+            Ok(begun) => begun,
+            Err(refused) => return futures::future::ready(Err(refused)).boxed_local(),
+        };
+        let world = self.clone();
+        let (reply, answer) = oneshot::channel();
+        drop(tokio::task::spawn_local(async move {
+            delay.pass().await;
+            // Finished without a word when a crash took it: the sender is dropped.
+            if let Some(result) = world.world().finish(id) {
+                let _ = reply.send(result);
+            }
+        }));
+        answer.map(|answered| answered.unwrap_or(Err(DiskError::Closed))).boxed_local()
+    }
+}
+
+impl Delay {
+    async fn pass(self) {
+        match self {
+            Delay::Turns(turns) => {
+                for _ in 0..turns {
+                    tokio::task::yield_now().await;
+                }
+            }
+            Delay::Millis(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
+        }
+    }
+}
+
+/// One arbiter's driver.
+struct SimDisk {
+    world: SimDisks,
+    arbiter: ArbiterId,
+    /// The life of the process that it belongs to.
+    boot: u64,
+    submitted: Cell<u64>,
+}
+
+impl Disk for SimDisk {
+    fn submit(&self, op: Op) -> Pending {
+        self.submitted.set(self.submitted.get() + 1);
+        let mut world = self.world.world();
+        if world.boot() != self.boot {
+            return futures::future::ready(Err(DiskError::Closed)).boxed_local();
+        }
+        if world.wedged.contains(&self.arbiter) {
+            let answer = world.hold(self.arbiter, op);
+            return answer
+                .map(|answered: Result<DiskResult, _>| answered.unwrap_or(Err(DiskError::Closed)))
+                .boxed_local();
+        }
+        drop(world);
+        self.world.start(op)
+    }
+
+    fn describe(&self) -> String {
+        format!(
+            "disk: simulated ({}, {} operations so far); chosen by the test that runs it",
+            self.arbiter,
+            self.submitted.get()
+        )
+    }
+}
