@@ -33,6 +33,7 @@
 //! [`Lies`] switches off one promise of the contract at a time, so that a test can show that the
 //! tests see it.
 
+mod act;
 mod faults;
 mod file;
 mod tree;
