@@ -22,3 +22,5 @@ pub mod era;
 pub mod ids;
 pub mod latency;
 pub mod rng;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;

@@ -1,0 +1,67 @@
+//! What happened in a simulated run, line by line, and one number for all of it.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::time::Instant;
+
+/// Lines that are kept to be shown; the hash covers all of them.
+const LINES_MAX: usize = 20_000;
+
+/// The trace of one run. Clones share it.
+#[derive(Clone)]
+pub struct Trace {
+    started: Instant,
+    told: Arc<Mutex<Told>>,
+}
+
+struct Told {
+    lines: VecDeque<String>,
+    hash: u64,
+}
+
+impl Trace {
+    /// An empty trace that begins now.
+    pub(super) fn new() -> Trace {
+        // FNV-1a, 64 bits.
+        let told = Told { lines: VecDeque::new(), hash: 0xcbf2_9ce4_8422_2325 };
+        Trace { started: Instant::now(), told: Arc::new(Mutex::new(told)) }
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a line, with the virtual time in front.
+    pub fn line(&self, what: impl fmt::Display) {
+        // The last words of what is dropped at the end of a run come when no clock runs any more.
+        let line = match tokio::runtime::Handle::try_current() {
+            Ok(_) => format!("{:>7} ms  {what}", self.started.elapsed().as_millis()),
+            Err(_) => format!("     end  {what}"),
+        };
+        let mut told = self.told();
+        told.hash = line
+            .bytes()
+            .chain([b'\n'])
+            .fold(told.hash, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        if told.lines.len() == LINES_MAX {
+            told.lines.pop_front();
+        }
+        told.lines.push_back(line);
+    }
+
+    /// One number that two runs share only where every line of theirs is the same.
+    #[must_use]
+    pub fn hash(&self) -> u64 {
+        self.told().hash
+    }
+
+    /// The last lines, oldest first.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        self.told().lines.iter().cloned().collect()
+    }
+}
