@@ -1,1 +1,4 @@
 //! Flumen.
+
+pub mod answer;
+pub mod broker;

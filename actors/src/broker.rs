@@ -1,0 +1,4 @@
+//! The broker: topics of partitions, each partition a log with one actor.
+
+pub mod names;
+pub mod partition;

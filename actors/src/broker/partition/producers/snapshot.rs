@@ -1,0 +1,129 @@
+//! Producer states as bytes: Kafka's `.snapshot` file, version 1 (`ProducerSnapshot.json`), all
+//! big-endian.
+//!
+//! | offset | size | field |
+//! |---|---|---|
+//! | 0 | 2 | version = 1 |
+//! | 2 | 4 | CRC-32C of the bytes from offset 6 on |
+//! | 6 | 4 | entries |
+//! | 10 | 46 each | producer id 8, epoch 2, last sequence 4, last offset 8, offset delta 4, timestamp 8, coordinator epoch 4, first offset of the open transaction 8 (−1 none) |
+//!
+//! Only the last batch of each producer is in it; replay of what follows the snapshot fills the
+//! rest of the window, as in Kafka. A producer without batch has −1 as last sequence and offset.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use flumen_runtime::{codec::crc32c, ids::Offset};
+use smallvec::smallvec;
+
+use super::{Producers, Recent, State};
+use crate::broker::names::ProducerId;
+
+const VERSION: i16 = 1;
+const HEAD_BYTES: usize = 10;
+const ENTRY_BYTES: usize = 46;
+
+/// Bytes that are no snapshot of producer states.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum SnapshotError {
+    /// Shorter or longer than it says.
+    #[error("a producer snapshot of {0} bytes does not hold what it says")]
+    Length(usize),
+    /// Of a version that this program does not know.
+    #[error("producer snapshot of version {0}; this program reads version 1")]
+    Version(i16),
+    /// Its bytes changed.
+    #[error("the producer snapshot fails its checksum")]
+    Checksum,
+    /// A number that no producer can have.
+    #[error("the producer snapshot holds a number that cannot be: {0}")]
+    Value(i64),
+}
+
+impl Producers {
+    /// As the content of a `.snapshot` file.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(HEAD_BYTES + ENTRY_BYTES * self.states.len());
+        out.put_i16(VERSION);
+        out.put_u32(0);
+        out.put_u32(u32::try_from(self.states.len()).expect("producers fit in memory"));
+        for (id, state) in &self.states {
+            let none = Recent { last_sequence: -1, last_offset: Offset::ZERO, last_delta: 0 };
+            let (last, offset) = match state.recent.last() {
+                Some(last) => (last, last.last_offset.as_i64()),
+                None => (&none, -1),
+            };
+            out.put_i64(id.0);
+            out.put_i16(state.epoch);
+            out.put_i32(last.last_sequence);
+            out.put_i64(offset);
+            out.put_u32(last.last_delta);
+            out.put_i64(state.used_ms);
+            out.put_i32(state.coordinator_epoch);
+            out.put_i64(state.transaction_first.map_or(-1, Offset::as_i64));
+        }
+        let crc = crc32c(&[&out[6..]]);
+        out[2..6].copy_from_slice(&crc.to_be_bytes());
+        out.freeze()
+    }
+
+    /// Reads the content of a `.snapshot` file.
+    ///
+    /// # Errors
+    /// [`SnapshotError`]; the file is then as good as missing, and older state is replayed.
+    pub fn decode(bytes: &[u8]) -> Result<Producers, SnapshotError> {
+        let length = SnapshotError::Length(bytes.len());
+        if bytes.len() < HEAD_BYTES {
+            return Err(length);
+        }
+        let (mut head, mut rest) = bytes.split_at(HEAD_BYTES);
+        let version = head.get_i16();
+        if version != VERSION {
+            return Err(SnapshotError::Version(version));
+        }
+        if head.get_u32() != crc32c(&[&bytes[6..]]) {
+            return Err(SnapshotError::Checksum);
+        }
+        if rest.len() as u64 != u64::from(head.get_u32()) * ENTRY_BYTES as u64 {
+            return Err(length);
+        }
+        let mut producers = Producers::default();
+        while rest.has_remaining() {
+            let (id, state) = decode_entry(&mut rest)?;
+            if let Some(first) = state.transaction_first {
+                producers.open.insert((first, id));
+            }
+            producers.states.insert(id, state);
+        }
+        Ok(producers)
+    }
+}
+
+fn decode_entry(rest: &mut &[u8]) -> Result<(ProducerId, State), SnapshotError> {
+    let id = rest.get_i64();
+    let epoch = rest.get_i16();
+    let last_sequence = rest.get_i32();
+    let last_offset = rest.get_i64();
+    let last_delta = rest.get_i32();
+    let used_ms = rest.get_i64();
+    let coordinator_epoch = rest.get_i32();
+    let transaction_first = rest.get_i64();
+
+    let unsigned = |value: i64| u64::try_from(value).map_err(|_| SnapshotError::Value(value));
+    unsigned(id)?;
+    unsigned(epoch.into())?;
+    let recent = if last_sequence < 0 || last_offset < 0 {
+        smallvec![]
+    } else {
+        let delta = unsigned(last_delta.into())?;
+        let last_offset = Offset(unsigned(last_offset)?);
+        // A delta that goes below offset 0 is no batch's.
+        if delta > last_offset.0 {
+            return Err(SnapshotError::Value(last_delta.into()));
+        }
+        smallvec![Recent { last_sequence, last_offset, last_delta: delta as u32 }]
+    };
+    let transaction_first = u64::try_from(transaction_first).ok().map(Offset);
+    let state = State { epoch, recent, coordinator_epoch, transaction_first, used_ms };
+    Ok((ProducerId(id), state))
+}
