@@ -1,11 +1,13 @@
 //! The disk port: what a driver does with files, and what it promises.
 //!
 //! ```text
-//!   disk actor ── Op ──► driver ──► completion ──► disk actor's caller
-//!                         uring │ threaded │ sim
+//!   DiskHandle ── Submit ──► DiskActor ── Op, Reply ──► driver ──► completion ──► whoever asked
+//!   (typed methods)                                     uring │ threaded │ sim
 //! ```
 //!
-//! # Contract (one suite runs on every driver: `tests/disk_contract.rs`)
+//! # Contract
+//! One suite, `disk/contract.rs`, runs on every driver.
+//!
 //! - DISK-1: an operation starts when it is submitted, not when its future is first polled, and
 //!   runs to its end whether or not the future is kept. Nothing orders two operations that are in
 //!   flight together: whoever needs an order waits for the first before submitting the second.
@@ -16,24 +18,37 @@
 //!   later syncs: its file must be given up.
 //! - DISK-4: a new, renamed or removed name is durable once [`Op::SyncDir`] of its directory
 //!   completes.
-//! - DISK-5: writes carry a [`Ticket`]; one whose era is revoked is refused with
-//!   [`DiskError::Fenced`] and touches nothing, and one in flight holds its gate until the kernel is
-//!   done with it, even when the arbiter's thread is gone.
+//! - DISK-5: writes carry a [`Ticket`], and so do renames and removals of what a successor may make
+//!   anew; one whose era is revoked is refused with [`DiskError::Fenced`] and touches nothing, and
+//!   one in flight holds its gate until the kernel is done with it, even when the arbiter's thread
+//!   is gone.
 //! - DISK-6: the buffers of an operation belong to the driver until the kernel is done with them.
 //! - DISK-7: a read returns what was asked for, or less only at the end of the file.
 
+pub mod actor;
+mod calls;
+mod inline;
+pub mod maker;
+mod pool;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
+pub mod threaded;
 
 use std::{
     fmt, io,
-    os::fd::OwnedFd,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
 };
 
 use bytes::Bytes;
 use futures::future::LocalBoxFuture;
+use tokio::sync::oneshot;
+
+pub use self::{
+    actor::{Answer, DiskActor, DiskHandle, Submit},
+    maker::{DiskMaker, Engine, EngineError, RealDisks},
+};
 
 use crate::era::{FencedError, Ticket};
 
@@ -45,6 +60,8 @@ pub struct File(Arc<Opened>);
 struct Opened {
     path: PathBuf,
     backing: Backing,
+    /// Until when inline writes to it are avoided, since one has stalled: see `inline.rs`.
+    stalled_until_us: AtomicU64,
 }
 
 /// What stands behind an open file.
@@ -60,7 +77,7 @@ impl File {
     /// Wraps what a driver opened at `path`.
     #[must_use]
     pub fn new(path: PathBuf, backing: Backing) -> Self {
-        Self(Arc::new(Opened { path, backing }))
+        Self(Arc::new(Opened { path, backing, stalled_until_us: AtomicU64::new(0) }))
     }
 
     /// The path it was opened by; it may have been renamed since.
@@ -73,6 +90,14 @@ impl File {
     #[must_use]
     pub fn backing(&self) -> &Backing {
         &self.0.backing
+    }
+
+    /// Its descriptor; a file of the simulated disk has none, which is `EBADF`.
+    fn descriptor(&self) -> Result<BorrowedFd<'_>, rustix::io::Errno> {
+        match &self.0.backing {
+            Backing::Descriptor(fd) => Ok(fd.as_fd()),
+            Backing::Simulated(_) => Err(rustix::io::Errno::BADF),
+        }
     }
 }
 
@@ -177,22 +202,44 @@ pub enum Op {
         from: PathBuf,
         /// To.
         to: PathBuf,
+        /// Under whose right, where someone else may come to write that name.
+        ticket: Option<Ticket>,
     },
     /// Removes a file; fine where it is gone. Answer: [`Done::Unit`].
     Remove {
         /// Which.
         path: PathBuf,
+        /// Under whose right, where someone else may come to write that name.
+        ticket: Option<Ticket>,
     },
     /// Removes a directory with all in it; fine where it is gone. Answer: [`Done::Unit`].
     RemoveDir {
         /// Which.
         path: PathBuf,
+        /// Under whose right, where someone else may come to write that name.
+        ticket: Option<Ticket>,
     },
     /// Free and total bytes of the file system that holds `path`. Answer: [`Done::Space`].
     Space {
         /// Any path on it.
         path: PathBuf,
     },
+}
+
+impl Op {
+    /// The right under which it is done, where it needs one (DISK-5).
+    #[must_use]
+    pub fn ticket(&self) -> Option<&Ticket> {
+        match self {
+            Op::Write { ticket, .. } | Op::Zero { ticket, .. } | Op::Truncate { ticket, .. } => {
+                Some(ticket)
+            }
+            Op::Rename { ticket, .. }
+            | Op::Remove { ticket, .. }
+            | Op::RemoveDir { ticket, .. } => ticket.as_ref(),
+            _ => None,
+        }
+    }
 }
 
 /// One name of a directory.
@@ -254,6 +301,12 @@ pub enum DiskError {
 }
 
 impl DiskError {
+    /// The operating system's refusal `error` to `action` on `path`.
+    fn os(action: &'static str, path: &Path, error: impl Into<io::Error>) -> Self {
+        let code = error.into().raw_os_error().unwrap_or(libc::EIO);
+        DiskError::Os { action, path: path.to_owned(), code }
+    }
+
     /// Whether the file or directory was not there.
     #[must_use]
     pub fn is_not_found(&self) -> bool {
@@ -279,10 +332,23 @@ pub type DiskResult = Result<Done, DiskError>;
 /// Completion of a submitted operation.
 pub type Pending = LocalBoxFuture<'static, DiskResult>;
 
+/// Where the answer to a submitted operation goes, from whichever thread completes it.
+pub type Reply = oneshot::Sender<DiskResult>;
+
 /// A driver: one an arbiter and data directory. The contract stands in the module's doc.
 pub trait Disk {
     /// Starts `op`.
     fn submit(&self, op: Op) -> Pending;
+
+    /// Starts `op`, whose outcome goes to `reply`. Drivers that answer from elsewhere override it,
+    /// and so save a task for each operation.
+    fn submit_to(&self, op: Op, reply: Reply) {
+        let pending = self.submit(op);
+        tokio::task::spawn_local(async move {
+            // Whoever asked may be gone by now: the operation is done all the same (DISK-1).
+            let _ = reply.send(pending.await);
+        });
+    }
 
     /// One line for the person who starts the node: which driver this is, why, and what would
     /// change it.

@@ -21,6 +21,7 @@ pub mod disk;
 pub mod era;
 pub mod ids;
 pub mod latency;
+pub mod mailbox;
 pub mod rng;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;

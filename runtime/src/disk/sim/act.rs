@@ -39,8 +39,8 @@ impl World {
                 Ok(Done::Unit)
             }
             Op::List { path } => self.list(path),
-            Op::Rename { from, to } => self.rename(from, to),
-            Op::Remove { path } => match self.tree.find(path) {
+            Op::Rename { from, to, .. } => self.rename(from, to),
+            Op::Remove { path, .. } => match self.tree.find(path) {
                 None => Ok(Done::Unit),
                 Some(ino) if self.tree.is_dir(ino) => Err(os("remove", path, libc::EISDIR)),
                 Some(_) => {
@@ -48,7 +48,7 @@ impl World {
                     Ok(Done::Unit)
                 }
             },
-            Op::RemoveDir { path } => self.remove_dir(path),
+            Op::RemoveDir { path, .. } => self.remove_dir(path),
             Op::Space { .. } => Ok(Done::Space(self.space())),
         }
     }

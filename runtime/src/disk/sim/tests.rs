@@ -160,8 +160,10 @@ fn a_rename_survives_whole_or_not_at_all_and_a_removed_name_may_come_back() {
             durable_file(&*disk, "/d/old", vec![1], &by).await;
             durable_file(&*disk, "/d/new", vec![2], &by).await;
             durable_file(&*disk, "/d/gone", vec![3], &by).await;
-            disk.submit(Op::Rename { from: "/d/new".into(), to: "/d/old".into() }).await.unwrap();
-            disk.submit(Op::Remove { path: "/d/gone".into() }).await.unwrap();
+            disk.submit(Op::Rename { from: "/d/new".into(), to: "/d/old".into(), ticket: None })
+                .await
+                .unwrap();
+            disk.submit(Op::Remove { path: "/d/gone".into(), ticket: None }).await.unwrap();
             disks.crash();
             let there = |path: &str| disks.content(Path::new(path)).map(|bytes| bytes[0]);
             let renamed = (there("/d/old"), there("/d/new"));
@@ -276,7 +278,7 @@ fn a_full_disk_refuses_and_removing_a_file_makes_room() {
         let full = write(&*disk, &file, 0, vec![1; 8 * 4096], &by).await.unwrap_err();
         assert!(full.is_full());
         disk.submit(Op::Truncate { file: file.clone(), len: 0, ticket: by.clone() }).await.unwrap();
-        disk.submit(Op::Remove { path: "/d/big".into() }).await.unwrap();
+        disk.submit(Op::Remove { path: "/d/big".into(), ticket: None }).await.unwrap();
         write(&*disk, &file, 0, vec![1; 8 * 4096], &by).await.unwrap();
         assert_eq!(disks.seen().full, 1);
     });

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     disk::{DiskError, DiskResult, File, Op},
-    era::{InFlight, Ticket},
+    era::InFlight,
     ids::ArbiterId,
     rng::Rng,
 };
@@ -109,7 +109,7 @@ impl World {
 
     /// The kernel takes `op`, or refuses it for its era.
     pub(super) fn begin(&mut self, op: Op) -> Result<(u64, Delay), DiskError> {
-        let gate = match ticket(&op) {
+        let gate = match op.ticket() {
             Some(ticket) if !self.lies.era => match ticket.gate.begin(ticket.era) {
                 Ok(gate) => Some(gate),
                 Err(fenced) => {
@@ -254,15 +254,6 @@ impl World {
     }
 }
 
-fn ticket(op: &Op) -> Option<&Ticket> {
-    match op {
-        Op::Write { ticket, .. } | Op::Zero { ticket, .. } | Op::Truncate { ticket, .. } => {
-            Some(ticket)
-        }
-        _ => None,
-    }
-}
-
 /// An operation as a line of the trace.
 fn line(op: &Op) -> String {
     let path = |file: &File| file.path().display().to_string();
@@ -280,9 +271,9 @@ fn line(op: &Op) -> String {
         Op::CreateDir { path } => format!("create-dir {}", path.display()),
         Op::SyncDir { path } => format!("sync-dir {}", path.display()),
         Op::List { path } => format!("list {}", path.display()),
-        Op::Rename { from, to } => format!("rename {} {}", from.display(), to.display()),
-        Op::Remove { path } => format!("remove {}", path.display()),
-        Op::RemoveDir { path } => format!("remove-dir {}", path.display()),
+        Op::Rename { from, to, .. } => format!("rename {} {}", from.display(), to.display()),
+        Op::Remove { path, .. } => format!("remove {}", path.display()),
+        Op::RemoveDir { path, .. } => format!("remove-dir {}", path.display()),
         Op::Space { path } => format!("space {}", path.display()),
     }
 }

@@ -1,0 +1,258 @@
+//! The disk actor: one an arbiter and data directory; and the handle through which logs use it.
+//!
+//! ```text
+//!   DiskHandle::write(..) ── Submit{op, reply} ──► DiskActor ── submit_to(op, reply) ──► driver
+//!         └──────────────────── Answer ◄── reply, from wherever the operation completes ───┘
+//! ```
+//!
+//! The actor keeps nothing for an operation: the reply goes along to the driver, so that a
+//! completion is one wake-up of whoever asked, and not a turn of the actor.
+//!
+//! # Failure
+//! It has no state that could break, and is not restarted: its arbiter's end is its end. Handles
+//! then answer [`DiskError::Closed`].
+
+use std::{
+    future::Future,
+    path::{Path, PathBuf},
+    pin::Pin,
+    rc::Rc,
+    task::{Context as TaskContext, Poll, ready},
+};
+
+use actix::{Actor, Addr, Context, Handler, Message};
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::{Disk, DiskError, DiskResult, Done, Entry, File, Op, OpenMode, Reply, Space};
+use crate::{era::Ticket, mailbox};
+
+/// See the module.
+pub struct DiskActor {
+    driver: Rc<dyn Disk>,
+}
+
+impl Actor for DiskActor {
+    type Context = Context<Self>;
+}
+
+/// Starts an operation.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Submit {
+    /// Which.
+    pub op: Op,
+    /// Where its outcome goes.
+    pub reply: Reply,
+}
+
+impl Handler<Submit> for DiskActor {
+    type Result = ();
+
+    fn handle(&mut self, submit: Submit, _: &mut Self::Context) {
+        self.driver.submit_to(submit.op, submit.reply);
+    }
+}
+
+/// A disk actor's address, with a method for each operation. The operation is on its way when the
+/// method returns, and is carried out whether or not its [`Answer`] is kept (DISK-1).
+///
+/// A handle belongs to the arbiter of its actor.
+#[derive(Clone)]
+pub struct DiskHandle {
+    actor: Addr<DiskActor>,
+    // Descriptors, buffers and wake-ups stay on one core: a handle that crossed would undo that.
+    driver: Rc<dyn Disk>,
+}
+
+impl DiskHandle {
+    /// Starts an actor that owns `driver` on the current arbiter.
+    #[must_use]
+    pub fn start(driver: Rc<dyn Disk>) -> Self {
+        let actor = DiskActor { driver: driver.clone() }.start();
+        Self { actor, driver }
+    }
+
+    /// One line: which driver, why, and what would change it.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        self.driver.describe()
+    }
+
+    fn ask<T>(&self, op: Op, take: fn(Done) -> Option<T>) -> Answer<T> {
+        let (reply, outcome) = oneshot::channel();
+        // Bounded by who asks: each waits for its answers under the permits that it holds.
+        mailbox::tell(&self.actor, Submit { op, reply });
+        Answer { outcome, take }
+    }
+
+    /// Opens a file.
+    pub fn open(&self, path: impl Into<PathBuf>, mode: OpenMode) -> Answer<File> {
+        self.ask(Op::Open { path: path.into(), mode }, |done| match done {
+            Done::File(file) => Some(file),
+            _ => None,
+        })
+    }
+
+    /// Writes `bufs`, one after the other, from byte `position` on.
+    pub fn write(
+        &self,
+        file: &File,
+        position: u64,
+        bufs: Vec<Bytes>,
+        ticket: &Ticket,
+    ) -> Answer<()> {
+        self.ask(Op::Write { file: file.clone(), position, bufs, ticket: ticket.clone() }, unit)
+    }
+
+    /// Writes `len` zero bytes from byte `position` on.
+    pub fn zero(&self, file: &File, position: u64, len: u64, ticket: &Ticket) -> Answer<()> {
+        self.ask(Op::Zero { file: file.clone(), position, len, ticket: ticket.clone() }, unit)
+    }
+
+    /// Makes what was written to `file`, and its length, durable (DISK-3).
+    pub fn sync(&self, file: &File) -> Answer<()> {
+        self.ask(Op::Sync { file: file.clone() }, unit)
+    }
+
+    /// Reads `len` bytes from byte `position` on; fewer at the end of the file (DISK-7).
+    pub fn read(&self, file: &File, position: u64, len: usize) -> Answer<Bytes> {
+        self.ask(Op::Read { file: file.clone(), position, len }, |done| match done {
+            Done::Bytes(bytes) => Some(bytes),
+            _ => None,
+        })
+    }
+
+    /// Cuts or extends `file` to `len` bytes.
+    pub fn truncate(&self, file: &File, len: u64, ticket: &Ticket) -> Answer<()> {
+        self.ask(Op::Truncate { file: file.clone(), len, ticket: ticket.clone() }, unit)
+    }
+
+    /// Length of `file` in bytes.
+    pub fn len(&self, file: &File) -> Answer<u64> {
+        self.ask(Op::Len { file: file.clone() }, |done| match done {
+            Done::Len(len) => Some(len),
+            _ => None,
+        })
+    }
+
+    /// Makes a directory and its parents.
+    pub fn create_dir(&self, path: impl Into<PathBuf>) -> Answer<()> {
+        self.ask(Op::CreateDir { path: path.into() }, unit)
+    }
+
+    /// Makes the names in a directory durable (DISK-4).
+    pub fn sync_dir(&self, path: impl Into<PathBuf>) -> Answer<()> {
+        self.ask(Op::SyncDir { path: path.into() }, unit)
+    }
+
+    /// The entries of a directory, in the order of names.
+    pub fn list(&self, path: impl Into<PathBuf>) -> Answer<Vec<Entry>> {
+        self.ask(Op::List { path: path.into() }, |done| match done {
+            Done::Entries(entries) => Some(entries),
+            _ => None,
+        })
+    }
+
+    /// Renames a file or directory, whatever era it is; see [`DiskHandle::rename_under`].
+    pub fn rename(&self, from: impl Into<PathBuf>, to: impl Into<PathBuf>) -> Answer<()> {
+        self.ask(Op::Rename { from: from.into(), to: to.into(), ticket: None }, unit)
+    }
+
+    /// Renames a file or directory of a log, under the right to write it.
+    pub fn rename_under(
+        &self,
+        from: impl Into<PathBuf>,
+        to: impl Into<PathBuf>,
+        ticket: &Ticket,
+    ) -> Answer<()> {
+        let ticket = Some(ticket.clone());
+        self.ask(Op::Rename { from: from.into(), to: to.into(), ticket }, unit)
+    }
+
+    /// Removes a file, whatever era it is; see [`DiskHandle::remove_under`].
+    pub fn remove(&self, path: impl Into<PathBuf>) -> Answer<()> {
+        self.ask(Op::Remove { path: path.into(), ticket: None }, unit)
+    }
+
+    /// Removes a file of a log, under the right to write it.
+    pub fn remove_under(&self, path: impl Into<PathBuf>, ticket: &Ticket) -> Answer<()> {
+        self.ask(Op::Remove { path: path.into(), ticket: Some(ticket.clone()) }, unit)
+    }
+
+    /// Removes a directory with all in it, whatever era it is.
+    pub fn remove_dir(&self, path: impl Into<PathBuf>) -> Answer<()> {
+        self.ask(Op::RemoveDir { path: path.into(), ticket: None }, unit)
+    }
+
+    /// Removes a directory with all in it, under the right to write there.
+    pub fn remove_dir_under(&self, path: impl Into<PathBuf>, ticket: &Ticket) -> Answer<()> {
+        self.ask(Op::RemoveDir { path: path.into(), ticket: Some(ticket.clone()) }, unit)
+    }
+
+    /// Free and total bytes of the file system that holds `path`.
+    pub fn space(&self, path: impl Into<PathBuf>) -> Answer<Space> {
+        self.ask(Op::Space { path: path.into() }, |done| match done {
+            Done::Space(space) => Some(space),
+            _ => None,
+        })
+    }
+
+    /// Puts `bytes` at `path` so that a crash leaves the old content or the new, never a mixture:
+    /// written beside it as `<path>.tmp`, synced, renamed over it, and the directory synced. Only
+    /// one writer of a path at a time. This one is a sequence: it goes on only while polled.
+    ///
+    /// # Errors
+    /// The first step that fails; the old content stands then.
+    pub fn write_atomically(
+        &self,
+        path: &Path,
+        bytes: Bytes,
+        ticket: &Ticket,
+    ) -> impl Future<Output = Result<(), DiskError>> + 'static + use<> {
+        let (disk, path, ticket) = (self.clone(), path.to_owned(), ticket.clone());
+        async move {
+            let beside = beside(&path);
+            let file = disk.open(&beside, OpenMode::Create).await?;
+            disk.truncate(&file, 0, &ticket).await?;
+            disk.write(&file, 0, vec![bytes], &ticket).await?;
+            disk.sync(&file).await?;
+            disk.rename_under(&beside, &path, &ticket).await?;
+            let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+            disk.sync_dir(dir.unwrap_or_else(|| Path::new("."))).await
+        }
+    }
+}
+
+fn unit(done: Done) -> Option<()> {
+    matches!(done, Done::Unit).then_some(())
+}
+
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".tmp");
+    name.into()
+}
+
+/// The outcome of an operation that is on its way.
+#[must_use = "the operation is carried out all the same, but whether it failed is known here only"]
+#[derive(Debug)]
+pub struct Answer<T> {
+    outcome: oneshot::Receiver<DiskResult>,
+    take: fn(Done) -> Option<T>,
+}
+
+impl<T> Future for Answer<T> {
+    type Output = Result<T, DiskError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        let outcome = ready!(Pin::new(&mut this.outcome).poll(cx));
+        Poll::Ready(outcome.unwrap_or(Err(DiskError::Closed)).map(|done| {
+            (this.take)(done).expect("a driver answers each operation with its kind of answer")
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests;
