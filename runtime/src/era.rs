@@ -172,8 +172,8 @@ mod tests {
         let gate = EraGate::new(Path::new("log"));
         let old = take_over(&gate, Duration::from_secs(1)).await.unwrap();
         let new = take_over(&gate, Duration::from_secs(1)).await.unwrap();
-        assert!(gate.inline(old.era, || ()).is_err());
-        assert!(gate.begin(old.era).is_err());
+        assert!(gate.inline(old.era, || ()).is_err(), "ERA-1");
+        assert!(gate.begin(old.era).is_err(), "ERA-1");
         assert!(gate.inline(new.era, || ()).is_ok());
     }
 
@@ -182,7 +182,7 @@ mod tests {
         let gate = EraGate::new(Path::new("log"));
         let old = take_over(&gate, Duration::from_secs(1)).await.unwrap();
         let in_flight = gate.begin(old.era).unwrap();
-        assert!(take_over(&gate, Duration::from_secs(1)).await.is_err());
+        assert!(take_over(&gate, Duration::from_secs(1)).await.is_err(), "ERA-2");
         drop(in_flight);
         assert!(take_over(&gate, Duration::from_secs(1)).await.is_ok());
     }
