@@ -1,1 +1,3 @@
 //! Flumen.
+
+pub mod topology;

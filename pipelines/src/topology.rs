@@ -1,0 +1,275 @@
+//! The graph that a pipeline describes, as data: checked before anything starts, and drawn.
+//!
+//! ```text
+//!   source ──► interceptor* ──► channel ──► sink ──► topic ──► operator* ──► topic │ sink
+//! ```
+//!
+//! Types are checked by the compiler, since each stage is generic over what flows through it. What
+//! the compiler cannot see is checked here.
+//!
+//! # Invariants
+//! - TOPO-1: every name is given once.
+//! - TOPO-2: every stage is fed, and feeds another unless it is an end.
+//! - TOPO-3: there is no cycle, neither of stages nor through topics.
+
+mod draw;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+/// What a node of the graph does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Brings events in from outside.
+    Source,
+    /// Changes or drops events on their way to a channel.
+    Interceptor,
+    /// Buffers events between a source and a sink.
+    Channel,
+    /// Takes events or records out.
+    Sink,
+    /// A log of partitions: an end of one pipeline and the beginning of another.
+    Topic,
+    /// Makes records of records.
+    Operator,
+}
+
+impl Kind {
+    /// Its name as shown to a person.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Kind::Source => "source",
+            Kind::Interceptor => "interceptor",
+            Kind::Channel => "channel",
+            Kind::Sink => "sink",
+            Kind::Topic => "topic",
+            Kind::Operator => "operator",
+        }
+    }
+
+    fn must_be_fed(self) -> bool {
+        !matches!(self, Kind::Source | Kind::Topic)
+    }
+
+    fn must_feed(self) -> bool {
+        !matches!(self, Kind::Sink | Kind::Topic)
+    }
+}
+
+/// One node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stage {
+    /// What it does.
+    pub kind: Kind,
+    /// Its name, unique among the nodes; topics are the same node wherever they are named.
+    pub name: String,
+    /// A few words on how it is set up, for pictures: `taildir logs/*.log`.
+    pub detail: String,
+}
+
+/// The graph of one or several pipelines.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Topology {
+    stages: BTreeMap<String, Stage>,
+    edges: BTreeSet<(String, String)>,
+    /// Names that were given to a second stage.
+    twice: Vec<(Stage, Stage)>,
+}
+
+/// The graph cannot run.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum TopologyError {
+    /// TOPO-1.
+    #[error("the name `{name}` is given to a {first} and to a {second}: give one of them another", first = .first.label(), second = .second.label())]
+    NameTwice {
+        /// The name.
+        name: String,
+        /// What has it.
+        first: Kind,
+        /// What wants it too.
+        second: Kind,
+    },
+    /// TOPO-2.
+    #[error("nothing feeds the {} `{name}`: connect a stage before it, or remove it", .kind.label())]
+    Unfed {
+        /// What it is.
+        kind: Kind,
+        /// Its name.
+        name: String,
+    },
+    /// TOPO-2.
+    #[error("the {} `{name}` leads nowhere: end it with a sink or a topic", .kind.label())]
+    Dangling {
+        /// What it is.
+        kind: Kind,
+        /// Its name.
+        name: String,
+    },
+    /// TOPO-3.
+    #[error("the graph runs in a circle, and its records with it: {}", .0.join(" -> "))]
+    Cycle(Vec<String>),
+    /// There is nothing to run.
+    #[error("the pipeline `{0}` is empty: give it a source or a topic to read")]
+    Empty(String),
+}
+
+impl Topology {
+    /// Adds a stage. A topic may be added again; any other name given twice is found by
+    /// [`Topology::check`].
+    pub fn add(&mut self, kind: Kind, name: &str, detail: impl fmt::Display) {
+        let stage = Stage { kind, name: name.to_owned(), detail: detail.to_string() };
+        match self.stages.get(name) {
+            Some(there) if there.kind == Kind::Topic && kind == Kind::Topic => {}
+            Some(there) => self.twice.push((there.clone(), stage)),
+            None => drop(self.stages.insert(name.to_owned(), stage)),
+        }
+    }
+
+    /// Connects two stages that were added.
+    pub fn connect(&mut self, from: &str, to: &str) {
+        assert!(self.stages.contains_key(from) && self.stages.contains_key(to), "added before");
+        self.edges.insert((from.to_owned(), to.to_owned()));
+    }
+
+    /// Takes in another graph: pipelines of one node meet in its topics.
+    pub fn merge(&mut self, other: Topology) {
+        for stage in other.stages.into_values() {
+            self.add(stage.kind, &stage.name, &stage.detail);
+        }
+        self.edges.extend(other.edges);
+        self.twice.extend(other.twice);
+    }
+
+    /// The stages, in the order of names.
+    pub fn stages(&self) -> impl Iterator<Item = &Stage> {
+        self.stages.values()
+    }
+
+    /// The connections, from and to.
+    pub fn edges(&self) -> impl Iterator<Item = (&Stage, &Stage)> {
+        self.edges.iter().map(|(from, to)| (&self.stages[from], &self.stages[to]))
+    }
+
+    fn targets<'a>(&'a self, from: &'a str) -> impl Iterator<Item = &'a str> {
+        self.edges.iter().filter(move |(f, _)| f == from).map(|(_, to)| to.as_str())
+    }
+
+    /// Whether the graph can run.
+    ///
+    /// # Errors
+    /// The first thing found that is wrong, in the order of the invariants.
+    pub fn check(&self) -> Result<(), TopologyError> {
+        if let Some((first, second)) = self.twice.first() {
+            let name = first.name.clone();
+            return Err(TopologyError::NameTwice { name, first: first.kind, second: second.kind });
+        }
+        for stage in self.stages.values() {
+            let is_fed = self.edges.iter().any(|(_, to)| *to == stage.name);
+            if stage.kind.must_be_fed() && !is_fed {
+                return Err(TopologyError::Unfed { kind: stage.kind, name: stage.name.clone() });
+            }
+            if stage.kind.must_feed() && self.targets(&stage.name).next().is_none() {
+                return Err(TopologyError::Dangling { kind: stage.kind, name: stage.name.clone() });
+            }
+        }
+        self.check_cycles()
+    }
+
+    /// TOPO-3, by a depth-first walk from every stage.
+    fn check_cycles(&self) -> Result<(), TopologyError> {
+        let mut done = BTreeSet::new();
+        for start in self.stages.keys() {
+            let mut path = Vec::new();
+            self.walk(start, &mut path, &mut done)?;
+        }
+        Ok(())
+    }
+
+    fn walk<'a>(
+        &'a self,
+        at: &'a str,
+        path: &mut Vec<&'a str>,
+        done: &mut BTreeSet<&'a str>,
+    ) -> Result<(), TopologyError> {
+        if let Some(seen) = path.iter().position(|name| *name == at) {
+            let circle = path[seen..].iter().chain([&at]);
+            return Err(TopologyError::Cycle(circle.map(|name| (*name).to_owned()).collect()));
+        }
+        if !done.contains(at) {
+            path.push(at);
+            for next in self.targets(at) {
+                self.walk(next, path, done)?;
+            }
+            path.pop();
+            done.insert(at);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(names: &[(Kind, &str)]) -> Topology {
+        let mut topology = Topology::default();
+        for (kind, name) in names {
+            topology.add(*kind, name, "");
+        }
+        for pair in names.windows(2) {
+            topology.connect(pair[0].1, pair[1].1);
+        }
+        topology
+    }
+
+    #[test]
+    fn a_whole_path_can_run() {
+        let agent = [
+            (Kind::Source, "tail"),
+            (Kind::Interceptor, "stamp"),
+            (Kind::Channel, "buffer"),
+            (Kind::Sink, "publish"),
+            (Kind::Topic, "access"),
+            (Kind::Operator, "parse"),
+            (Kind::Topic, "parsed"),
+        ];
+        assert_eq!(line(&agent).check(), Ok(()));
+    }
+
+    #[test]
+    fn two_pipelines_meet_in_a_topic() {
+        let mut both = line(&[(Kind::Source, "a"), (Kind::Channel, "b"), (Kind::Sink, "c")]);
+        both.add(Kind::Topic, "t", "");
+        both.connect("c", "t");
+        both.merge(line(&[(Kind::Topic, "t"), (Kind::Sink, "d")]));
+        assert_eq!(both.check(), Ok(()));
+    }
+
+    #[test]
+    fn topo_1_a_name_given_twice_is_found() {
+        let twice = line(&[(Kind::Source, "a"), (Kind::Channel, "a")]);
+        let error = twice.check().unwrap_err();
+        assert!(matches!(&error, TopologyError::NameTwice { name, .. } if name == "a"), "{error}");
+    }
+
+    #[test]
+    fn topo_2_dangling_ends_are_found() {
+        let error = line(&[(Kind::Source, "a"), (Kind::Channel, "b")]).check().unwrap_err();
+        assert!(matches!(&error, TopologyError::Dangling { name, .. } if name == "b"), "{error}");
+        let error = line(&[(Kind::Channel, "b"), (Kind::Sink, "c")]).check().unwrap_err();
+        assert!(matches!(&error, TopologyError::Unfed { name, .. } if name == "b"), "{error}");
+    }
+
+    #[test]
+    fn topo_3_a_circle_through_topics_is_found_and_named() {
+        let mut circle = line(&[(Kind::Topic, "a"), (Kind::Operator, "f"), (Kind::Topic, "b")]);
+        circle.add(Kind::Operator, "g", "");
+        circle.connect("b", "g");
+        circle.connect("g", "a");
+        let error = circle.check().unwrap_err();
+        assert_eq!(error.to_string().matches("->").count(), 4, "{error}");
+    }
+}
