@@ -1,3 +1,4 @@
 //! Flumen.
 
 pub mod topology;
+pub mod typed;
