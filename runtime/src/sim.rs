@@ -16,6 +16,7 @@
 //! ([`INJECTED`]) are expected.
 
 mod clock;
+mod order;
 mod planted;
 mod trace;
 
@@ -32,6 +33,7 @@ use std::{
 
 pub use self::{
     clock::SimClock,
+    order::is_turn_put_off,
     planted::{Planted, is_planted},
     trace::Trace,
 };
@@ -89,6 +91,7 @@ where
 {
     record_panics();
     planted::plant(planted);
+    order::seed_order(Some(Rng::seeded(seed).split("order")));
     PANICS.set(Some(Vec::new()));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -106,6 +109,7 @@ where
     let dropped = panic::catch_unwind(AssertUnwindSafe(|| drop(tasks)));
     drop(guard);
     planted::plant(&[]);
+    order::seed_order(None);
     let unexpected: Option<String> =
         PANICS.take().unwrap_or_default().into_iter().find(|message| !message.contains(INJECTED));
     let result = match (unexpected, ended, dropped) {

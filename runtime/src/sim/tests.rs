@@ -52,6 +52,17 @@ fn bugs_are_planted_for_one_run_only() {
 }
 
 #[test]
+fn some_seeds_put_turns_off_and_nobody_does_outside_of_a_simulation() {
+    let put_off = |seed| {
+        let outcome = run(seed, &[], |_| async { (0..100).filter(|_| is_turn_put_off()).count() });
+        outcome.result.unwrap()
+    };
+    let counts: Vec<usize> = (0..20).map(put_off).collect();
+    assert!(counts.contains(&0) && counts.iter().any(|count| (20..80).contains(count)));
+    assert!(!(0..100).any(|_| is_turn_put_off()));
+}
+
+#[test]
 fn swarms_differ_between_seeds() {
     let faults: Vec<Faults> =
         (0..20).map(|seed| Faults::swarm(&mut Rng::seeded(seed).split("faults"))).collect();
