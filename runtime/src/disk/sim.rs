@@ -43,7 +43,6 @@ mod world;
 mod tests;
 
 use std::{
-    cell::Cell,
     path::{Path, PathBuf},
     rc::Rc,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -51,14 +50,15 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::{FutureExt, channel::oneshot};
+use futures::FutureExt;
+use tokio::sync::oneshot;
 
 use self::world::{Delay, World};
 pub use self::{
     faults::{Faults, Lies, Seen},
     world::Witness,
 };
-use super::{Disk, DiskError, DiskResult, Op, Pending};
+use super::{Disk, DiskError, DiskMaker, Op, Pending, Reply};
 use crate::{ids::ArbiterId, rng::Rng};
 
 /// The shared world of simulated disks.
@@ -81,7 +81,7 @@ impl SimDisks {
     #[must_use]
     pub fn disk_for(&self, arbiter: ArbiterId) -> Rc<dyn Disk> {
         let boot = self.world().boot();
-        Rc::new(SimDisk { world: self.clone(), arbiter, boot, submitted: Cell::new(0) })
+        Rc::new(SimDisk { world: self.clone(), arbiter, boot })
     }
 
     /// From now on these faults.
@@ -122,11 +122,7 @@ impl SimDisks {
             world.take_held(arbiter)
         };
         for (op, reply) in held {
-            let answer = self.start(op);
-            drop(tokio::task::spawn_local(async move {
-                // The one who waited may be gone, as the actor of a superseded life is.
-                let _ = reply.send(answer.await);
-            }));
+            self.start(op, reply);
         }
     }
 
@@ -160,22 +156,38 @@ impl SimDisks {
         self.world().flip_bit(path, byte, bit)
     }
 
-    fn start(&self, op: Op) -> Pending {
+    fn start(&self, op: Op, reply: Reply) {
         let begun = self.world().begin(op);
         let (id, delay) = match begun {
             Ok(begun) => begun,
-            Err(refused) => return futures::future::ready(Err(refused)).boxed_local(),
+            // Whoever asked may be gone by now, here and below.
+            Err(refused) => return drop(reply.send(Err(refused))),
         };
         let world = self.clone();
-        let (reply, answer) = oneshot::channel();
         drop(tokio::task::spawn_local(async move {
             delay.pass().await;
-            // Finished without a word when a crash took it: the sender is dropped.
-            if let Some(result) = world.world().finish(id) {
-                let _ = reply.send(result);
+            // Where a crash took it, the reply is dropped without a word.
+            let result = world.world().finish(id);
+            if let Some(result) = result {
+                drop(reply.send(result));
             }
         }));
-        answer.map(|answered| answered.unwrap_or(Err(DiskError::Closed))).boxed_local()
+    }
+}
+
+impl DiskMaker for SimDisks {
+    fn make(&self, on: ArbiterId, _: &Path) -> Result<Rc<dyn Disk>, DiskError> {
+        Ok(self.disk_for(on))
+    }
+
+    fn describe(&self) -> String {
+        "disk: simulated; chosen by the test that runs it".to_owned()
+    }
+
+    /// What was begun goes on by itself. What the arbiter submits later is not refused here but by
+    /// its era, as if it had passed this check just before.
+    fn abandoned(&self, arbiter: ArbiterId) {
+        self.world().tell(|| format!("{arbiter} abandoned"));
     }
 }
 
@@ -198,31 +210,28 @@ struct SimDisk {
     arbiter: ArbiterId,
     /// The life of the process that it belongs to.
     boot: u64,
-    submitted: Cell<u64>,
 }
 
 impl Disk for SimDisk {
     fn submit(&self, op: Op) -> Pending {
-        self.submitted.set(self.submitted.get() + 1);
+        let (reply, answer) = oneshot::channel();
+        self.submit_to(op, reply);
+        answer.map(|answered| answered.unwrap_or(Err(DiskError::Closed))).boxed_local()
+    }
+
+    fn submit_to(&self, op: Op, reply: Reply) {
         let mut world = self.world.world();
         if world.boot() != self.boot {
-            return futures::future::ready(Err(DiskError::Closed)).boxed_local();
+            drop(reply.send(Err(DiskError::Closed)));
+        } else if world.wedged.contains(&self.arbiter) {
+            world.hold(self.arbiter, op, reply);
+        } else {
+            drop(world);
+            self.world.start(op, reply);
         }
-        if world.wedged.contains(&self.arbiter) {
-            let answer = world.hold(self.arbiter, op);
-            return answer
-                .map(|answered: Result<DiskResult, _>| answered.unwrap_or(Err(DiskError::Closed)))
-                .boxed_local();
-        }
-        drop(world);
-        self.world.start(op)
     }
 
     fn describe(&self) -> String {
-        format!(
-            "disk: simulated ({}, {} operations so far); chosen by the test that runs it",
-            self.arbiter,
-            self.submitted.get()
-        )
+        self.world.describe()
     }
 }

@@ -9,7 +9,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::channel::oneshot;
 
 use super::{
     Faults, Lies, Seen,
@@ -17,7 +16,7 @@ use super::{
     tree::{Ino, ROOT, Tree},
 };
 use crate::{
-    disk::{DiskError, DiskResult, File, Op},
+    disk::{DiskError, DiskResult, File, Op, Reply},
     era::InFlight,
     ids::ArbiterId,
     rng::Rng,
@@ -33,8 +32,6 @@ pub(super) enum Delay {
     /// Virtual time; tokio's timer counts in milliseconds.
     Millis(u64),
 }
-
-type Reply = oneshot::Sender<DiskResult>;
 
 struct Started {
     op: Op,
@@ -93,10 +90,8 @@ impl World {
         self.boot
     }
 
-    pub(super) fn hold(&mut self, arbiter: ArbiterId, op: Op) -> oneshot::Receiver<DiskResult> {
-        let (reply, answer) = oneshot::channel();
+    pub(super) fn hold(&mut self, arbiter: ArbiterId, op: Op, reply: Reply) {
         self.held.push((arbiter, op, reply));
-        answer
     }
 
     pub(super) fn take_held(&mut self, arbiter: ArbiterId) -> Vec<(Op, Reply)> {
