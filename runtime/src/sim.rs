@@ -29,6 +29,7 @@ use std::{
     future::Future,
     panic::{self, AssertUnwindSafe},
     sync::Once,
+    time::Duration,
 };
 
 pub use self::{
@@ -133,6 +134,11 @@ impl World {
         let shown = trace.clone();
         disks.set_witness(Box::new(move |line| shown.line(format_args!("disk {line}"))));
         World { seed, rng, clock: SimClock::starting_at(START_MS), disks, trace }
+    }
+
+    /// Lets virtual time pass.
+    pub async fn pass(&self, time: Duration) {
+        tokio::time::sleep(time).await;
     }
 }
 

@@ -1,3 +1,5 @@
+//! The harness itself: one seed, one run; panics seen; bugs planted for one run only.
+
 use std::time::Duration;
 
 use super::*;
@@ -9,7 +11,7 @@ fn a_run_twice_gives_the_same_trace_and_another_seed_another() {
         run(seed, &[], |world| async move {
             let mut rng = world.rng.split("workload");
             for _ in 0..10 {
-                tokio::time::sleep(Duration::from_millis(rng.below(100))).await;
+                world.pass(Duration::from_millis(rng.below(100))).await;
                 world.trace.line(rng.below(1000));
             }
         })
@@ -23,7 +25,7 @@ fn a_run_twice_gives_the_same_trace_and_another_seed_another() {
 fn the_clock_follows_virtual_time_and_can_be_set() {
     let outcome = run(1, &[], |world| async move {
         let before = world.clock.now_ms();
-        tokio::time::sleep(Duration::from_secs(3600)).await;
+        world.pass(Duration::from_secs(3600)).await;
         world.clock.jump(-1000);
         world.clock.now_ms() - before
     });

@@ -1,3 +1,5 @@
+//! Each fault of the simulated disk on its own: that it happens, and that nothing worse does.
+
 use std::{future::Future, path::Path, time::Duration};
 
 use super::*;
@@ -9,15 +11,15 @@ use crate::{
 const ONE: ArbiterId = ArbiterId(0);
 const TWO: ArbiterId = ArbiterId(1);
 
-/// Runs `test` with paused time for each seed.
-fn with_seeds<F: Future<Output = ()>>(seeds: u64, test: impl Fn(u64) -> F) {
+/// Runs `scenario` with paused time for each seed.
+fn with_seeds<F: Future<Output = ()>>(seeds: u64, scenario: impl Fn(u64) -> F) {
     for seed in 0..seeds {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
             .build()
             .unwrap();
-        tokio::task::LocalSet::new().block_on(&runtime, test(seed));
+        tokio::task::LocalSet::new().block_on(&runtime, scenario(seed));
     }
 }
 
