@@ -39,6 +39,15 @@ use crate::broker::names::ProducerId;
 /// Batches kept of each producer: a client has at most five requests in flight (KAFKA-5494).
 pub const RECENT_MAX: usize = 5;
 
+/// Batches kept of each producer, or one fewer where a simulation plants that bug.
+fn recent_max() -> usize {
+    #[cfg(feature = "sim")]
+    if flumen_runtime::sim::is_planted(flumen_runtime::sim::Planted::DedupeWindowOffByOne) {
+        return RECENT_MAX - 1;
+    }
+    RECENT_MAX
+}
+
 /// Sequences are 0 to 2³¹ − 1, then 0 again.
 const SEQUENCES: i64 = 1 << 31;
 
@@ -168,7 +177,7 @@ impl State {
 
     fn record(&mut self, batch: &Produced, base_offset: Offset, now_ms: UnixMillis) {
         self.enter_epoch(batch.epoch);
-        if self.recent.len() == RECENT_MAX {
+        if self.recent.len() == recent_max() {
             self.recent.remove(0);
         }
         let last_offset = base_offset.plus(u64::from(batch.last_delta));
