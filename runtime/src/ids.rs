@@ -49,6 +49,24 @@ impl fmt::Display for Offset {
     }
 }
 
+/// Name of a log that outlives its directory's name: whoever owns several logs under one id numbers
+/// them. A log that is deleted and made anew has another id.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct LogId {
+    /// The owner's id, never given twice.
+    pub id: uuid::Uuid,
+    /// Number of the log among the owner's.
+    pub shard: u32,
+}
+
+impl fmt::Display for LogId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.id, self.shard)
+    }
+}
+
 /// Number of a leadership; 0 is the first. Fences whoever led before.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,

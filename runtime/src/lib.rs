@@ -21,6 +21,7 @@ pub mod data_dir;
 pub mod disk;
 pub mod era;
 pub mod ids;
+pub mod journal;
 pub mod latency;
 pub mod mailbox;
 pub mod rng;

@@ -76,7 +76,6 @@ pub(super) fn impure_cores(source: &Source) -> Vec<String> {
         "async",
         "await",
         "fs",
-        "File",
         "net",
         "thread",
         "Instant",

@@ -25,11 +25,15 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::{Disk, DiskError, DiskResult, Done, Entry, File, Op, OpenMode, Reply, Space};
-use crate::{era::Ticket, mailbox};
+use crate::{
+    era::Ticket,
+    journal::{Commit, JournalEntry},
+    mailbox,
+};
 
 /// See the module.
 pub struct DiskActor {
-    driver: Rc<dyn Disk>,
+    pub(crate) driver: Rc<dyn Disk>,
 }
 
 impl Actor for DiskActor {
@@ -77,6 +81,15 @@ impl DiskHandle {
     #[must_use]
     pub fn describe(&self) -> String {
         self.driver.describe()
+    }
+
+    /// Makes an entry of a log durable together with those of other logs: see
+    /// [`journal`](crate::journal). `ticket` is the log's.
+    pub fn commit(&self, entry: JournalEntry, ticket: &Ticket) -> Answer<()> {
+        let (reply, outcome) = oneshot::channel();
+        // Bounded as every operation is.
+        mailbox::tell(&self.actor, Commit { entry, ticket: ticket.clone(), reply });
+        Answer { outcome, take: unit }
     }
 
     fn ask<T>(&self, op: Op, take: fn(Done) -> Option<T>) -> Answer<T> {
