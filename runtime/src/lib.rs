@@ -17,6 +17,7 @@
 pub mod batch;
 pub mod clock;
 pub mod codec;
+pub mod credit;
 pub mod data_dir;
 pub mod disk;
 pub mod era;
@@ -24,6 +25,9 @@ pub mod ids;
 pub mod journal;
 pub mod latency;
 pub mod mailbox;
+pub mod placement;
+pub mod registry;
 pub mod rng;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
+pub mod supervision;
