@@ -167,7 +167,7 @@ pub enum InvalidBatch {
         /// Its first offset.
         offset: Offset,
         /// Its epoch.
-        epoch: LeaderEpoch,
+        epoch: i32,
         /// Where the log ends.
         end: Offset,
     },

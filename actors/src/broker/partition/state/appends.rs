@@ -1,0 +1,223 @@
+//! Taking batches in: as the leader, who gives offsets, and as a follower, who gets them.
+
+use bytes::{Bytes, BytesMut};
+use flumen_runtime::{
+    batch::{self, BatchHeader, control::Control},
+    clock::UnixMillis,
+    ids::{LeaderEpoch, Offset},
+};
+
+use super::{Effect, Effects, State};
+use crate::broker::{
+    names::ProducerId,
+    partition::{
+        messages::{AbortedTransaction, AppendError, Appended, InvalidBatch, Origin, Role},
+        producers::{Marker, Tried, Verdict},
+        validate::{self, Checked, CheckedBatches},
+    },
+};
+
+/// Batches that were taken in; they are not yet written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// Where they went.
+    pub appended: Appended,
+    /// The offset that a mark must reach for them to be safe.
+    pub end: Offset,
+}
+
+/// Where each batch of a request goes; a duplicate's offset lies below the log's end.
+struct Plan {
+    bases: smallvec::SmallVec<[(Offset, bool); 1]>,
+    tried: Tried,
+}
+
+impl<A, F> State<A, F> {
+    /// Takes `batches` in as the leader: all of them, or none.
+    ///
+    /// # Errors
+    /// [`AppendError`]; nothing has changed then.
+    pub fn append(
+        &mut self,
+        mut batches: BytesMut,
+        origin: Origin,
+        epoch: Option<LeaderEpoch>,
+        now_ms: UnixMillis,
+        effects: &mut Effects<A, F>,
+    ) -> Result<Accepted, AppendError> {
+        if self.role != Role::Leader || epoch.is_some_and(|epoch| epoch != self.epoch) {
+            return Err(self.not_leader().into());
+        }
+        let limits = &self.rules.limits;
+        let mut checked = validate::check_whole(&batches, limits)?;
+        for batch in &checked {
+            validate::check_as_leader(&batch.header, origin, limits, now_ms)
+                .map_err(AppendError::Invalid)?;
+        }
+        let plan = self.plan(&checked, &batches, now_ms)?;
+        for (Checked { header, range }, (base, is_new)) in checked.iter_mut().zip(&plan.bases) {
+            header.base_offset = *base;
+            if *is_new {
+                batch::stamp(&mut batches[range.clone()], *base, self.epoch);
+                header.leader_epoch = epoch_of_header(self.epoch);
+            }
+        }
+        self.producers.accept(plan.tried);
+        let bytes = batches.freeze();
+        for (Checked { header, range }, (_, is_new)) in checked.iter().zip(&plan.bases) {
+            if *is_new {
+                self.take(bytes.slice(range.clone()), header, now_ms, effects);
+            } else {
+                self.duplicates += 1;
+            }
+        }
+        self.check();
+        Ok(self.accepted(&checked, plan.bases.iter().all(|(_, is_new)| !is_new)))
+    }
+
+    fn accepted(&self, checked: &CheckedBatches, is_duplicate: bool) -> Accepted {
+        let headers = || checked.iter().map(|batch| &batch.header);
+        let (first, last) = (&checked[0].header, &checked[checked.len() - 1].header);
+        let appended = Appended {
+            base_offset: first.base_offset,
+            last_offset: last.last_offset(),
+            timestamp_ms: headers().map(|header| header.max_timestamp).max().unwrap_or(-1),
+            log_start: self.log_start,
+            is_duplicate,
+        };
+        let end = headers().map(BatchHeader::next_offset).max().unwrap_or(self.log_end);
+        Accepted { appended, end }
+    }
+
+    /// Decides for each batch whether it is new, and which offset it gets.
+    fn plan(
+        &self,
+        checked: &CheckedBatches,
+        bytes: &[u8],
+        now_ms: UnixMillis,
+    ) -> Result<Plan, AppendError> {
+        let mut bases = smallvec::SmallVec::new();
+        let mut end = self.log_end;
+        let mut trial = self.producers.trial(now_ms);
+        for Checked { header, range } in checked {
+            if header.attributes.is_control() {
+                let invalid = AppendError::Invalid(InvalidBatch::Control);
+                let batch = Bytes::copy_from_slice(&bytes[range.clone()]);
+                let marker = marker(header, &batch).ok_or(invalid)?;
+                self.producers.judge_marker(&marker)?;
+            }
+            let verdict = match validate::produced(header) {
+                Some(produced) => trial.judge(&produced, end)?,
+                None => Verdict::New,
+            };
+            match verdict {
+                Verdict::New => {
+                    bases.push((end, true));
+                    end = end.plus(u64::from(header.last_offset_delta) + 1);
+                }
+                Verdict::Duplicate(old) => bases.push((old.base_offset(), false)),
+            }
+        }
+        Ok(Plan { bases, tried: trial.finish() })
+    }
+
+    /// Takes `batches` in as their leader stamped them.
+    ///
+    /// # Errors
+    /// [`AppendError`]; nothing has changed then.
+    pub fn append_as_follower(
+        &mut self,
+        batches: &Bytes,
+        leader_epoch: LeaderEpoch,
+        high_watermark: Offset,
+        now_ms: UnixMillis,
+        effects: &mut Effects<A, F>,
+    ) -> Result<Accepted, AppendError> {
+        if self.role != Role::Follower || leader_epoch != self.epoch {
+            return Err(self.not_leader().into());
+        }
+        let mut checked = CheckedBatches::new();
+        if !batches.is_empty() {
+            checked = validate::check_whole(batches, &self.rules.limits)?;
+            self.check_continues(&checked)?;
+        }
+        for Checked { header, range } in &checked {
+            if let Some(produced) = validate::produced(header) {
+                self.producers.follow(&produced, header.base_offset, now_ms);
+            }
+            self.take(batches.slice(range.clone()), header, now_ms, effects);
+        }
+        self.leader_high_watermark = self.leader_high_watermark.max(high_watermark);
+        self.advance(effects);
+        if checked.is_empty() {
+            let (base_offset, log_start) = (self.log_end, self.log_start);
+            let appended = Appended {
+                base_offset,
+                last_offset: base_offset,
+                timestamp_ms: -1,
+                log_start,
+                is_duplicate: true,
+            };
+            return Ok(Accepted { appended, end: self.log_end });
+        }
+        Ok(self.accepted(&checked, false))
+    }
+
+    /// A follower's batches must follow each other and the log, in epochs up to its own.
+    fn check_continues(&self, checked: &CheckedBatches) -> Result<(), AppendError> {
+        let mut end = self.log_end;
+        for Checked { header, .. } in checked {
+            let (offset, epoch) = (header.base_offset, header.leader_epoch);
+            if offset != end || epoch < 0 || epoch > epoch_of_header(self.epoch) {
+                return Err(AppendError::Invalid(InvalidBatch::Discontinuous {
+                    offset,
+                    epoch,
+                    end,
+                }));
+            }
+            end = header.next_offset();
+        }
+        Ok(())
+    }
+
+    /// Appends one stamped batch.
+    fn take(
+        &mut self,
+        batch: Bytes,
+        header: &BatchHeader,
+        now_ms: UnixMillis,
+        effects: &mut Effects<A, F>,
+    ) {
+        assert!(header.base_offset == self.log_end, "PART-9: a batch not at the log's end");
+        if let Some(marker) = marker(header, &batch) {
+            let first = self.producers.end_transaction(&marker, now_ms);
+            if let Some(first_offset) = first {
+                let (producer, last_offset) = (marker.producer, header.last_offset());
+                let ended = AbortedTransaction { producer, first_offset, last_offset };
+                self.transactions.end(ended, marker.is_commit);
+            }
+        }
+        self.log_end = header.next_offset();
+        self.tail.push(header.base_offset, self.log_end, &batch);
+        effects.push(Effect::Write(batch, *header));
+    }
+}
+
+/// The end of a transaction that a control batch marks; `None` for any other batch.
+pub(crate) fn marker(header: &BatchHeader, batch: &Bytes) -> Option<Marker> {
+    if !header.attributes.is_control() || header.producer_id < 0 {
+        return None;
+    }
+    let (coordinator_epoch, is_commit) = match Control::parse(batch, header).ok()? {
+        Control::Abort { coordinator_epoch } => (coordinator_epoch, false),
+        Control::Commit { coordinator_epoch } => (coordinator_epoch, true),
+        Control::Other(_) => return None,
+    };
+    let (producer, epoch) = (ProducerId(header.producer_id), header.producer_epoch);
+    Some(Marker { producer, epoch, coordinator_epoch, is_commit })
+}
+
+/// Epochs are signed in Kafka's format; ours stay below 2^31, for each costs an election.
+fn epoch_of_header(epoch: LeaderEpoch) -> i32 {
+    i32::try_from(epoch.0).expect("leader epochs stay below 2^31")
+}

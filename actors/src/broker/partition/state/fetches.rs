@@ -1,0 +1,147 @@
+//! Giving batches out: from memory, from disk, or when there are enough.
+
+use std::time::Duration;
+
+use flumen_runtime::ids::Offset;
+
+use super::{Effect, Effects, State};
+use crate::broker::{
+    names::Isolation,
+    partition::{
+        marks::Marks,
+        messages::{AbortedTransaction, Fetch, FetchError, Fetched},
+        parked::Parked,
+    },
+};
+
+/// What is to be read from disk, and what goes with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadRange {
+    /// First offset wanted.
+    pub offset: Offset,
+    /// Where it must end at the latest.
+    pub end: Offset,
+    /// Most bytes.
+    pub bytes_max: usize,
+    /// The marks when it was decided.
+    pub marks: Marks,
+    /// Aborted transactions in the range.
+    pub aborted: Vec<AbortedTransaction>,
+}
+
+/// What a fetch could be given now.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Readable {
+    /// Nothing below its mark.
+    Nothing,
+    /// So many bytes, in memory.
+    Bytes(u64),
+    /// Something, which only the disk has.
+    OnDisk,
+}
+
+impl<A, F> State<A, F> {
+    /// The offset that `isolation` may not see.
+    #[must_use]
+    pub fn visible_end(&self, isolation: Isolation) -> Offset {
+        match isolation {
+            Isolation::LogEnd => self.written_end,
+            Isolation::Uncommitted => self.high_watermark,
+            Isolation::Committed => self.last_stable(),
+        }
+    }
+
+    /// Answers a fetch, or parks it until `now + wait`.
+    pub fn fetch(&mut self, fetch: Fetch, reader: F, now: Duration, effects: &mut Effects<A, F>) {
+        let (log_start, log_end) = (self.log_start, self.log_end);
+        if fetch.offset < log_start || fetch.offset > log_end {
+            let error = FetchError::OutOfRange { offset: fetch.offset, log_start, log_end };
+            effects.push(Effect::Answer(reader, Err(error)));
+            return;
+        }
+        if fetch.wait.is_zero() || self.is_enough(&fetch) {
+            self.answer(&fetch, reader, effects);
+            return;
+        }
+        self.tail.follow();
+        let deadline = now.saturating_add(fetch.wait);
+        self.parked.park(Parked { fetch, deadline, reader });
+    }
+
+    /// Answers the parked fetches whose wait is over, with whatever there is.
+    pub fn on_deadline(&mut self, now: Duration, effects: &mut Effects<A, F>) {
+        for parked in self.parked.take_ready(|parked| parked.deadline <= now) {
+            self.answer_parked(parked, effects);
+        }
+    }
+
+    /// Answers the parked fetches that now have enough.
+    pub(super) fn wake(&mut self, effects: &mut Effects<A, F>) {
+        if self.parked.is_empty() {
+            return;
+        }
+        let mut parked = std::mem::take(&mut self.parked);
+        let ready = parked.take_ready(|parked| self.is_enough(&parked.fetch));
+        self.parked = parked;
+        for parked in ready {
+            self.answer_parked(parked, effects);
+        }
+    }
+
+    fn answer_parked(&mut self, parked: Parked<F>, effects: &mut Effects<A, F>) {
+        // The log may have been trimmed past it while it waited.
+        let (offset, log_start, log_end) = (parked.fetch.offset, self.log_start, self.log_end);
+        if offset < log_start {
+            let error = FetchError::OutOfRange { offset, log_start, log_end };
+            effects.push(Effect::Answer(parked.reader, Err(error)));
+            return;
+        }
+        self.answer(&parked.fetch, parked.reader, effects);
+    }
+
+    fn readable(&self, fetch: &Fetch) -> Readable {
+        let end = self.visible_end(fetch.isolation);
+        if fetch.offset >= end {
+            return Readable::Nothing;
+        }
+        match self.tail.bytes_between(fetch.offset, end) {
+            Some(bytes) => Readable::Bytes(bytes),
+            None => Readable::OnDisk,
+        }
+    }
+
+    /// Whether a fetch is answered without waiting. What only the disk has counts as enough, as for
+    /// Kafka's older segments: to know its size would take a read.
+    fn is_enough(&self, fetch: &Fetch) -> bool {
+        let min = fetch.bytes_min.min(fetch.bytes_max) as u64;
+        match self.readable(fetch) {
+            Readable::Nothing => min == 0 || fetch.offset < self.log_start,
+            Readable::Bytes(bytes) => bytes >= min,
+            Readable::OnDisk => true,
+        }
+    }
+
+    fn answer(&mut self, fetch: &Fetch, reader: F, effects: &mut Effects<A, F>) {
+        let end = self.visible_end(fetch.isolation);
+        let aborted = match fetch.isolation {
+            Isolation::Committed => self.transactions.aborted_between(fetch.offset, end),
+            Isolation::LogEnd | Isolation::Uncommitted => Vec::new(),
+        };
+        let marks = self.marks();
+        let mut batches = Vec::new();
+        if self.readable(fetch) != Readable::Nothing {
+            let Some(read) = self.tail.read(fetch.offset, end, fetch.bytes_max) else {
+                let (offset, bytes_max) = (fetch.offset, fetch.bytes_max);
+                effects.push(Effect::Read(
+                    reader,
+                    ReadRange { offset, end, bytes_max, marks, aborted },
+                ));
+                return;
+            };
+            self.tail.follow();
+            batches = read;
+        }
+        assert!(end <= self.written_end, "PART-8: visible before it is written");
+        effects.push(Effect::Answer(reader, Ok(Fetched { batches, marks, aborted })));
+    }
+}

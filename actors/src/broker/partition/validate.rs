@@ -1,0 +1,118 @@
+//! What a leader checks of batches before it gives them offsets.
+//!
+//! Header, length, count, checksum, producer and timestamp are checked; the records inside are not
+//! looked at, compressed or not. That is what makes storing cheap, and it means that a hostile
+//! client can store a block that nobody can decode: it harms who reads that topic, not the broker.
+
+use std::ops::Range;
+
+use flumen_runtime::{
+    batch::{self, BatchHeader},
+    clock::UnixMillis,
+};
+use smallvec::SmallVec;
+
+use super::{
+    messages::{AppendError, InvalidBatch, Origin},
+    producers::Produced,
+};
+use crate::broker::names::ProducerId;
+
+/// What batches of one partition must keep to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Most bytes of a batch (`max.message.bytes`).
+    pub batch_bytes_max: usize,
+    /// How far ahead of the clock a timestamp may be (`message.timestamp.after.max.ms`).
+    pub ahead_ms_max: i64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { batch_bytes_max: (1 << 20) + 12, ahead_ms_max: 3_600_000 }
+    }
+}
+
+/// A batch that was checked, and where it lies in its request.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// Its header as the producer sent it.
+    pub header: BatchHeader,
+    /// Its bytes in the request.
+    pub range: Range<usize>,
+}
+
+/// Batches of one request: nearly always one.
+pub type CheckedBatches = SmallVec<[Checked; 1]>;
+
+/// Cuts a request into its batches and checks each sum.
+///
+/// # Errors
+/// [`AppendError::Corrupt`], [`AppendError::TooLarge`], or [`AppendError::Invalid`] where empty.
+pub fn check_whole(batches: &[u8], limits: &Limits) -> Result<CheckedBatches, AppendError> {
+    let mut checked = CheckedBatches::new();
+    let mut at = 0;
+    while at < batches.len() {
+        let corrupt =
+            |error: batch::BatchError| AppendError::Corrupt { at, reason: error.to_string() };
+        let header = BatchHeader::parse(&batches[at..]).map_err(corrupt)?;
+        let bytes = header.batch_bytes as usize;
+        if bytes > limits.batch_bytes_max {
+            return Err(AppendError::TooLarge { bytes, bytes_max: limits.batch_bytes_max });
+        }
+        batch::check(&batches[at..], &header).map_err(corrupt)?;
+        checked.push(Checked { header, range: at..at + bytes });
+        at += bytes;
+    }
+    if checked.is_empty() {
+        return Err(AppendError::Invalid(InvalidBatch::Empty));
+    }
+    Ok(checked)
+}
+
+/// Checks what a leader demands of a batch beyond being whole.
+///
+/// # Errors
+/// The first rule that it breaks.
+pub fn check_as_leader(
+    header: &BatchHeader,
+    origin: Origin,
+    limits: &Limits,
+    now_ms: UnixMillis,
+) -> Result<(), InvalidBatch> {
+    let (count, last_offset_delta) = (header.record_count, header.last_offset_delta);
+    if count == 0 || u64::from(count) != u64::from(last_offset_delta) + 1 {
+        return Err(InvalidBatch::Count { count, last_offset_delta });
+    }
+    if header.attributes.is_control() != (origin == Origin::Coordinator) {
+        return Err(InvalidBatch::Control);
+    }
+    let (id, epoch, sequence) = (header.producer_id, header.producer_epoch, header.base_sequence);
+    let has_sequence = sequence >= 0 || (origin == Origin::Coordinator && sequence == -1);
+    if id < -1 || (id >= 0 && (epoch < 0 || !has_sequence)) {
+        return Err(InvalidBatch::Producer { id, epoch, sequence });
+    }
+    if id < 0 && (header.attributes.is_transactional() || origin == Origin::Coordinator) {
+        return Err(InvalidBatch::Transactional);
+    }
+    let (timestamp_ms, ahead_ms_max) = (header.max_timestamp, limits.ahead_ms_max);
+    if timestamp_ms > now_ms.saturating_add(ahead_ms_max) {
+        return Err(InvalidBatch::Timestamp { timestamp_ms, ahead_ms_max });
+    }
+    Ok(())
+}
+
+/// The part of a data batch that concerns its producer; `None` where it has none.
+#[must_use]
+pub fn produced(header: &BatchHeader) -> Option<Produced> {
+    if header.producer_id < 0 || header.base_sequence < 0 || header.attributes.is_control() {
+        return None;
+    }
+    Some(Produced {
+        producer: ProducerId(header.producer_id),
+        epoch: header.producer_epoch,
+        first_sequence: header.base_sequence,
+        last_delta: header.last_offset_delta,
+        is_transactional: header.attributes.is_transactional(),
+    })
+}
