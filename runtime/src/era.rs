@@ -128,6 +128,16 @@ pub struct Ticket {
     pub era: Era,
 }
 
+impl Ticket {
+    /// Whether its era may still write.
+    ///
+    /// # Errors
+    /// [`FencedError`] where it has been revoked.
+    pub fn check(&self) -> Result<(), FencedError> {
+        self.gate.check(&self.gate.lock(), self.era)
+    }
+}
+
 /// Revokes every earlier era of `gate`, waits until none of its writes is in flight, and returns
 /// the ticket of the new era.
 ///
