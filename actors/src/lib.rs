@@ -1,4 +1,5 @@
 //! Flumen.
 
+pub mod agent;
 pub mod answer;
 pub mod broker;

@@ -216,9 +216,7 @@ impl Future for Acquire {
 
 impl Drop for Acquire {
     fn drop(&mut self) {
-        if let Waits::Queued(granted) = std::mem::replace(&mut self.waits, Waits::Done) {
-            // First the place in the queue, then those behind it.
-            drop(granted);
+        if let Waits::Queued(_) = std::mem::replace(&mut self.waits, Waits::Done) {
             self.credit.grant();
         }
     }

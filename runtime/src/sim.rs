@@ -18,7 +18,6 @@
 mod clock;
 mod order;
 mod planted;
-mod process;
 mod trace;
 
 #[cfg(test)]
@@ -37,7 +36,6 @@ pub use self::{
     clock::SimClock,
     order::is_turn_put_off,
     planted::{Planted, is_planted},
-    process::{End, Process},
     trace::Trace,
 };
 use crate::{

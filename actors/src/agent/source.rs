@@ -1,0 +1,3 @@
+//! Sources: what brings events in.
+
+pub mod taildir;

@@ -1,0 +1,195 @@
+//! The decisions of the core, one by one; all of them together stand in the model of `turn`.
+
+use super::*;
+
+fn limits() -> Limits {
+    Limits { chunk_bytes: 8, line_bytes_max: 100, ..Limits::default() }
+}
+
+fn stat(inode: u64, len: u64) -> FileStat {
+    FileStat {
+        key: FileKey { device: 1, inode },
+        born_ns: None,
+        written_ns: 1_000_000,
+        len,
+        links: 1,
+        is_regular: true,
+    }
+}
+
+fn sighting(name: &str, stat: FileStat) -> Sighting {
+    let path = PathBuf::from(format!("/logs/{name}"));
+    Sighting { family: path.clone(), path, is_matched: true, stat }
+}
+
+const NOW: Duration = Duration::ZERO;
+
+/// A file's content, read through the core until its budget or the content ends.
+fn read_all(tail: &mut Tail, contents: &BTreeMap<u64, &'static [u8]>) -> TailBatch {
+    tail.begin_reads();
+    while let Some(plan) = tail.next_read() {
+        let content = Bytes::from_static(contents[&plan.key.inode]);
+        let from = content.len().min(plan.position as usize);
+        let to = content.len().min(from + plan.len);
+        tail.on_read(plan, &content.slice(from..to));
+    }
+    tail.end_turn()
+}
+
+fn open(tail: &mut Tail, name: &str, inode: u64, content: &[u8]) {
+    let seen = sighting(name, stat(inode, content.len() as u64));
+    tail.begin_scan();
+    assert!(tail.on_sighting(&seen, NOW));
+    assert!(tail.on_opened(&seen, &seen.stat, &content[..content.len().min(256)], NOW));
+    tail.end_scan(NOW);
+}
+
+fn texts(batch: &TailBatch) -> Vec<&str> {
+    batch.lines.iter().map(|line| std::str::from_utf8(&line.body).unwrap()).collect()
+}
+
+fn position_of(batches: &[TailBatch]) -> Position {
+    let mut position = Position::new();
+    for (part, to) in batches.iter().flat_map(|batch| batch.parts.clone()) {
+        match to {
+            Some(bytes) => position.insert(part, bytes),
+            None => position.remove(&part),
+        };
+    }
+    position
+}
+
+#[test]
+fn a_busy_file_does_not_starve_the_others() {
+    let busy: &[u8] = b"1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n";
+    let contents = BTreeMap::from([(1, busy), (2, b"a\nb\n".as_slice())]);
+    let limits = Limits { turn_lines_max: 8, ..limits() };
+    let mut tail = Tail::new(limits, &Position::new(), 1).unwrap();
+    open(&mut tail, "busy.log", 1, busy);
+    open(&mut tail, "calm.log", 2, contents[&2]);
+    let batch = read_all(&mut tail, &contents);
+    assert_eq!(texts(&batch), ["1", "2", "3", "4", "a", "b", "5", "6"]);
+    assert!(batch.has_more);
+    assert_eq!(texts(&read_all(&mut tail, &contents)), ["7", "8", "9", "10"]);
+}
+
+#[test]
+fn a_line_longer_than_a_chunk_is_read_whole_and_its_beginning_is_held_back() {
+    let contents = BTreeMap::from([(1, b"a line longer than a chunk\nrest".as_slice())]);
+    let mut tail = Tail::new(limits(), &Position::new(), 1).unwrap();
+    open(&mut tail, "a.log", 1, contents[&1]);
+    let batch = read_all(&mut tail, &contents);
+    assert_eq!(texts(&batch), ["a line longer than a chunk"]);
+    assert_eq!((batch.lines[0].start, batch.lines[0].end), (0, 27));
+    assert!(!batch.has_more, "the rest has no end yet");
+}
+
+#[test]
+fn a_file_that_became_shorter_is_read_from_its_beginning_and_counted() {
+    let contents = BTreeMap::from([(1, b"one\ntwo\n".as_slice())]);
+    let mut tail = Tail::new(limits(), &Position::new(), 1).unwrap();
+    open(&mut tail, "a.log", 1, contents[&1]);
+    read_all(&mut tail, &contents);
+    let contents = BTreeMap::from([(1, b"new\n".as_slice())]);
+    tail.on_stat(FileKey { device: 1, inode: 1 }, &stat(1, 4), NOW);
+    assert_eq!(texts(&read_all(&mut tail, &contents)), ["new"]);
+    assert_eq!(tail.counts().truncations, 1);
+}
+
+#[test]
+fn an_inode_number_that_came_back_with_another_file_is_read_from_its_beginning() {
+    let contents = BTreeMap::from([(1, b"one\ntwo\n".as_slice())]);
+    let mut tail = Tail::new(limits(), &Position::new(), 1).unwrap();
+    open(&mut tail, "a.log", 1, contents[&1]);
+    let position = position_of(&[read_all(&mut tail, &contents)]);
+
+    let mut same = Tail::new(limits(), &position, 1).unwrap();
+    open(&mut same, "a.log.1", 1, contents[&1]);
+    assert_eq!(texts(&read_all(&mut same, &contents)), [""; 0], "renamed, and read before");
+
+    let contents = BTreeMap::from([(1, b"uno\ndue\n".as_slice())]);
+    let mut other = Tail::new(limits(), &position, 1).unwrap();
+    open(&mut other, "a.log", 1, contents[&1]);
+    assert_eq!(texts(&read_all(&mut other, &contents)), ["uno", "due"]);
+    assert_eq!(other.counts().replaced, 1);
+}
+
+#[test]
+fn only_a_file_that_was_there_at_the_first_start_is_begun_at_its_end() {
+    let contents = BTreeMap::from([(1, b"old\n".as_slice()), (2, b"new\n".as_slice())]);
+    let limits = Limits { begin: Begin::End, ..limits() };
+    let mut tail = Tail::new(limits.clone(), &Position::new(), 1).unwrap();
+    open(&mut tail, "a.log", 1, contents[&1]);
+    let first = read_all(&mut tail, &contents);
+    open(&mut tail, "b.log", 2, contents[&2]);
+    let second = read_all(&mut tail, &contents);
+    assert_eq!((texts(&first), texts(&second)), (vec![], vec!["new"]));
+
+    let mut again = Tail::new(limits, &position_of(&[first, second]), 5).unwrap();
+    open(&mut again, "a.log", 1, b"old\nafter\n");
+    let contents = BTreeMap::from([(1, b"old\nafter\n".as_slice())]);
+    assert_eq!(texts(&read_all(&mut again, &contents)), ["after"]);
+}
+
+#[test]
+fn a_removed_file_is_closed_once_quiet_at_its_end_and_forgotten() {
+    let contents = BTreeMap::from([(1, b"one\ntwo\nhalf".as_slice())]);
+    let mut tail = Tail::new(limits(), &Position::new(), 1).unwrap();
+    open(&mut tail, "a.log", 1, contents[&1]);
+    let key = FileKey { device: 1, inode: 1 };
+    let gone = FileStat { links: 0, ..stat(1, 12) };
+    tail.on_stat(key, &gone, NOW);
+    assert_eq!(tail.close_quiet(Duration::from_secs(60)), [], "not read to its end");
+    let first = read_all(&mut tail, &contents);
+    assert_eq!(tail.close_quiet(Duration::from_secs(4)), [], "not quiet for long enough");
+    assert_eq!(tail.close_quiet(Duration::from_secs(5)), [key]);
+    let parts = position_of(&[first, tail.end_turn()]);
+    assert_eq!(parts.keys().collect::<Vec<_>>(), [STARTED]);
+    assert_eq!(tail.counts().unended, 1);
+}
+
+#[test]
+fn a_closed_file_is_forgotten_only_when_it_has_been_gone_for_long() {
+    let contents = BTreeMap::from([(1, b"one\n".as_slice())]);
+    let mut tail = Tail::new(limits(), &Position::new(), 1).unwrap();
+    open(&mut tail, "a.log", 1, contents[&1]);
+    read_all(&mut tail, &contents);
+    let scan_at = |tail: &mut Tail, seconds| {
+        tail.begin_scan();
+        tail.end_scan(Duration::from_secs(seconds));
+    };
+    scan_at(&mut tail, 1);
+    assert_eq!(tail.close_quiet(Duration::from_secs(9)).len(), 1, "it lost its name");
+    scan_at(&mut tail, 10);
+    scan_at(&mut tail, 3609);
+    assert!(!tail.families().is_empty());
+    scan_at(&mut tail, 3610);
+    assert!(tail.families().is_empty());
+    assert_eq!(tail.end_turn().parts, [("1:1".to_owned(), None)]);
+}
+
+#[test]
+fn a_closed_file_that_grew_is_opened_again_where_it_was_left() {
+    let contents = BTreeMap::from([(1, b"one\n".as_slice())]);
+    let mut tail = Tail::new(limits(), &Position::new(), 1).unwrap();
+    open(&mut tail, "a.log", 1, contents[&1]);
+    read_all(&mut tail, &contents);
+    tail.begin_scan();
+    tail.end_scan(NOW);
+    tail.close_quiet(Duration::from_secs(60));
+    tail.begin_scan();
+    assert!(!tail.on_sighting(&sighting("a.log.1", stat(1, 4)), NOW), "nothing new in it");
+    tail.end_scan(NOW);
+    open(&mut tail, "a.log.1", 1, b"one\nlate\n");
+    let contents = BTreeMap::from([(1, b"one\nlate\n".as_slice())]);
+    assert_eq!(texts(&read_all(&mut tail, &contents)), ["late"]);
+}
+
+#[test]
+fn rotated_names_are_numbered_the_higher_the_older() {
+    let number = |name| rotation_number(Path::new(name), Path::new("/l/a.log")).0;
+    assert_eq!(
+        (number("/l/a.log"), number("/l/a.log.12"), number("/l/a.log.20260101")),
+        (0, 12, 0)
+    );
+}
