@@ -216,7 +216,9 @@ impl Future for Acquire {
 
 impl Drop for Acquire {
     fn drop(&mut self) {
-        if let Waits::Queued(_) = std::mem::replace(&mut self.waits, Waits::Done) {
+        if let Waits::Queued(granted) = std::mem::replace(&mut self.waits, Waits::Done) {
+            // First the place in the queue, then those behind it.
+            drop(granted);
             self.credit.grant();
         }
     }

@@ -27,12 +27,16 @@
 
 pub mod actor;
 mod calls;
+#[cfg(any(test, feature = "sim"))]
+pub mod contract;
 mod inline;
 pub mod maker;
 mod pool;
+mod probe;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 pub mod threaded;
+mod uring;
 
 use std::{
     fmt, io,

@@ -128,6 +128,26 @@ pub struct Ticket {
     pub era: Era,
 }
 
+impl Ticket {
+    /// Whether its era may still write.
+    ///
+    /// # Errors
+    /// [`FencedError`] where it has been revoked.
+    pub fn check(&self) -> Result<(), FencedError> {
+        self.gate.check(&self.gate.lock(), self.era)
+    }
+
+    /// The right to write `what`, of which there is never a second incarnation: files whose names
+    /// are not given twice.
+    #[must_use]
+    pub fn unshared(what: &Path) -> Ticket {
+        let gate = EraGate::new(what);
+        let era = Era(1);
+        gate.lock().current = era;
+        Ticket { gate, era }
+    }
+}
+
 /// Revokes every earlier era of `gate`, waits until none of its writes is in flight, and returns
 /// the ticket of the new era.
 ///

@@ -127,7 +127,7 @@ mod tests {
     fn a_path_has_one_gate_however_often_it_is_asked_for() {
         let gates = EraGates::new();
         let gate = gates.gate(Path::new("a"));
-        assert!(Arc::ptr_eq(&gate, &gates.clone().gate(Path::new("a"))));
+        assert!(Arc::ptr_eq(&gate, &gates.gate(Path::new("a"))));
         assert!(!Arc::ptr_eq(&gate, &gates.gate(Path::new("b"))));
         gates.forget(Path::new("a"));
         assert!(!Arc::ptr_eq(&gate, &gates.gate(Path::new("a"))));

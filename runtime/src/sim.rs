@@ -18,6 +18,7 @@
 mod clock;
 mod order;
 mod planted;
+mod process;
 mod trace;
 
 #[cfg(test)]
@@ -36,6 +37,7 @@ pub use self::{
     clock::SimClock,
     order::is_turn_put_off,
     planted::{Planted, is_planted},
+    process::{End, Process},
     trace::Trace,
 };
 use crate::{

@@ -27,13 +27,16 @@ use tokio::sync::oneshot;
 use super::{Disk, DiskError, DiskResult, Done, Entry, File, Op, OpenMode, Reply, Space};
 use crate::{
     era::Ticket,
-    journal::{Commit, JournalEntry},
+    ids::ArbiterId,
+    journal::{Commit, Journal, JournalEntry, Journals, StartJournal},
     mailbox,
+    rng::Rng,
 };
 
 /// See the module.
 pub struct DiskActor {
     pub(crate) driver: Rc<dyn Disk>,
+    pub(crate) journal: Option<Journal>,
 }
 
 impl Actor for DiskActor {
@@ -73,7 +76,7 @@ impl DiskHandle {
     /// Starts an actor that owns `driver` on the current arbiter.
     #[must_use]
     pub fn start(driver: Rc<dyn Disk>) -> Self {
-        let actor = DiskActor { driver: driver.clone() }.start();
+        let actor = DiskActor { driver: driver.clone(), journal: None }.start();
         Self { actor, driver }
     }
 
@@ -81,6 +84,13 @@ impl DiskHandle {
     #[must_use]
     pub fn describe(&self) -> String {
         self.driver.describe()
+    }
+
+    /// Begins the directory's journal for this arbiter, once; entries that were committed before made
+    /// their logs sync for themselves. `rng` draws what nobody outside may guess.
+    pub fn start_journal(&self, journals: &Journals, arbiter: ArbiterId, rng: Rng) {
+        let journals = journals.clone();
+        mailbox::tell(&self.actor, StartJournal { journals, arbiter, rng });
     }
 
     /// Makes an entry of a log durable together with those of other logs: see

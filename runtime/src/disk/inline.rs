@@ -79,6 +79,9 @@ pub(super) fn attempt(op: Op, stalls: &Stalls) -> Result<DiskResult, Op> {
                 None => Err(Op::Read { file, position, len }),
             }
         }
+        Op::Zero { len: 0, ticket, .. } => {
+            Ok(ticket.check().map(|()| Done::Unit).map_err(DiskError::Fenced))
+        }
         Op::Len { file } => Ok(calls::length(&file)),
         other => Err(other),
     }

@@ -126,6 +126,12 @@ impl SimDisks {
         }
     }
 
+    /// How many lives of the process have ended on it.
+    #[must_use]
+    pub fn lives(&self) -> u64 {
+        self.world().boot()
+    }
+
     /// What the runs so far have met; a test that met nothing has shown nothing.
     #[must_use]
     pub fn seen(&self) -> Seen {

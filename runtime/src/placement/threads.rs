@@ -113,7 +113,6 @@ impl ThreadPlacement {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "a core's number fits wherever it can exist")]
 fn pin_to(core: u32) {
     let mut cores = rustix::thread::CpuSet::new();
     let count = thread::available_parallelism().map_or(1, NonZero::get);

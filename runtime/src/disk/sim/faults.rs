@@ -83,6 +83,8 @@ pub struct Seen {
     pub lost_names: u64,
     /// Writes refused for their era.
     pub fenced: u64,
+    /// Writes of a superseded era that were let through: always 0, but where eras are not checked.
+    pub stale: u64,
     /// Writes failed with `EIO`.
     pub write_errors: u64,
     /// Syncs failed with `EIO`.

@@ -86,6 +86,9 @@ impl SimFile {
     }
 
     pub(super) fn write(&mut self, position: u64, bytes: &[u8], stamp: Stamp) {
+        if bytes.is_empty() {
+            return;
+        }
         let end = position + bytes.len() as u64;
         let mut at = position;
         while at < end {
@@ -100,6 +103,9 @@ impl SimFile {
     }
 
     pub(super) fn zero(&mut self, position: u64, len: u64, stamp: Stamp) {
+        if len == 0 {
+            return;
+        }
         let end = position + len;
         self.blank(position, end, stamp);
         self.grow_to(end, stamp);

@@ -333,6 +333,7 @@ fn without_the_era_check_the_late_write_lands() {
         take_over(&gate, Duration::from_secs(1)).await.unwrap();
         write(&*disk, &file, 0, vec![3; 10], &old).await.unwrap();
         assert_eq!(disks.content(Path::new("/d/f")).unwrap(), vec![3; 10]);
+        assert_eq!(disks.seen().stale, 1);
     });
 }
 

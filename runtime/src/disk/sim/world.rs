@@ -104,17 +104,7 @@ impl World {
 
     /// The kernel takes `op`, or refuses it for its era.
     pub(super) fn begin(&mut self, op: Op) -> Result<(u64, Delay), DiskError> {
-        let gate = match op.ticket() {
-            Some(ticket) if !self.lies.era => match ticket.gate.begin(ticket.era) {
-                Ok(gate) => Some(gate),
-                Err(fenced) => {
-                    self.seen.fenced += 1;
-                    self.tell(|| format!("{} refused: {fenced}", line(&op)));
-                    return Err(fenced.into());
-                }
-            },
-            _ => None,
-        };
+        let gate = self.enter(&op)?;
         if let Op::Sync { file } = &op
             && let Some(file) = self.file_mut(file)
         {
@@ -124,6 +114,23 @@ impl World {
         let id = self.fresh();
         self.in_flight.insert(id, Started { op, upto: self.stamp, gate });
         Ok((id, delay))
+    }
+
+    /// Checks the right to do `op`, and holds its gate (DISK-5).
+    fn enter(&mut self, op: &Op) -> Result<Option<InFlight>, DiskError> {
+        let Some(ticket) = op.ticket() else { return Ok(None) };
+        if self.lies.era {
+            self.seen.stale += u64::from(ticket.gate.current() != ticket.era);
+            return Ok(None);
+        }
+        match ticket.gate.begin(ticket.era) {
+            Ok(gate) => Ok(Some(gate)),
+            Err(fenced) => {
+                self.seen.fenced += 1;
+                self.tell(|| format!("{} refused: {fenced}", line(op)));
+                Err(fenced.into())
+            }
+        }
     }
 
     /// The time of operation `id` has come; none where a crash has taken it.
