@@ -355,6 +355,16 @@ mod tests {
         assert_eq!(credit.out(), Amount::default());
     }
 
+    #[test]
+    fn permits_travel_between_threads_and_come_back_there() {
+        let credit = Credit::new(1, 1);
+        let permit = now(credit.acquire(1, 1));
+        let waiting = credit.acquire(1, 1);
+        std::thread::spawn(move || drop(permit)).join().unwrap();
+        std::thread::spawn(move || drop(now(waiting))).join().unwrap();
+        assert_eq!(credit.out(), Amount::default());
+    }
+
     proptest::proptest! {
         #[test]
         fn out_is_the_sum_of_what_is_held(steps in proptest::collection::vec((0..3_u8, 0..7_usize, 0..70_usize), 1..60)) {
