@@ -4,7 +4,7 @@ use std::{future::Future, path::Path, time::Duration};
 
 use super::*;
 use crate::{
-    disk::{Done, File, OpenMode},
+    disk::{Done, File, OpenMode, contract::contract},
     era::{EraGate, Ticket, take_over},
 };
 
@@ -399,4 +399,13 @@ fn one_seed_gives_one_history() {
     };
     assert_eq!(run(7), run(7));
     assert_ne!(run(7), run(8));
+}
+
+#[test]
+fn the_simulated_disk_keeps_the_contract_of_all_drivers() {
+    with_seeds(5, |seed| async move {
+        let faults = Faults::swarm(&mut Rng::seeded(seed));
+        let disks = disks(seed, faults);
+        contract(|_: &Path| disks.disk_for(ONE), Path::new("/d")).await;
+    });
 }
