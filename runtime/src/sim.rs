@@ -16,6 +16,7 @@
 //! ([`INJECTED`]) are expected.
 
 mod clock;
+mod events;
 mod order;
 mod planted;
 mod process;
@@ -104,13 +105,15 @@ where
     let tasks = tokio::task::LocalSet::new();
     let world = tasks.block_on(&runtime, async { World::new(seed, planted) });
     let (trace, disks) = (world.trace.clone(), world.disks.clone());
+    let events = tracing::Dispatch::new(events::Events(trace.clone()));
+    let logging = tracing::dispatcher::set_default(&events);
     let ended =
         panic::catch_unwind(AssertUnwindSafe(|| tasks.block_on(&runtime, Box::pin(test(world)))));
     // What still runs ends here, inside its runtime, like a process that is killed.
     disks.kill();
     let guard = runtime.enter();
     let dropped = panic::catch_unwind(AssertUnwindSafe(|| drop(tasks)));
-    drop(guard);
+    drop((guard, logging));
     planted::plant(&[]);
     order::seed_order(None);
     let unexpected: Option<String> =

@@ -56,6 +56,18 @@ fn a_panic_is_the_outcome_also_where_a_task_hides_it_unless_it_was_injected() {
 }
 
 #[test]
+fn what_the_node_logs_is_in_the_trace_and_counted() {
+    let outcome = run(1, &[], |world| async move {
+        tracing::warn!(bytes = 7, "a tail was cut");
+        tracing::warn!(bytes = 8, "a tail was cut");
+        tracing::trace!("too fine");
+        (world.trace.logged("cut"), world.trace.logged("fine"))
+    });
+    assert_eq!(outcome.result, Ok((2, 0)));
+    assert!(outcome.lines[0].ends_with("WARN a tail was cut bytes=7"), "{:?}", outcome.lines);
+}
+
+#[test]
 fn bugs_are_planted_for_one_run_only() {
     let planted = run(1, &[Planted::DedupeWindowOffByOne], |_| async {
         (is_planted(Planted::DedupeWindowOffByOne), is_planted(Planted::PositionAheadOfData))

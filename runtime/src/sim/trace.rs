@@ -1,7 +1,7 @@
 //! What happened in a simulated run, line by line, and one number for all of it.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -21,13 +21,16 @@ pub struct Trace {
 struct Told {
     lines: VecDeque<String>,
     hash: u64,
+    /// How often the node logged each message.
+    logged: BTreeMap<String, u64>,
 }
 
 impl Trace {
     /// An empty trace that begins now.
     pub(super) fn new() -> Trace {
         // FNV-1a, 64 bits.
-        let told = Told { lines: VecDeque::new(), hash: 0xcbf2_9ce4_8422_2325 };
+        let (lines, logged) = (VecDeque::new(), BTreeMap::new());
+        let told = Told { lines, hash: 0xcbf2_9ce4_8422_2325, logged };
         Trace { started: Instant::now(), told: Arc::new(Mutex::new(told)) }
     }
 
@@ -63,5 +66,22 @@ impl Trace {
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
         self.told().lines.iter().cloned().collect()
+    }
+
+    pub(super) fn count(&self, message: &str) {
+        let mut told = self.told();
+        if let Some(times) = told.logged.get_mut(message) {
+            *times += 1;
+        } else {
+            told.logged.insert(message.to_owned(), 1);
+        }
+    }
+
+    /// How often the node logged a message that contains `text`.
+    #[must_use]
+    pub fn logged(&self, text: &str) -> u64 {
+        let told = self.told();
+        let those = told.logged.iter().filter(|(message, _)| message.contains(text));
+        those.map(|(_, times)| times).sum()
     }
 }
