@@ -95,3 +95,44 @@ fn read_cached(file: &File, position: u64, len: usize) -> Option<Bytes> {
     let taken = rustix::io::preadv2(fd, &mut slices, position, ReadWriteFlags::NOWAIT).ok()?;
     (taken == len).then(|| Bytes::from(bytes))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::{
+        disk::OpenMode,
+        era::{EraGate, take_over},
+    };
+
+    #[tokio::test]
+    async fn a_stalled_inline_write_sends_its_file_elsewhere_for_a_second_and_is_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = Op::Open { path: dir.path().join("file"), mode: OpenMode::CreateNew };
+        let Ok(Done::File(file)) = calls::run(open) else { panic!("a new file opens") };
+        let ticket = take_over(&EraGate::new(Path::new("f")), AVOID).await.unwrap();
+        let write = |len: usize| Op::Write {
+            file: file.clone(),
+            position: 0,
+            bufs: vec![vec![1; len].into()],
+            ticket: ticket.clone(),
+        };
+        let stalls = Stalls::default();
+        assert!(attempt(write(WRITE_BYTES_MAX), &stalls).is_ok());
+        assert!(attempt(write(WRITE_BYTES_MAX + 1), &stalls).is_err(), "too large");
+
+        let now = Instant::now();
+        // A copy of 256 KiB on a busy machine may have been one.
+        file.0.stalled_until_us.store(0, Ordering::Relaxed);
+        let before = stalls.count();
+        stalls.note(&file, now, now + STALL_MIN);
+        assert!(!avoids(&file, now));
+        assert_eq!(stalls.count(), before, "as long as it may take");
+        stalls.note(&file, now, now + STALL_MIN * 2);
+        assert_eq!(stalls.count(), before + 1);
+        assert!(attempt(write(1), &stalls).is_err(), "it would be made elsewhere");
+        assert!(avoids(&file, now + AVOID));
+        assert!(!avoids(&file, now + AVOID + STALL_MIN * 3));
+    }
+}

@@ -25,11 +25,12 @@ pub(super) fn probe() -> Result<Opcodes, String> {
 /// Cause and remedy where this process is refused a ring with `error`.
 pub(super) fn explain(error: &io::Error) -> String {
     let sysctl = fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
     let memlock = getrlimit(Resource::Memlock).current;
     explain_with(error, sysctl.trim(), has_filter(&status), memlock)
 }
 
+/// Whether a thread of this `status` (see proc(5)) is under a seccomp filter.
 fn has_filter(status: &str) -> bool {
     let mode = status.lines().find_map(|line| line.strip_prefix("Seccomp:"));
     mode.is_some_and(|mode| mode.trim() == "2")
@@ -54,7 +55,7 @@ fn explain_with(
                 .to_owned()
         }
         Some(libc::EPERM | libc::EACCES | libc::ENOSYS) if has_filter => {
-            "a seccomp filter of this process forbids io_uring (permission denied), as the default \
+            "a seccomp filter forbids io_uring (permission denied), as the default \
              profiles of Docker and containerd do: a profile that allows io_uring_setup, \
              io_uring_enter and io_uring_register changes that"
                 .to_owned()

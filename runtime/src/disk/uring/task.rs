@@ -174,11 +174,11 @@ impl Task {
     pub(super) fn advance(&mut self, came: Result<Came, Errno>) -> Step {
         match came {
             // Cancelled: the thread that had submitted it has ended before a worker came to it.
-            Err(Errno::INTR | Errno::CANCELED) => Step::Again,
+            Err(Errno::INTR | Errno::CANCELED) => self.go_on(),
             // A worker waits where the attempt on the submitting thread would not.
             Err(Errno::AGAIN) if !self.by_worker => {
                 self.by_worker = true;
-                Step::Again
+                self.go_on()
             }
             Err(Errno::NOENT) if matches!(self.work, Work::Remove { .. }) => {
                 Step::Done(Ok(Done::Unit))
@@ -191,7 +191,8 @@ impl Task {
         }
     }
 
-    /// Between two chunks of zeros there is no need to make a successor wait for the rest.
+    /// Once more, unless it has been superseded: its successor waits for it, and needs no more of
+    /// it than the kernel has done.
     fn go_on(&self) -> Step {
         let superseded = self.ticket.as_ref().and_then(|ticket| ticket.check().err());
         superseded.map_or(Step::Again, |fenced| Step::Done(Err(fenced.into())))
