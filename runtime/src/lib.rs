@@ -24,6 +24,7 @@ pub mod era;
 pub mod ids;
 pub mod journal;
 pub mod latency;
+pub mod log;
 pub mod mailbox;
 pub mod placement;
 pub mod registry;

@@ -1,0 +1,445 @@
+//! A log: record batches in order, in segments on the disk.
+//!
+//! ```text
+//!   append ──► queue ──► write ──► sync or journal        each arrow one effect, one at a time:
+//!     end   written_end        durable_end                what comes meanwhile gathers for the next
+//! ```
+//!
+//! The log itself does nothing: it says what is to be done ([`Log::next_io`] gives a [`LogIo`]), its
+//! owner runs that, and hands the outcome back ([`Log::on_io`]). So it can be driven by an actor, by
+//! a test, and by a simulation that decides when each write lands.
+//!
+//! Files, all in Kafka's formats but the recovery point:
+//!
+//! | file | what |
+//! |---|---|
+//! | `<20 digits>.log` | batches; the active one may end in zeros while the log is open |
+//! | `<20 digits>.index`, `.timeindex` | sparse indexes, written when the recovery point moves |
+//! | `<20 digits>.snapshot` | the owner's state at that offset |
+//! | `leader-epoch-checkpoint` | where each epoch begins |
+//! | `recovery-point` | up to where the segments are known to be durable |
+//!
+//! # What is durable, and what is damage
+//! The recovery point trails the syncs by a bounded number of bytes. Below it, and below what the
+//! journal holds, a batch that fails its checksum is damage: the log refuses to open and says where.
+//! Above it the log ends at the first batch that is not whole, even where whole ones follow, since
+//! the pages of an unsynced write reach the disk in any order.
+//!
+//! # Invariants
+//! - LOG-1: a batch begins at the offset where the log ends.
+//! - LOG-2: what was durable is there after a crash, and what is there is a prefix of what was
+//!   written.
+//! - LOG-3: `start <= durable_end <= written_end <= end`.
+//! - LOG-4: a sync counts only for writes that had completed when it was submitted.
+//! - LOG-5: after a write or sync has failed, nothing is written, and nothing becomes durable.
+//! - LOG-6: zeros are never written where a batch is or may be on its way.
+//!
+//! # Failure
+//! A failed write or sync ends the log for good: the page cache says nothing about the disk any
+//! more. Opening it again trusts only what recovery finds.
+
+mod checkpoint;
+mod config;
+mod drive;
+mod epochs;
+mod index;
+mod io;
+mod open;
+mod read;
+mod recovery;
+mod repair;
+mod segment;
+mod settle;
+
+use std::{collections::VecDeque, path::PathBuf, rc::Rc};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+pub use config::LogConfig;
+pub use epochs::Epochs;
+pub use io::{LogIo, LogIoDone};
+pub use open::{Cut, LogPlace, OpenError, Opened, open};
+pub use read::{LookupPlan, OutOfRangeError, READ_BYTES_MAX, ReadDone, ReadFailure, ReadPlan};
+pub use repair::{RepairError, Repaired, repair};
+pub use segment::Segment;
+
+use self::{checkpoint::Checkpoint, index::IndexTail, read::Extent};
+use crate::{
+    batch::BatchHeader,
+    disk::{DiskError, File},
+    ids::{LeaderEpoch, Offset},
+};
+
+/// Whoever keeps state that is what replaying the log gives.
+pub trait Owner {
+    /// Its state after every batch that was appended so far, to be kept beside the log so that
+    /// replay need not begin at the start; `None` where it has none worth keeping.
+    fn snapshot(&self) -> Option<Bytes>;
+}
+
+/// Takes in what recovery reads.
+pub trait Replay {
+    /// Takes the state that was kept at `at`, the batches from there on following; `false` where it
+    /// makes no sense, and an earlier one, or the whole log, must do.
+    fn restore(&mut self, snapshot: &[u8], at: Offset) -> bool;
+
+    /// Takes one batch, in order. All its bytes were checked.
+    fn batch(&mut self, header: &BatchHeader, batch: &[u8]);
+}
+
+/// An owner without state.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stateless;
+
+impl Owner for Stateless {
+    fn snapshot(&self) -> Option<Bytes> {
+        Some(Bytes::new())
+    }
+}
+
+impl Replay for Stateless {
+    fn restore(&mut self, _: &[u8], _: Offset) -> bool {
+        true
+    }
+
+    fn batch(&mut self, _: &BatchHeader, _: &[u8]) {}
+}
+
+/// The log has ended: a write or sync failed.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[error("the log `{}` is offline: {error}; see to the disk, then start again", dir.display())]
+pub struct LogFailure {
+    /// The log's directory.
+    pub dir: PathBuf,
+    /// What failed.
+    pub error: DiskError,
+}
+
+/// A batch that was appended and not written yet.
+#[derive(Debug)]
+struct Queued {
+    bytes: Bytes,
+    next: Offset,
+    newest: i64,
+}
+
+/// A point between two batches of the active segment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Mark {
+    offset: Offset,
+    position: u64,
+}
+
+/// The recovery point to be, with the owner's state there.
+#[derive(Debug)]
+struct NextCheckpoint {
+    at: Mark,
+    snapshot: Option<Bytes>,
+}
+
+/// Work that was asked for and must wait its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    Truncate(Offset),
+    Trim(Offset),
+    Roll,
+    Close,
+}
+
+/// Which effects are under way.
+#[derive(Clone, Copy, Debug, Default)]
+struct Running {
+    write: bool,
+    sync: bool,
+    zero: bool,
+    maintenance: bool,
+    /// The maintenance that is under way bears no write beside it.
+    is_exclusive: bool,
+}
+
+/// A log. See the module for how it is driven.
+#[derive(Debug)]
+pub struct Log {
+    place: Rc<LogPlace>,
+    config: LogConfig,
+    start: Offset,
+    end: Offset,
+    written: Mark,
+    synced: Mark,
+    durable_end: Offset,
+    closed: VecDeque<Segment>,
+    active: Segment,
+    file: Option<File>,
+    tail: IndexTail,
+    queue: VecDeque<Queued>,
+    queued_bytes: u64,
+    /// Batches that were written and are not durable, while few enough for the journal.
+    unsettled: Vec<Bytes>,
+    unsettled_bytes: u64,
+    /// Bytes from the beginning of the active segment that were written or zero-filled.
+    filled: u64,
+    zero_refused: bool,
+    running: Running,
+    wanted: VecDeque<Wanted>,
+    checkpoint: Checkpoint,
+    next_checkpoint: Option<NextCheckpoint>,
+    snapshots: Vec<Offset>,
+    epochs: Epochs,
+    epochs_changed: bool,
+    unsynced_since_ms: Option<i64>,
+    ticked_ms: i64,
+    checkpointed_ms: i64,
+    written_since_tick: u64,
+    resume: Option<read::Resume>,
+    is_full: bool,
+    is_closed: bool,
+    failed: Option<LogFailure>,
+}
+
+/// What a cleanly closed log says of itself, so that it can be opened without a look at its files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClosedLog {
+    start: Offset,
+    segments: Vec<Segment>,
+    epochs: Epochs,
+    checkpoint_number: u64,
+    snapshots: Vec<Offset>,
+}
+
+impl Log {
+    /// First offset that is kept.
+    #[must_use]
+    pub fn start(&self) -> Offset {
+        self.start
+    }
+
+    /// Offset that the next record will get.
+    #[must_use]
+    pub fn end(&self) -> Offset {
+        self.end
+    }
+
+    /// Offset up to which the kernel has the batches.
+    #[must_use]
+    pub fn written_end(&self) -> Offset {
+        self.written.offset
+    }
+
+    /// Offset up to which a power cut takes nothing.
+    #[must_use]
+    pub fn durable_end(&self) -> Offset {
+        self.durable_end
+    }
+
+    /// Where each leader epoch begins.
+    #[must_use]
+    pub fn epochs(&self) -> &Epochs {
+        &self.epochs
+    }
+
+    /// How it is kept.
+    #[must_use]
+    pub fn config(&self) -> &LogConfig {
+        &self.config
+    }
+
+    /// Keeps it another way from now on.
+    pub fn configure(&mut self, config: LogConfig) {
+        self.config = config;
+    }
+
+    /// Bytes of all batches.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let closed: u64 = self.closed.iter().map(|segment| segment.size).sum();
+        closed + self.active.size + self.queued_bytes
+    }
+
+    /// The segments, oldest first; the last one is the active one.
+    pub fn segments(&self) -> impl Iterator<Item = &Segment> {
+        self.closed.iter().chain([&self.active])
+    }
+
+    /// Why it takes nothing any more.
+    #[must_use]
+    pub fn failure(&self) -> Option<&LogFailure> {
+        self.failed.as_ref()
+    }
+
+    /// Whether the disk has less free room than the configured floor: nothing should be appended,
+    /// while reads and retention go on. [`Log::note_space`] says.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.is_full
+    }
+
+    /// Takes note of how many bytes are free on the log's file system.
+    pub fn note_space(&mut self, free: u64) {
+        self.is_full = free < self.config.free_floor_bytes;
+    }
+
+    /// Whether a clean close is done.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+
+    /// Appends a batch whose offset and epoch are stamped and whose checksum was verified.
+    ///
+    /// # Panics
+    /// Where the batch does not begin at the log's end (LOG-1).
+    pub fn append(&mut self, batch: Bytes, header: &BatchHeader) {
+        assert_eq!(header.base_offset, self.end, "LOG-1: a batch begins where the log ends");
+        assert_eq!(batch.len(), header.batch_bytes as usize, "LOG-1: a batch is whole");
+        assert!(!self.is_closed, "LOG-5: nothing is appended to a closed log");
+        let epoch = LeaderEpoch(u32::try_from(header.leader_epoch).unwrap_or(0));
+        self.epochs_changed |= self.epochs.note(epoch, header.base_offset);
+        self.end = header.next_offset();
+        self.queued_bytes += batch.len() as u64;
+        self.queue.push_back(Queued {
+            bytes: batch,
+            next: header.next_offset(),
+            newest: header.max_timestamp,
+        });
+    }
+
+    /// Removes every batch from the one that holds `offset` up: they diverge from the leader's.
+    /// Done when [`Log::is_settled`].
+    pub fn truncate_to(&mut self, offset: Offset) {
+        self.wanted.push_back(Wanted::Truncate(offset));
+    }
+
+    /// Moves the log's start up to `offset`, at most to its durable end; whole segments below go.
+    /// Done, and durable, when [`Log::is_settled`].
+    pub fn trim_to(&mut self, offset: Offset) {
+        self.wanted.push_back(Wanted::Trim(offset));
+    }
+
+    /// Closes the active segment, once nothing is queued, so that a trim can remove it.
+    pub fn roll(&mut self) {
+        if !self.active.is_empty() && !self.wanted.contains(&Wanted::Roll) {
+            self.wanted.push_back(Wanted::Roll);
+        }
+    }
+
+    /// Ends the log in order: everything durable, no zeros at the end, recovery point at the end.
+    /// Done when [`Log::is_closed`].
+    pub fn close(&mut self) {
+        if !self.wanted.contains(&Wanted::Close) {
+            self.wanted.push_back(Wanted::Close);
+        }
+    }
+
+    /// Whether nothing that was asked for is still to be done, but for appended batches.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.wanted.is_empty() && !self.running.maintenance
+    }
+
+    /// What a closed log says of itself; `None` while it is not closed.
+    #[must_use]
+    pub fn to_closed(&self) -> Option<ClosedLog> {
+        self.is_closed.then(|| ClosedLog {
+            start: self.start,
+            segments: self.segments().cloned().collect(),
+            epochs: self.epochs.clone(),
+            checkpoint_number: self.checkpoint.number,
+            snapshots: self.snapshots.clone(),
+        })
+    }
+
+    /// A read of whole batches from the one that holds `from` on, as far as `end`; the first batch
+    /// is given even where it alone has more than `bytes_max` bytes. What is not written yet is not
+    /// read.
+    ///
+    /// # Errors
+    /// [`OutOfRangeError`] where `from` lies before the start or after the end.
+    pub fn plan_read(
+        &self,
+        from: Offset,
+        end: Offset,
+        bytes_max: usize,
+    ) -> Result<ReadPlan, OutOfRangeError> {
+        if from < self.start || from > self.end {
+            return Err(OutOfRangeError { offset: from, start: self.start, end: self.end });
+        }
+        let end = end.min(self.written.offset);
+        let extent = self.extent(from);
+        Ok(ReadPlan { place: self.place.clone(), extent, from, end, bytes_max })
+    }
+
+    /// Takes note of where a read left off, so that one that goes on from there needs no search.
+    pub fn note_read(&mut self, done: &ReadDone) {
+        self.resume.clone_from(&done.resume);
+    }
+
+    /// Where to look for `offset`.
+    fn extent(&self, offset: Offset) -> Extent {
+        // A segment whose records were compacted away may end before the next one begins.
+        let after = self.closed.partition_point(|segment| segment.end <= offset);
+        let mut extent = match self.closed.get(after) {
+            Some(segment) => self.extent_of(segment, None),
+            None => {
+                let mut extent = self.extent_of(&self.active, self.file.clone());
+                extent.size = self.written.position;
+                let wanted = offset.since(self.active.base);
+                let place = self.tail.offsets.partition_point(|e| u64::from(e.last) < wanted);
+                if let Some(entry) = place.checked_sub(1).and_then(|at| self.tail.offsets.get(at)) {
+                    extent.from = entry.position.into();
+                    extent.is_exact = true;
+                }
+                extent
+            }
+        };
+        match &self.resume {
+            Some(resume) if resume.segment == extent.base && resume.offset == offset => {
+                extent.from = resume.position;
+                extent.is_exact = true;
+                extent.file = Some(resume.file.clone());
+            }
+            _ => {}
+        }
+        extent
+    }
+
+    fn extent_of(&self, segment: &Segment, file: Option<File>) -> Extent {
+        Extent {
+            base: segment.base,
+            size: segment.size,
+            indexed: segment.indexed,
+            file,
+            from: 0,
+            is_exact: false,
+        }
+    }
+
+    /// A search for the first record at or after `timestamp` (Unix ms), below `end`.
+    #[must_use]
+    pub fn plan_lookup(&self, timestamp: i64, end: Offset) -> LookupPlan {
+        let newest = |segment: &Segment| segment.newest.map(|(timestamp, _)| timestamp);
+        let mut extents: Vec<_> =
+            self.closed.iter().map(|s| (self.extent_of(s, None), newest(s))).collect();
+        let mut active = self.extent_of(&self.active, self.file.clone());
+        active.size = self.written.position;
+        extents.push((active, newest(&self.active)));
+        LookupPlan {
+            place: self.place.clone(),
+            extents,
+            timestamp,
+            start: self.start,
+            end: end.min(self.written.offset),
+        }
+    }
+
+    /// LOG-3, checked after every step.
+    fn check(&self) {
+        assert!(self.start <= self.durable_end.max(self.start), "LOG-3");
+        assert!(self.durable_end <= self.written.offset, "LOG-3: durable beyond written");
+        assert!(self.written.offset <= self.end, "LOG-3: written beyond the end");
+        assert!(self.synced.offset <= self.durable_end, "LOG-4: synced beyond durable");
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,62 @@
+//! How one log is kept.
+
+use std::time::Duration;
+
+/// Settings of a log; see each for its unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// Bytes after which the active segment is rolled; a single larger batch still fits.
+    pub segment_bytes: u64,
+    /// Milliseconds after which the active segment is rolled, counted from its first batch.
+    pub segment_age_ms: u64,
+    /// Bytes of log between two entries of an index.
+    pub index_interval_bytes: u64,
+    /// Bytes that are kept; whole closed segments beyond that are removed.
+    pub retention_bytes: Option<u64>,
+    /// Milliseconds for which records are kept, by the largest timestamp of their segment.
+    pub retention_ms: Option<u64>,
+    /// Most bytes of one batch; a larger claim in a file is damage.
+    pub batch_bytes_max: u64,
+    /// Batches after which a sync is due: 1, so that each is durable before it is acknowledged, or
+    /// `u64::MAX`, which leaves it to [`LogConfig::sync_interval`].
+    pub sync_batches: u64,
+    /// Longest time that a written batch stays unsynced, where `sync_batches` does not say sooner.
+    pub sync_interval: Option<Duration>,
+    /// Whether small batches of a lightly written log are made durable by the shared journal.
+    pub journal: bool,
+    /// Bytes of each new segment that are filled with zeros when it is made. Busy logs fill further
+    /// ahead by themselves.
+    pub zero_fill_bytes: u64,
+    /// Bytes of synced log after which the recovery point moves.
+    pub checkpoint_bytes: u64,
+    /// Bytes that must stay free on the file system: below that, the log is full.
+    pub free_floor_bytes: u64,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        const DAYS_7_MS: u64 = 7 * 24 * 60 * 60 * 1000;
+        Self {
+            segment_bytes: 1 << 30,
+            segment_age_ms: DAYS_7_MS,
+            index_interval_bytes: 4096,
+            retention_bytes: None,
+            retention_ms: None,
+            batch_bytes_max: 1024 * 1024 + 12,
+            sync_batches: 1,
+            sync_interval: None,
+            journal: true,
+            zero_fill_bytes: 0,
+            checkpoint_bytes: 32 << 20,
+            free_floor_bytes: 64 << 20,
+        }
+    }
+}
+
+impl LogConfig {
+    /// Whether an appended batch counts before it is durable.
+    #[must_use]
+    pub fn is_lazy(&self) -> bool {
+        self.sync_batches == u64::MAX
+    }
+}

@@ -1,0 +1,396 @@
+//! What a log does next: one effect at a time for each lane, and the rest gathers.
+
+use std::mem;
+
+use bytes::Bytes;
+
+use super::{
+    Log, LogIo, Mark, NextCheckpoint, Owner, Queued, Wanted,
+    checkpoint::Checkpoint,
+    io::{CheckpointWork, IndexWrite, Work},
+    segment::Indexed,
+};
+use crate::{
+    ids::{LeaderEpoch, Offset},
+    journal::JournalEntry,
+};
+
+/// Most buffers of one write; the kernel takes 1,024.
+const WRITE_BUFS_MAX: usize = 512;
+/// Most bytes of one write.
+const WRITE_BYTES_MAX: u64 = 4 << 20;
+/// Most bytes that are worth journalling: what is larger is synced where it belongs.
+const JOURNAL_BYTES_MAX: u64 = 32 << 10;
+/// Bytes between two ticks from which a log counts as busy: it syncs for itself, and its segments
+/// are zero-filled ahead.
+const BUSY_BYTES: u64 = 1 << 20;
+/// Bytes of zeros that are written at once.
+const ZERO_BYTES: u64 = 8 << 20;
+/// A recovery point that lags in a log which has become quiet is moved after this time.
+const CHECKPOINT_QUIET_MS: i64 = 60_000;
+
+impl Log {
+    /// The next effect; `None` where nothing is to be done until something changes. To be called
+    /// again until it says so, after every change.
+    ///
+    /// `owner` is asked for its state when the recovery point is about to move: it must know every
+    /// batch that was appended, and nothing else.
+    pub fn next_io(&mut self, now_ms: i64, owner: &dyn Owner) -> Option<LogIo> {
+        if self.failed.is_some() || self.running.is_exclusive {
+            return None;
+        }
+        let work = self
+            .exclusive(owner)
+            .or_else(|| self.write())
+            .or_else(|| self.sync(now_ms))
+            .or_else(|| self.checkpoint(now_ms, owner))
+            .or_else(|| self.remove(now_ms))
+            .or_else(|| self.zero());
+        self.check();
+        work.map(|work| LogIo { place: self.place.clone(), work })
+    }
+
+    fn is_busy(&self) -> bool {
+        self.written_since_tick >= BUSY_BYTES
+    }
+
+    /// Work beside which nothing may be written: it waits until nothing is under way.
+    fn exclusive(&mut self, owner: &dyn Owner) -> Option<Work> {
+        let is_quiet = !self.running.write
+            && !self.running.sync
+            && !self.running.zero
+            && !self.running.maintenance;
+        let is_drained = self.queue.is_empty();
+        let work = match self.wanted.front() {
+            _ if !is_quiet => None,
+            Some(Wanted::Truncate(offset)) => Some(self.truncate(*offset)),
+            Some(Wanted::Close) if is_drained => self.close_work(owner),
+            Some(Wanted::Roll) if is_drained && !self.active.is_empty() => Some(self.roll_work()),
+            _ if self.must_roll() => Some(self.roll_work()),
+            _ => None,
+        };
+        self.running.is_exclusive = work.is_some();
+        self.running.maintenance |= work.is_some();
+        work
+    }
+
+    /// Whether the next batch belongs into a new segment.
+    fn must_roll(&self) -> bool {
+        let Some(next) = self.queue.front() else { return false };
+        !self.active.is_empty() && !self.fits(next, self.active.size)
+    }
+
+    fn fits(&self, batch: &Queued, size: u64) -> bool {
+        let limit = self.config.segment_bytes.min(i32::MAX as u64);
+        size + batch.bytes.len() as u64 <= limit
+            && batch.next.since(self.active.base) <= i32::MAX as u64
+            && self
+                .active
+                .begun_ms
+                .is_none_or(|begun| self.ticked_ms.saturating_sub(begun) < self.age_max())
+    }
+
+    pub(super) fn age_max(&self) -> i64 {
+        i64::try_from(self.config.segment_age_ms).unwrap_or(i64::MAX)
+    }
+
+    /// Gathers what waits into one write.
+    fn write(&mut self) -> Option<Work> {
+        if self.running.write || matches!(self.wanted.front(), Some(Wanted::Truncate(_))) {
+            return None;
+        }
+        let file = self.file.clone()?;
+        let position = self.active.size;
+        let mut bufs = Vec::new();
+        while let Some(batch) = self.queue.front() {
+            let len = batch.bytes.len() as u64;
+            let size = self.active.size;
+            let is_first = bufs.is_empty();
+            let fits = self.fits(batch, size) || (self.active.is_empty() && is_first);
+            let is_enough = bufs.len() >= WRITE_BUFS_MAX || size + len - position > WRITE_BYTES_MAX;
+            // LOG-6: a write waits for the zeros that are on their way to its place.
+            let meets_zeros = self.running.zero && size + len > self.filled;
+            if !fits || (is_enough && !is_first) || meets_zeros {
+                break;
+            }
+            bufs.extend(self.take_queued());
+        }
+        if bufs.is_empty() {
+            return None;
+        }
+        self.filled = self.filled.max(self.active.size);
+        self.running.write = true;
+        self.note_unsettled(&bufs);
+        Some(Work::Write { file, position, bufs, end: self.active.end })
+    }
+
+    /// Gives the oldest queued batch its place in the active segment.
+    fn take_queued(&mut self) -> Option<Bytes> {
+        let batch = self.queue.pop_front()?;
+        let len = batch.bytes.len() as u64;
+        self.queued_bytes -= len;
+        let last = Offset(batch.next.0 - 1);
+        let newest = match self.active.newest {
+            Some((timestamp, offset)) if timestamp >= batch.newest => (timestamp, offset),
+            _ => (batch.newest, last),
+        };
+        let place = (last, self.active.size, len);
+        self.tail.note(self.active.base, place, newest, self.config.index_interval_bytes);
+        self.active.newest = Some(newest);
+        self.active.begun_ms.get_or_insert(self.ticked_ms);
+        self.active.size += len;
+        self.active.end = batch.next;
+        self.written_since_tick += len;
+        Some(batch.bytes)
+    }
+
+    fn note_unsettled(&mut self, bufs: &[Bytes]) {
+        self.unsettled_bytes += bufs.iter().map(|buf| buf.len() as u64).sum::<u64>();
+        if self.config.journal && self.unsettled_bytes <= JOURNAL_BYTES_MAX {
+            self.unsettled.extend_from_slice(bufs);
+        } else {
+            self.unsettled.clear();
+        }
+    }
+
+    /// Makes durable what was written, all of it at once.
+    fn sync(&mut self, now_ms: i64) -> Option<Work> {
+        let is_due = self.written.offset > self.durable_end && self.sync_is_due(now_ms);
+        if self.running.sync || !is_due {
+            return None;
+        }
+        let file = self.file.clone()?;
+        self.running.sync = true;
+        self.unsynced_since_ms = None;
+        let Mark { offset: end, position } = self.written;
+        let unsettled = mem::take(&mut self.unsettled);
+        let whole = self.unsettled_bytes == unsettled.iter().map(|b| b.len() as u64).sum::<u64>();
+        // A write that is under way is among the unsettled, and must not be vouched for (LOG-4).
+        let is_journalled =
+            whole && !self.running.write && !self.is_busy() && !unsettled.is_empty();
+        self.unsettled_bytes = 0;
+        if !is_journalled {
+            return Some(Work::Sync { file, end, position });
+        }
+        let entry = JournalEntry::Append {
+            log: self.place.id,
+            epoch: self.epochs.latest().unwrap_or(LeaderEpoch(0)),
+            base_offset: self.durable_end,
+            end_offset: end,
+            payload: unsettled,
+            file,
+        };
+        Some(Work::Commit { entry, end })
+    }
+
+    fn sync_is_due(&self, now_ms: i64) -> bool {
+        if !self.config.is_lazy() || self.wanted.contains(&Wanted::Close) {
+            return true;
+        }
+        match (self.config.sync_interval, self.unsynced_since_ms) {
+            (Some(interval), Some(since)) => {
+                u128::try_from(now_ms.saturating_sub(since)).unwrap_or(0) >= interval.as_millis()
+            }
+            _ => false,
+        }
+    }
+
+    /// Moves the recovery point, once what it is to cover is synced.
+    fn checkpoint(&mut self, now_ms: i64, owner: &dyn Owner) -> Option<Work> {
+        if self.running.maintenance || self.wanted.contains(&Wanted::Close) {
+            return None;
+        }
+        let is_same = self.checkpoint.segment == self.active.base;
+        let covered = if is_same { self.checkpoint.position } else { 0 };
+        let behind = self.active.size + self.queued_bytes - covered;
+        let is_quiet = now_ms.saturating_sub(self.checkpointed_ms) >= CHECKPOINT_QUIET_MS;
+        // After a roll the point is brought into the new segment at the first batch.
+        let is_due =
+            behind >= self.config.checkpoint_bytes || (behind > 0 && (is_quiet || !is_same));
+        if self.next_checkpoint.is_none() && is_due && !self.must_roll() {
+            let position = self.active.size + self.queued_bytes;
+            let at = Mark { offset: self.end, position };
+            self.next_checkpoint = Some(NextCheckpoint { at, snapshot: owner.snapshot() });
+            self.checkpointed_ms = now_ms;
+        }
+        let next = self.next_checkpoint.as_ref()?;
+        let is_synced = self.synced.offset >= next.at.offset;
+        // What only the journal, or nothing yet, makes durable is synced by the work itself.
+        let is_written = self.written.offset >= next.at.offset && is_quiet_log(self);
+        if !is_synced && !is_written {
+            return None;
+        }
+        let sync = if is_synced { None } else { Some(self.file.clone()?) };
+        let NextCheckpoint { at, snapshot } = self.next_checkpoint.take()?;
+        self.note_last_time();
+        self.running.maintenance = true;
+        let work = Box::new(self.checkpoint_work(at, snapshot));
+        Some(Work::Checkpoint { sync, work })
+    }
+
+    /// What moving the recovery point to `at` writes.
+    fn checkpoint_work(&self, at: Mark, snapshot: Option<Bytes>) -> CheckpointWork {
+        let (index, added) = self.index_work(at.offset);
+        let checkpoint = Checkpoint {
+            number: self.checkpoint.number + 1,
+            start: self.start,
+            end: at.offset,
+            segment: self.active.base,
+            position: at.position,
+            indexed: Indexed {
+                offsets: self.active.indexed.offsets + added.offsets,
+                times: self.active.indexed.times + added.times,
+            },
+        };
+        // The newest two stay: one of them may turn out to be torn.
+        let keep = self.snapshots.len().saturating_sub(1);
+        let stale = match &snapshot {
+            Some(_) => {
+                self.snapshots.iter().take(keep).copied().filter(|s| *s != at.offset).collect()
+            }
+            None => Vec::new(),
+        };
+        let epochs = self.epochs_changed.then(|| self.epochs.to_text());
+        CheckpointWork { checkpoint, index, added, snapshot, stale, epochs }
+    }
+
+    fn roll_work(&mut self) -> Work {
+        self.next_checkpoint = None;
+        self.note_last_time();
+        let (index, added) = self.index_work(self.active.end);
+        Work::Roll {
+            file: self.file.clone().expect("an open log has its active file"),
+            size: self.active.size,
+            base: self.active.end,
+            zero_fill: self.config.zero_fill_bytes.min(self.config.segment_bytes),
+            index,
+            added,
+        }
+    }
+
+    /// What the index files of the active segment lack of batches before `end`.
+    fn index_work(&self, end: Offset) -> (IndexWrite, Indexed) {
+        let until = super::index::relative(self.active.base, end);
+        let (offsets, times, added) = self.tail.ready(until);
+        let (segment, at) = (self.active.base, self.active.indexed);
+        (IndexWrite { segment, at, offsets, times }, added)
+    }
+
+    fn note_last_time(&mut self) {
+        if let Some(newest) = self.active.newest {
+            self.tail.note_time(self.active.base, newest);
+        }
+    }
+
+    fn close_work(&mut self, owner: &dyn Owner) -> Option<Work> {
+        self.next_checkpoint = None;
+        self.note_last_time();
+        let at = Mark { offset: self.end, position: self.active.size };
+        let work = Box::new(self.checkpoint_work(at, owner.snapshot()));
+        Some(Work::Close { file: self.file.clone()?, size: self.active.size, work })
+    }
+
+    fn truncate(&mut self, offset: Offset) -> Work {
+        let offset = offset.max(self.start);
+        self.queue.clear();
+        self.queued_bytes = 0;
+        self.next_checkpoint = None;
+        let kept = self.closed.partition_point(|segment| segment.end <= offset);
+        let mut gone: Vec<Offset> = self.segments().skip(kept + 1).map(|s| s.base).collect();
+        gone.reverse();
+        let keep = match self.closed.get(kept) {
+            Some(segment) => self.extent_of(segment, None),
+            None => self.extent_of(&self.active, self.file.clone()),
+        };
+        let epochs = self.epochs.clone();
+        Work::Truncate { offset, keep, segments: gone, epochs, last: self.checkpoint }
+    }
+
+    /// Removes what retention or a trim allows.
+    fn remove(&mut self, now_ms: i64) -> Option<Work> {
+        if self.running.maintenance {
+            return None;
+        }
+        let trim = match self.wanted.front() {
+            Some(Wanted::Trim(offset)) => Some((*offset).min(self.durable_end)),
+            _ => None,
+        };
+        let expired = match trim {
+            Some(_) => 0,
+            None => match self.expired(now_ms) {
+                Ok(expired) => expired,
+                Err(unread) => {
+                    self.running.maintenance = true;
+                    return Some(unread);
+                }
+            },
+        };
+        let start = trim
+            .unwrap_or_else(|| expired.checked_sub(1).map_or(self.start, |i| self.closed[i].end))
+            .max(self.start);
+        if trim.is_none() && expired == 0 {
+            return None;
+        }
+        self.running.maintenance = true;
+        let stays = self.closed.partition_point(|segment| segment.end <= start);
+        let gone = self.closed.iter().take(stays).map(|segment| segment.base).collect();
+        let number = self.checkpoint.number + 1;
+        let first = self.closed.get(stays).map_or(self.active.base, |segment| segment.base);
+        let checkpoint = if self.checkpoint.segment < first {
+            // The segment that held the recovery point goes. What is before the next one was synced
+            // when that one began.
+            Checkpoint { number, start, end: first, segment: first, ..Checkpoint::default() }
+        } else {
+            Checkpoint { number, start, ..self.checkpoint }
+        };
+        Some(Work::Remove { checkpoint, segments: gone })
+    }
+
+    /// How many of the oldest closed segments are over age or size; or the work that finds out how
+    /// old the first is whose age matters and is not known.
+    fn expired(&self, now_ms: i64) -> Result<usize, Work> {
+        let mut bytes = self.bytes();
+        for (place, segment) in self.closed.iter().enumerate() {
+            let over_size =
+                self.config.retention_bytes.is_some_and(|max| bytes - segment.size >= max);
+            if !over_size {
+                let Some(age_max) = self.config.retention_ms else { return Ok(place) };
+                let Some((newest, _)) = segment.newest else {
+                    let (segment, times) = (segment.base, segment.indexed.times);
+                    return Err(Work::Newest { segment, times });
+                };
+                let age_max = i64::try_from(age_max).unwrap_or(i64::MAX);
+                // Records without a time are kept until size removes them.
+                if newest < 0 || now_ms.saturating_sub(newest) <= age_max {
+                    return Ok(place);
+                }
+            }
+            bytes -= segment.size;
+        }
+        Ok(self.closed.len())
+    }
+
+    /// Fills the active segment of a busy log with zeros ahead of its batches.
+    fn zero(&mut self) -> Option<Work> {
+        let ahead = self.filled.saturating_sub(self.active.size);
+        let window = (self.active.size / 2).min(ZERO_BYTES);
+        let is_wanted = self.is_busy() && self.active.size >= BUSY_BYTES && ahead < window;
+        if self.running.zero || self.zero_refused || !is_wanted {
+            return None;
+        }
+        let file = self.file.clone()?;
+        let position = self.filled;
+        let len = ZERO_BYTES.min(self.config.segment_bytes.saturating_sub(position));
+        if len == 0 {
+            return None;
+        }
+        assert!(position >= self.active.size, "LOG-6: zeros go behind every batch");
+        self.running.zero = true;
+        Some(Work::Zero { file, position, len })
+    }
+}
+
+/// Whether nothing of the log is on its way.
+fn is_quiet_log(log: &Log) -> bool {
+    log.queue.is_empty() && !log.running.write && !log.running.sync && !log.is_busy()
+}

@@ -1,0 +1,388 @@
+//! What a log wants done on the disk: each piece of work is a value, run by one function that knows
+//! nothing of the log, and its outcome is a value that the log applies in one step.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use super::{
+    LogPlace,
+    checkpoint::{self, Checkpoint},
+    epochs::{self, Epochs},
+    index::{OFFSET_ENTRY, TIME_ENTRY},
+    read::{self, Extent},
+    segment::{Indexed, Kind},
+};
+use crate::{
+    disk::{DiskError, File, OpenMode, actor::DiskHandle},
+    ids::Offset,
+    journal::JournalEntry,
+};
+
+/// A piece of work.
+#[derive(Debug)]
+pub struct LogIo {
+    pub(super) place: Rc<LogPlace>,
+    pub(super) work: Work,
+}
+
+/// The outcome of a piece of work, for [`Log::on_io`](super::Log::on_io).
+#[derive(Debug)]
+pub struct LogIoDone(pub(super) Result<Outcome, DiskError>, pub(super) Lane);
+
+/// Which of a log's lanes of work a piece belongs to; in each, one runs at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lane {
+    Write,
+    Sync,
+    Zero,
+    Maintenance,
+}
+
+/// Index entries to be added to the files of a segment.
+#[derive(Debug)]
+pub(super) struct IndexWrite {
+    pub(super) segment: Offset,
+    pub(super) at: Indexed,
+    pub(super) offsets: Bytes,
+    pub(super) times: Bytes,
+}
+
+/// What is written when the recovery point moves.
+#[derive(Debug)]
+pub(super) struct CheckpointWork {
+    pub(super) checkpoint: Checkpoint,
+    pub(super) index: IndexWrite,
+    pub(super) added: Indexed,
+    /// The owner's state at `checkpoint.end`.
+    pub(super) snapshot: Option<Bytes>,
+    /// Snapshots that the new one makes superfluous.
+    pub(super) stale: Vec<Offset>,
+    /// The text of `leader-epoch-checkpoint`, where it changed.
+    pub(super) epochs: Option<String>,
+}
+
+#[derive(Debug)]
+pub(super) enum Work {
+    Write {
+        file: File,
+        position: u64,
+        bufs: Vec<Bytes>,
+        end: Offset,
+    },
+    Sync {
+        file: File,
+        end: Offset,
+        position: u64,
+    },
+    Commit {
+        entry: JournalEntry,
+        end: Offset,
+    },
+    Zero {
+        file: File,
+        position: u64,
+        len: u64,
+    },
+    /// Ends the active segment at `size` and begins the one at `base`. The recovery point stays:
+    /// the owner's state is ahead of it already.
+    Roll {
+        file: File,
+        size: u64,
+        base: Offset,
+        zero_fill: u64,
+        index: IndexWrite,
+        added: Indexed,
+    },
+    Checkpoint {
+        sync: Option<File>,
+        work: Box<CheckpointWork>,
+    },
+    /// Ends the active segment at `size`, for a clean stop.
+    Close {
+        file: File,
+        size: u64,
+        work: Box<CheckpointWork>,
+    },
+    /// Removes segments, after the new log start is durable.
+    Remove {
+        checkpoint: Checkpoint,
+        segments: Vec<Offset>,
+    },
+    /// Removes the batch that holds `offset`, and everything after it.
+    Truncate {
+        offset: Offset,
+        keep: Extent,
+        segments: Vec<Offset>,
+        epochs: Epochs,
+        last: Checkpoint,
+    },
+    /// Reads the last entry of a closed segment's time index.
+    Newest {
+        segment: Offset,
+        times: u32,
+    },
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    Written {
+        end: Offset,
+    },
+    Synced {
+        end: Offset,
+        position: u64,
+    },
+    Committed {
+        end: Offset,
+    },
+    Zeroed {
+        end: u64,
+    },
+    NotZeroed,
+    Rolled {
+        file: File,
+        base: Offset,
+        zeroed: u64,
+        added: Indexed,
+    },
+    Checkpointed {
+        work: Box<CheckpointWork>,
+    },
+    Closed {
+        work: Box<CheckpointWork>,
+    },
+    Removed {
+        checkpoint: Checkpoint,
+        segments: Vec<Offset>,
+    },
+    Truncated {
+        checkpoint: Checkpoint,
+        epochs: Epochs,
+        file: File,
+        keep: Offset,
+        size: u64,
+        end: Offset,
+    },
+    Newest {
+        segment: Offset,
+        newest: Option<(i64, u32)>,
+    },
+}
+
+impl LogIo {
+    pub(super) fn lane(&self) -> Lane {
+        match self.work {
+            Work::Write { .. } => Lane::Write,
+            Work::Sync { .. } | Work::Commit { .. } => Lane::Sync,
+            Work::Zero { .. } => Lane::Zero,
+            _ => Lane::Maintenance,
+        }
+    }
+
+    /// Carries the work out. The outcome must be given to the log that made it, even when it failed.
+    pub async fn run(self, disk: DiskHandle) -> LogIoDone {
+        let lane = self.lane();
+        LogIoDone(run(&self.place, self.work, &disk).await, lane)
+    }
+}
+
+async fn run(place: &LogPlace, work: Work, disk: &DiskHandle) -> Result<Outcome, DiskError> {
+    let ticket = &place.ticket;
+    match work {
+        Work::Write { file, position, bufs, end } => {
+            disk.write(&file, position, bufs, ticket).await?;
+            Ok(Outcome::Written { end })
+        }
+        Work::Sync { file, end, position } => {
+            disk.sync(&file).await?;
+            Ok(Outcome::Synced { end, position })
+        }
+        Work::Commit { entry, end } => {
+            disk.commit(entry, ticket).await?;
+            Ok(Outcome::Committed { end })
+        }
+        Work::Zero { file, position, len } => match disk.zero(&file, position, len, ticket).await {
+            Ok(()) => Ok(Outcome::Zeroed { end: position + len }),
+            // Zeros are there for speed only: a disk too full for them may still take batches.
+            Err(error) if error.is_full() => Ok(Outcome::NotZeroed),
+            Err(error) => Err(error),
+        },
+        Work::Roll { file, size, base, zero_fill, index, added } => {
+            disk.truncate(&file, size, ticket).await?;
+            disk.sync(&file).await?;
+            write_index(place, disk, &index).await?;
+            let (file, zeroed) = begin_segment(place, disk, base, zero_fill).await?;
+            Ok(Outcome::Rolled { file, base, zeroed, added })
+        }
+        Work::Checkpoint { sync, work } => {
+            if let Some(file) = sync {
+                disk.sync(&file).await?;
+            }
+            move_checkpoint(place, disk, &work).await?;
+            Ok(Outcome::Checkpointed { work })
+        }
+        Work::Close { file, size, work } => {
+            disk.truncate(&file, size, ticket).await?;
+            disk.sync(&file).await?;
+            move_checkpoint(place, disk, &work).await?;
+            Ok(Outcome::Closed { work })
+        }
+        Work::Remove { checkpoint, segments } => {
+            write_checkpoint(place, disk, &checkpoint).await?;
+            remove(place, disk, &segments).await?;
+            Ok(Outcome::Removed { checkpoint, segments })
+        }
+        Work::Truncate { offset, keep, segments, epochs, last } => {
+            truncate(place, disk, offset, keep, &segments, epochs, last).await
+        }
+        Work::Newest { segment, times } => {
+            let newest = last_time(place, disk, segment, times).await?;
+            Ok(Outcome::Newest { segment, newest })
+        }
+    }
+}
+
+/// Makes the file of a segment, durable by name, and tells how much of it is zeros.
+pub(super) async fn begin_segment(
+    place: &LogPlace,
+    disk: &DiskHandle,
+    base: Offset,
+    zero_fill: u64,
+) -> Result<(File, u64), DiskError> {
+    let file = disk.open(Kind::Log.path(&place.dir, base), OpenMode::Create).await?;
+    let mut zeroed = 0;
+    if zero_fill > 0 {
+        match disk.zero(&file, 0, zero_fill, &place.ticket).await {
+            Ok(()) => zeroed = zero_fill,
+            Err(error) if error.is_full() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    disk.sync(&file).await?;
+    disk.sync_dir(&place.dir).await?;
+    Ok((file, zeroed))
+}
+
+/// Adds entries to the index files of a segment, and makes them durable.
+pub(super) async fn write_index(
+    place: &LogPlace,
+    disk: &DiskHandle,
+    index: &IndexWrite,
+) -> Result<(), DiskError> {
+    for (kind, at, bytes) in [
+        (Kind::Index, u64::from(index.at.offsets) * OFFSET_ENTRY as u64, &index.offsets),
+        (Kind::TimeIndex, u64::from(index.at.times) * TIME_ENTRY as u64, &index.times),
+    ] {
+        if !bytes.is_empty() {
+            let file = disk.open(kind.path(&place.dir, index.segment), OpenMode::Create).await?;
+            // Entries of a life that crashed may stand there.
+            disk.truncate(&file, at, &place.ticket).await?;
+            disk.write(&file, at, vec![bytes.clone()], &place.ticket).await?;
+            disk.sync(&file).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes what a recovery from the new point needs, and only then the point.
+async fn move_checkpoint(
+    place: &LogPlace,
+    disk: &DiskHandle,
+    work: &CheckpointWork,
+) -> Result<(), DiskError> {
+    write_index(place, disk, &work.index).await?;
+    if let Some(snapshot) = &work.snapshot {
+        let path = Kind::Snapshot.path(&place.dir, work.checkpoint.end);
+        disk.write_atomically(&path, snapshot.clone(), &place.ticket).await?;
+    }
+    if let Some(text) = &work.epochs {
+        let path = place.dir.join(epochs::FILE);
+        disk.write_atomically(&path, text.clone().into(), &place.ticket).await?;
+    }
+    let is_new = work.index.at == Indexed::default() && work.added != Indexed::default();
+    if is_new {
+        disk.sync_dir(&place.dir).await?;
+    }
+    write_checkpoint(place, disk, &work.checkpoint).await?;
+    for stale in &work.stale {
+        disk.remove_under(Kind::Snapshot.path(&place.dir, *stale), &place.ticket).await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn write_checkpoint(
+    place: &LogPlace,
+    disk: &DiskHandle,
+    checkpoint: &Checkpoint,
+) -> Result<(), DiskError> {
+    let (position, slot) = checkpoint.slot();
+    let file = disk.open(place.dir.join(checkpoint::FILE), OpenMode::ReadWrite).await?;
+    disk.write(&file, position, vec![slot], &place.ticket).await?;
+    disk.sync(&file).await
+}
+
+pub(super) async fn remove(
+    place: &LogPlace,
+    disk: &DiskHandle,
+    segments: &[Offset],
+) -> Result<(), DiskError> {
+    for base in segments {
+        for kind in Kind::ALL {
+            disk.remove_under(kind.path(&place.dir, *base), &place.ticket).await?;
+        }
+    }
+    disk.sync_dir(&place.dir).await
+}
+
+/// Lowers the recovery point first: were it above what a crash leaves, recovery would see damage.
+async fn truncate(
+    place: &LogPlace,
+    disk: &DiskHandle,
+    offset: Offset,
+    keep: Extent,
+    segments: &[Offset],
+    mut epochs: Epochs,
+    last: Checkpoint,
+) -> Result<Outcome, DiskError> {
+    let (end, size) = read::locate(place, disk, &keep, offset).await?;
+    let mut checkpoint = last;
+    checkpoint.number += 1;
+    if end <= last.end {
+        // The index is made again from here on: its entries may lie above the new end.
+        let indexed = Indexed::default();
+        checkpoint = Checkpoint { end, segment: keep.base, position: size, indexed, ..checkpoint };
+    }
+    write_checkpoint(place, disk, &checkpoint).await?;
+    // Newest first, each durably: what a crash leaves has no gap.
+    for base in segments {
+        remove(place, disk, &[*base]).await?;
+    }
+    let file = disk.open(Kind::Log.path(&place.dir, keep.base), OpenMode::ReadWrite).await?;
+    disk.truncate(&file, size, &place.ticket).await?;
+    disk.sync(&file).await?;
+    epochs.truncate_to(end);
+    let path = place.dir.join(epochs::FILE);
+    disk.write_atomically(&path, epochs.to_text().into(), &place.ticket).await?;
+    let entry = JournalEntry::TruncatedTo { log: place.id, offset: end };
+    disk.commit(entry, &place.ticket).await?;
+    Ok(Outcome::Truncated { checkpoint, epochs, file, keep: keep.base, size, end })
+}
+
+/// The last of the `times` entries of a segment's time index; `None` where the file is not usable.
+pub(super) async fn last_time(
+    place: &LogPlace,
+    disk: &DiskHandle,
+    segment: Offset,
+    times: u32,
+) -> Result<Option<(i64, u32)>, DiskError> {
+    let Some(last) = times.checked_sub(1) else { return Ok(None) };
+    let path = Kind::TimeIndex.path(&place.dir, segment);
+    let file = match disk.open(path, OpenMode::Read).await {
+        Err(error) if error.is_not_found() => return Ok(None),
+        opened => opened?,
+    };
+    let bytes = disk.read(&file, u64::from(last) * TIME_ENTRY as u64, TIME_ENTRY).await?;
+    Ok(super::index::TimeEntry::parse(&bytes).map(|entry| (entry.timestamp, entry.last)))
+}

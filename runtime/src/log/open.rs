@@ -1,0 +1,290 @@
+//! Opening a log: a new one, one that was closed in order, or one that was not.
+
+use std::{collections::VecDeque, path::PathBuf, rc::Rc};
+
+use super::{
+    ClosedLog, Log, LogConfig, Mark, Replay, Running,
+    checkpoint::{self, Checkpoint, CheckpointError},
+    epochs::Epochs,
+    index::IndexTail,
+    io,
+    recovery::{self, Recovered},
+    segment::Segment,
+};
+use crate::{
+    batch::BatchError,
+    disk::{DiskError, File, OpenMode, actor::DiskHandle},
+    era::Ticket,
+    ids::{LogId, Offset},
+    journal::JournalEntry,
+};
+
+/// Where a log lives, what it is called in the journal, and under whose right it is written.
+#[derive(Clone, Debug)]
+pub struct LogPlace {
+    /// Its directory, which holds nothing else but small files of its owner.
+    pub dir: PathBuf,
+    /// Its name in the journal.
+    pub id: LogId,
+    /// The right to write it.
+    pub ticket: Ticket,
+}
+
+/// What opening found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Opened {
+    /// Whether the log was made now.
+    pub is_new: bool,
+    /// What was cut off above the durable mark.
+    pub cut: Option<Cut>,
+    /// Bytes that were read.
+    pub bytes_read: u64,
+    /// Batches that came out of the journal.
+    pub from_journal: usize,
+}
+
+/// The end of a log that a crash left unfinished, and that was cut off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// Which file.
+    pub file: PathBuf,
+    /// Where the log ends now.
+    pub position: u64,
+    /// Bytes of the file after that, zeros included.
+    pub bytes: u64,
+    /// What is wrong with the first of them.
+    pub reason: BatchError,
+}
+
+/// Why a log cannot be opened.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum OpenError {
+    /// The disk refused.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// What was durable is not whole.
+    #[error("`{}` is damaged at byte {position}, below what was durable: {reason}; restore it from a copy, or give up what follows with `flumen log repair {}`", file.display(), file.parent().unwrap_or(file).display())]
+    Damaged {
+        /// Which file.
+        file: PathBuf,
+        /// Where.
+        position: u64,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A later version wrote it.
+    #[error("`{}` is of format {version}, which this version does not know; it was left as it is: use the newer flumen", file.display())]
+    Newer {
+        /// Which file.
+        file: PathBuf,
+        /// Its version.
+        version: u16,
+    },
+}
+
+/// Opens the log at `place`, making it where there is none.
+///
+/// `journaled` is what the journal holds of it, in order. `replay` takes in the owner's newest kept
+/// state and the batches after it.
+///
+/// # Errors
+/// [`OpenError`], in which case nothing was changed, but for what a crash left unfinished.
+pub async fn open(
+    disk: DiskHandle,
+    place: LogPlace,
+    config: LogConfig,
+    journaled: Vec<JournalEntry>,
+    replay: &mut dyn Replay,
+    now_ms: i64,
+) -> Result<(Log, Opened), OpenError> {
+    let place = Rc::new(place);
+    let found = match disk.list(&place.dir).await {
+        Err(error) if error.is_not_found() => Vec::new(),
+        listed => listed?,
+    };
+    let has_point = found.iter().any(|entry| entry.name == checkpoint::FILE);
+    let has_segment = found.iter().any(|entry| recovery::is_log(&entry.name));
+    // The recovery point is the last file that the making of a log writes: before it there is no log.
+    if !has_point && !has_segment {
+        let log = create(&disk, place, config, now_ms).await?;
+        replay.restore(&[], Offset::ZERO);
+        return Ok((log, Opened { is_new: true, ..Opened::default() }));
+    }
+    let point = read_checkpoint(&disk, &place, has_point).await?;
+    let recovered =
+        recovery::recover(&disk, &place, &config, &found, point, journaled, replay).await?;
+    let opened = Opened {
+        is_new: false,
+        cut: recovered.cut.clone(),
+        bytes_read: recovered.bytes_read,
+        from_journal: recovered.from_journal,
+    };
+    if let Some(cut) = &opened.cut {
+        tracing::warn!(
+            file = %cut.file.display(), position = cut.position, bytes = cut.bytes,
+            "the log was not closed in order; its unfinished end was cut off: {}", cut.reason
+        );
+    }
+    Ok((Log::assemble(place, config, recovered, now_ms), opened))
+}
+
+async fn create(
+    disk: &DiskHandle,
+    place: Rc<LogPlace>,
+    config: LogConfig,
+    now_ms: i64,
+) -> Result<Log, OpenError> {
+    disk.create_dir(&place.dir).await?;
+    if let Some(parent) = place.dir.parent() {
+        disk.sync_dir(parent).await?;
+    }
+    let zero_fill = config.zero_fill_bytes.min(config.segment_bytes);
+    let (file, zeroed) = io::begin_segment(&place, disk, Offset::ZERO, zero_fill).await?;
+    let point = Checkpoint { number: 1, ..Checkpoint::default() };
+    make_checkpoint(disk, &place, &point).await?;
+    let recovered = Recovered {
+        segments: vec![Segment::new(Offset::ZERO)],
+        file,
+        filled: zeroed,
+        checkpoint: point,
+        ..Recovered::default_at(&place)
+    };
+    Ok(Log::assemble(place, config, recovered, now_ms))
+}
+
+/// Makes the recovery point's file, durable by name.
+pub(super) async fn make_checkpoint(
+    disk: &DiskHandle,
+    place: &LogPlace,
+    point: &Checkpoint,
+) -> Result<(), DiskError> {
+    let file = disk.open(place.dir.join(checkpoint::FILE), OpenMode::Create).await?;
+    disk.truncate(&file, 2 * checkpoint::SLOT_BYTES as u64, &place.ticket).await?;
+    io::write_checkpoint(place, disk, point).await?;
+    disk.sync_dir(&place.dir).await
+}
+
+async fn read_checkpoint(
+    disk: &DiskHandle,
+    place: &LogPlace,
+    is_there: bool,
+) -> Result<Option<Checkpoint>, OpenError> {
+    let path = place.dir.join(checkpoint::FILE);
+    if !is_there {
+        return Ok(None);
+    }
+    let file = disk.open(&path, OpenMode::Read).await?;
+    let bytes = disk.read(&file, 0, 2 * checkpoint::SLOT_BYTES).await?;
+    match Checkpoint::newest(&bytes) {
+        Ok(point) => Ok(Some(point)),
+        // A crash in the making of the log: there was never anything durable.
+        Err(CheckpointError::Damaged) if bytes.iter().all(|byte| *byte == 0) => Ok(None),
+        Err(CheckpointError::Damaged) => Err(OpenError::Damaged {
+            file: path,
+            position: 0,
+            reason: "neither of its two slots is whole".to_owned(),
+        }),
+        Err(CheckpointError::Newer(version)) => Err(OpenError::Newer { file: path, version }),
+    }
+}
+
+impl Log {
+    /// Opens a log that was closed in order, without a look at its files: they are opened when they
+    /// are needed first.
+    ///
+    /// # Errors
+    /// [`DiskError`] where the active segment is not there.
+    pub async fn reopen(
+        disk: &DiskHandle,
+        place: LogPlace,
+        config: LogConfig,
+        closed: ClosedLog,
+        now_ms: i64,
+    ) -> Result<Log, DiskError> {
+        let place = Rc::new(place);
+        let active = closed.segments.last().cloned().unwrap_or_else(|| Segment::new(closed.start));
+        let path = super::segment::Kind::Log.path(&place.dir, active.base);
+        let file = disk.open(path, OpenMode::ReadWrite).await?;
+        let checkpoint = Checkpoint {
+            number: closed.checkpoint_number,
+            start: closed.start,
+            end: active.end,
+            segment: active.base,
+            position: active.size,
+            indexed: active.indexed,
+        };
+        let recovered = Recovered {
+            filled: active.size,
+            segments: closed.segments,
+            epochs: closed.epochs,
+            snapshots: closed.snapshots,
+            file,
+            checkpoint,
+            ..Recovered::default_at(&place)
+        };
+        Ok(Log::assemble(place, config, recovered, now_ms))
+    }
+
+    fn assemble(place: Rc<LogPlace>, config: LogConfig, found: Recovered, now_ms: i64) -> Log {
+        let mut closed: VecDeque<Segment> = found.segments.into();
+        let active = closed.pop_back().expect("a log has an active segment");
+        let end = Mark { offset: active.end, position: active.size };
+        let newest =
+            active.newest.map(|(timestamp, _)| timestamp).filter(|_| active.indexed.times > 0);
+        let log = Log {
+            place,
+            config,
+            start: found.checkpoint.start,
+            end: end.offset,
+            written: end,
+            synced: end,
+            durable_end: end.offset,
+            closed,
+            tail: found.tail.unwrap_or_else(|| IndexTail::resume(newest)),
+            active,
+            file: Some(found.file),
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            unsettled: Vec::new(),
+            unsettled_bytes: 0,
+            filled: found.filled,
+            zero_refused: false,
+            running: Running::default(),
+            wanted: VecDeque::new(),
+            checkpoint: found.checkpoint,
+            next_checkpoint: None,
+            snapshots: found.snapshots,
+            epochs: found.epochs,
+            // Epochs that recovery read from batches are not in the file yet.
+            epochs_changed: true,
+            unsynced_since_ms: None,
+            ticked_ms: now_ms,
+            checkpointed_ms: now_ms,
+            written_since_tick: 0,
+            resume: None,
+            is_full: false,
+            is_closed: false,
+            failed: None,
+        };
+        log.check();
+        log
+    }
+}
+
+impl Recovered {
+    /// Nothing recovered; the file is to be filled in.
+    fn default_at(place: &LogPlace) -> Self {
+        Recovered {
+            segments: Vec::new(),
+            file: File::new(place.dir.clone(), crate::disk::Backing::Simulated(u64::MAX)),
+            filled: 0,
+            tail: None,
+            checkpoint: Checkpoint::default(),
+            epochs: Epochs::default(),
+            snapshots: Vec::new(),
+            cut: None,
+            bytes_read: 0,
+            from_journal: 0,
+        }
+    }
+}

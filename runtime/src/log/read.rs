@@ -1,0 +1,380 @@
+//! Reading: from an offset on, whole batches, each checked before anyone sees it.
+//!
+//! A plan is made from what the log knows; running it needs nothing but the disk, so a read never
+//! holds up an append. A batch whose checksum is wrong ends the read with an error that names file
+//! and position: what a log cannot vouch for, it does not serve.
+
+use std::{
+    path::{Path, PathBuf},
+    rc::Rc,
+};
+
+use bytes::Bytes;
+
+use super::{
+    LogPlace,
+    index::{OFFSET_ENTRY, OffsetEntry, TIME_ENTRY, TimeEntry},
+    recovery::BATCH_BYTES_LIMIT,
+    segment::{Indexed, Kind},
+};
+use crate::{
+    batch::{self, BatchError, BatchHeader, HEADER_BYTES},
+    disk::{DiskError, File, OpenMode, actor::DiskHandle},
+    ids::Offset,
+};
+
+/// Most bytes of one answer, and of one read from the disk, but for a single larger batch.
+pub const READ_BYTES_MAX: usize = 1 << 20;
+/// Fewest bytes worth reading at once.
+const READ_BYTES_MIN: usize = 16 << 10;
+
+/// The part of a segment that a read may look at.
+#[derive(Clone, Debug)]
+pub(super) struct Extent {
+    pub(super) base: Offset,
+    /// Bytes of its `.log` that hold batches.
+    pub(super) size: u64,
+    pub(super) indexed: Indexed,
+    pub(super) file: Option<File>,
+    /// Where a batch is known to begin whose base offset is at most what is looked for.
+    pub(super) from: u64,
+    /// Whether `from` came from memory, so that the index file has nothing better.
+    pub(super) is_exact: bool,
+}
+
+/// A read to be carried out.
+#[derive(Debug)]
+pub struct ReadPlan {
+    pub(super) place: Rc<LogPlace>,
+    pub(super) extent: Extent,
+    pub(super) from: Offset,
+    pub(super) end: Offset,
+    pub(super) bytes_max: usize,
+}
+
+/// What was read.
+#[derive(Clone, Debug, Default)]
+pub struct ReadDone {
+    /// Whole batches, back to back; empty where there is none in the range asked for.
+    pub batches: Bytes,
+    /// Where a read that goes on from here begins.
+    pub next: Offset,
+    pub(super) resume: Option<Resume>,
+}
+
+/// Where reading left off: the next read begins without a search.
+#[derive(Clone, Debug)]
+pub(super) struct Resume {
+    pub(super) segment: Offset,
+    pub(super) offset: Offset,
+    pub(super) position: u64,
+    pub(super) file: File,
+}
+
+/// Why nothing was read.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ReadFailure {
+    /// The disk refused.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The bytes are not those that were written.
+    #[error("`{}` is damaged at byte {position}: {reason}; restore the file, or cut the log there with `flumen log repair`", file.display())]
+    Damaged {
+        /// Which file.
+        file: PathBuf,
+        /// Where the bad batch begins.
+        position: u64,
+        /// What is wrong with it.
+        reason: BatchError,
+    },
+}
+
+/// The offset is outside the log.
+#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
+#[error("offset {offset} is not in the log, which holds {start} to {end}")]
+pub struct OutOfRangeError {
+    /// What was asked for.
+    pub offset: Offset,
+    /// First offset kept.
+    pub start: Offset,
+    /// Offset after the last.
+    pub end: Offset,
+}
+
+impl ReadPlan {
+    /// Reads.
+    ///
+    /// # Errors
+    /// [`ReadFailure`] where the disk refuses, or the first batch wanted is damaged; batches before
+    /// a damaged one are returned, and the next read meets it.
+    pub async fn run(self, disk: DiskHandle) -> Result<ReadDone, ReadFailure> {
+        let ReadPlan { place, extent, from, end, bytes_max } = self;
+        let file = open(&place.dir, &disk, &extent).await?;
+        let mut position = search(&place.dir, &disk, &extent, from).await?;
+        let mut want = bytes_max.clamp(READ_BYTES_MIN, READ_BYTES_MAX);
+        let mut done = ReadDone { next: from, ..ReadDone::default() };
+        while position < extent.size {
+            let len = want.min((extent.size - position) as usize);
+            let chunk = disk.read(&file, position, len).await?;
+            let damaged = |at: usize, reason| ReadFailure::Damaged {
+                file: file.path().to_owned(),
+                position: position + at as u64,
+                reason,
+            };
+            match take(&chunk, from, end, bytes_max) {
+                Taken::Batches { range, next, at } => {
+                    done.batches = chunk.slice(range);
+                    done.next = next;
+                    let position = position + at as u64;
+                    done.resume =
+                        Some(Resume { segment: extent.base, offset: next, position, file });
+                    return Ok(done);
+                }
+                Taken::End => return Ok(done),
+                Taken::Nothing { skipped: 0, needed } => {
+                    let reason = BatchError::Short { bytes: chunk.len(), needed };
+                    let room = extent.size - position;
+                    let limit = room.min(BATCH_BYTES_LIMIT);
+                    if needed as u64 > limit || needed <= chunk.len() {
+                        return Err(damaged(0, reason));
+                    }
+                    want = needed;
+                }
+                Taken::Nothing { skipped, .. } => position += skipped as u64,
+                Taken::Bad { at, reason } => return Err(damaged(at, reason)),
+            }
+        }
+        Ok(done)
+    }
+}
+
+/// What a chunk of a segment holds of what is wanted.
+enum Taken {
+    /// The batches in `range`; the next one, of offset `next`, begins at `at`.
+    Batches { range: std::ops::Range<usize>, next: Offset, at: usize },
+    /// What is wanted is beyond the end of the range.
+    End,
+    /// `skipped` bytes of earlier batches, after which `needed` bytes must be read together.
+    Nothing { skipped: usize, needed: usize },
+    /// The first batch wanted is bad.
+    Bad { at: usize, reason: BatchError },
+}
+
+fn take(chunk: &[u8], from: Offset, end: Offset, bytes_max: usize) -> Taken {
+    let mut at = 0;
+    let mut begin = None;
+    let mut next = from;
+    loop {
+        let header = match BatchHeader::parse(&chunk[at..]) {
+            Ok(header) => header,
+            Err(BatchError::Short { needed, .. }) if begin.is_none() => {
+                return Taken::Nothing { skipped: at, needed };
+            }
+            Err(BatchError::Short { .. }) => break,
+            Err(reason) if begin.is_none() => return Taken::Bad { at, reason },
+            Err(_) => break,
+        };
+        let stop = at + header.batch_bytes as usize;
+        let is_wanted = header.next_offset() > from;
+        if is_wanted && header.next_offset() > end {
+            if begin.is_none() {
+                return Taken::End;
+            }
+            break;
+        }
+        if stop > chunk.len() {
+            if begin.is_none() {
+                return Taken::Nothing { skipped: at, needed: header.batch_bytes as usize };
+            }
+            break;
+        }
+        if is_wanted {
+            if begin.is_some_and(|begin| stop - begin > bytes_max) {
+                break;
+            }
+            match batch::check(&chunk[at..], &header) {
+                Ok(()) => {}
+                Err(reason) if begin.is_none() => return Taken::Bad { at, reason },
+                Err(_) => break,
+            }
+            begin.get_or_insert(at);
+            next = header.next_offset();
+        }
+        at = stop;
+        if at == chunk.len() {
+            break;
+        }
+    }
+    match begin {
+        Some(begin) => Taken::Batches { range: begin..at, next, at },
+        None => Taken::Nothing { skipped: at, needed: HEADER_BYTES },
+    }
+}
+
+async fn open(dir: &Path, disk: &DiskHandle, extent: &Extent) -> Result<File, DiskError> {
+    match &extent.file {
+        Some(file) => Ok(file.clone()),
+        None => disk.open(Kind::Log.path(dir, extent.base), OpenMode::Read).await,
+    }
+}
+
+/// Where to begin to look for the batch that holds `offset`: by the index file, or from the best
+/// place known where the file is missing or makes no sense.
+async fn search(
+    dir: &Path,
+    disk: &DiskHandle,
+    extent: &Extent,
+    offset: Offset,
+) -> Result<u64, DiskError> {
+    let wanted = match u32::try_from(offset.since(extent.base)) {
+        Ok(wanted) if !extent.is_exact && extent.indexed.offsets > 0 => wanted,
+        _ => return Ok(extent.from),
+    };
+    let path = Kind::Index.path(dir, extent.base);
+    let parse = |bytes: &[u8]| OffsetEntry::parse(bytes).map(|e| (u64::from(e.last), e));
+    let count = extent.indexed.offsets;
+    // The last entry whose batch ends before what is wanted: its position is a good place to begin.
+    let found = last_below(disk, path, OFFSET_ENTRY, count, u64::from(wanted), parse).await?;
+    let position = found.map_or(0, |entry: OffsetEntry| u64::from(entry.position));
+    Ok(if position < extent.size { position.max(extent.from) } else { extent.from })
+}
+
+/// The last of `count` rising entries of a file whose key is below `wanted`; `None` where there is
+/// none, or the file is missing, short or out of order.
+async fn last_below<T>(
+    disk: &DiskHandle,
+    path: PathBuf,
+    entry_bytes: usize,
+    count: u32,
+    wanted: u64,
+    parse: impl Fn(&[u8]) -> Option<(u64, T)>,
+) -> Result<Option<T>, DiskError> {
+    const BLOCK: u32 = 512;
+    let file = match disk.open(path, OpenMode::Read).await {
+        Err(error) if error.is_not_found() => return Ok(None),
+        opened => opened?,
+    };
+    // First by single entries, until what is left fits one read.
+    let (mut low, mut high) = (0, count);
+    while high - low > BLOCK {
+        let middle = low + (high - low) / 2;
+        let bytes = disk.read(&file, u64::from(middle) * entry_bytes as u64, entry_bytes).await?;
+        match parse(&bytes) {
+            Some((key, _)) if key < wanted => low = middle,
+            Some(_) => high = middle,
+            None => return Ok(None),
+        }
+    }
+    let len = (high - low) as usize * entry_bytes;
+    let block = disk.read(&file, u64::from(low) * entry_bytes as u64, len).await?;
+    let entries = block.chunks_exact(entry_bytes).filter_map(parse);
+    Ok(entries.take_while(|(key, _)| *key < wanted).last().map(|(_, entry)| entry))
+}
+
+/// Base offset and position of the first batch that ends after `offset`; the segment's end where
+/// there is none.
+pub(super) async fn locate(
+    place: &LogPlace,
+    disk: &DiskHandle,
+    extent: &Extent,
+    offset: Offset,
+) -> Result<(Offset, u64), DiskError> {
+    let file = open(&place.dir, disk, extent).await?;
+    let mut position = search(&place.dir, disk, extent, offset).await?;
+    let mut end = extent.base;
+    while position < extent.size {
+        let bytes = disk.read(&file, position, HEADER_BYTES).await?;
+        let Ok(header) = BatchHeader::parse(&bytes) else { break };
+        if header.next_offset() > offset {
+            return Ok((header.base_offset, position));
+        }
+        end = header.next_offset();
+        position += u64::from(header.batch_bytes);
+    }
+    Ok((end, position.min(extent.size)))
+}
+
+/// A look-up by time to be carried out.
+#[derive(Debug)]
+pub struct LookupPlan {
+    pub(super) place: Rc<LogPlace>,
+    pub(super) extents: Vec<(Extent, Option<i64>)>,
+    pub(super) timestamp: i64,
+    pub(super) start: Offset,
+    pub(super) end: Offset,
+}
+
+impl LookupPlan {
+    /// Offset and timestamp of the first record, in the order of offsets, that is not older; `None`
+    /// where there is none. In a compressed batch that is the batch's first offset and largest time.
+    ///
+    /// # Errors
+    /// As [`ReadPlan::run`].
+    pub async fn run(mut self, disk: DiskHandle) -> Result<Option<(Offset, i64)>, ReadFailure> {
+        for (mut extent, newest) in std::mem::take(&mut self.extents) {
+            if newest.is_some_and(|newest| newest < self.timestamp) {
+                continue;
+            }
+            extent.from = self.begin(&disk, &extent).await?;
+            extent.is_exact = true;
+            let (mut from, mut position) = (self.start, extent.from);
+            loop {
+                extent.from = position;
+                let plan = ReadPlan {
+                    place: self.place.clone(),
+                    extent: extent.clone(),
+                    from,
+                    end: self.end,
+                    bytes_max: READ_BYTES_MAX,
+                };
+                let done = plan.run(disk.clone()).await?;
+                let Some(resume) = done.resume else { break };
+                if let Some(found) = first_not_older(&done.batches, self.timestamp, self.start) {
+                    return Ok(Some(found));
+                }
+                (from, position) = (done.next, resume.position);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The position from which the time index says to look.
+    async fn begin(&self, disk: &DiskHandle, extent: &Extent) -> Result<u64, DiskError> {
+        let Ok(wanted) = u64::try_from(self.timestamp) else { return Ok(0) };
+        let path = Kind::TimeIndex.path(&self.place.dir, extent.base);
+        let parse = |bytes: &[u8]| {
+            TimeEntry::parse(bytes).map(|e| (u64::try_from(e.timestamp).unwrap_or(0), e))
+        };
+        let count = extent.indexed.times;
+        let found = last_below(disk, path, TIME_ENTRY, count, wanted, parse).await?;
+        match found {
+            Some(entry) => {
+                search(&self.place.dir, disk, extent, extent.base.plus(entry.last.into())).await
+            }
+            None => Ok(0),
+        }
+    }
+}
+
+fn first_not_older(batches: &Bytes, timestamp: i64, start: Offset) -> Option<(Offset, i64)> {
+    let mut at = 0;
+    for (header, batch) in batch::split(batches).map_while(Result::ok) {
+        let whole = batches.slice(at..at + batch.len());
+        at += batch.len();
+        if header.max_timestamp < timestamp || header.attributes.is_control() {
+            continue;
+        }
+        match batch::records(&whole, &header) {
+            Err(_) => return Some((header.base_offset.max(start), header.max_timestamp)),
+            Ok(records) => {
+                let mut fits = records
+                    .map_while(Result::ok)
+                    .filter(|record| record.timestamp >= timestamp && record.offset >= start);
+                if let Some(record) = fits.next() {
+                    return Some((record.offset, record.timestamp));
+                }
+            }
+        }
+    }
+    None
+}

@@ -1,0 +1,499 @@
+//! Recovery: what a log that was not closed in order still is.
+//!
+//! ```text
+//!   closed segments        │ segment of the recovery point │ later segments
+//!   trusted by their names │ trusted │ read and checked ──►│ read and checked ──► end
+//!                                    ▲ recovery point                            + journal
+//! ```
+//!
+//! A segment begins only after the one before it was synced whole, so the durable mark is the
+//! furthest of three: the recovery point, the beginning of the last segment, and the end of what the
+//! journal holds. Below it a bad batch is damage; above it the log ends there.
+//!
+//! Recovery may itself be cut short anywhere: it changes nothing that the next one would miss.
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+
+use super::{
+    Cut, LogConfig, LogPlace, OpenError, Replay,
+    checkpoint::Checkpoint,
+    epochs::{self, Epochs},
+    index::{IndexTail, OFFSET_ENTRY, TIME_ENTRY},
+    io::{self, IndexWrite},
+    open::make_checkpoint,
+    segment::{Indexed, Kind, Segment},
+};
+use crate::{
+    batch::{self, BatchError, BatchHeader, HEADER_BYTES},
+    disk::{Entry, File, OpenMode, actor::DiskHandle},
+    ids::{LeaderEpoch, Offset},
+    journal::JournalEntry,
+};
+
+/// Bytes that recovery reads at once.
+const CHUNK_BYTES: u64 = 512 << 10;
+/// The largest batch that is read from a file, whatever its header claims.
+pub(super) const BATCH_BYTES_LIMIT: u64 = 64 << 20;
+
+/// What recovery found.
+#[derive(Debug)]
+pub(super) struct Recovered {
+    pub(super) segments: Vec<Segment>,
+    /// The active segment's file, of which `filled` bytes were written or zero-filled.
+    pub(super) file: File,
+    pub(super) filled: u64,
+    /// Index entries of the active segment that the disk lacks; `None`: it lacks none.
+    pub(super) tail: Option<IndexTail>,
+    pub(super) checkpoint: Checkpoint,
+    pub(super) epochs: Epochs,
+    pub(super) snapshots: Vec<Offset>,
+    pub(super) cut: Option<Cut>,
+    pub(super) bytes_read: u64,
+    pub(super) from_journal: usize,
+}
+
+/// Whether `name` is a segment's `.log` file.
+pub(super) fn is_log(name: &str) -> bool {
+    matches!(Kind::parse(name), Some((Kind::Log, _)))
+}
+
+struct Recovery<'a> {
+    disk: &'a DiskHandle,
+    place: &'a LogPlace,
+    config: &'a LogConfig,
+    found: &'a [Entry],
+    point: Checkpoint,
+    replay: &'a mut dyn Replay,
+    epochs: Epochs,
+    bytes_read: u64,
+}
+
+/// A segment in the course of being read.
+struct Scan {
+    segment: Segment,
+    file: File,
+    len: u64,
+    tail: IndexTail,
+    /// Why it ends before its file does.
+    stopped: Option<BatchError>,
+    /// Whether only zeros were seen after its end.
+    ends_in_zeros: bool,
+}
+
+/// Recovers the log at `place`, whose directory holds `found`.
+pub(super) async fn recover(
+    disk: &DiskHandle,
+    place: &LogPlace,
+    config: &LogConfig,
+    found: &[Entry],
+    point: Option<Checkpoint>,
+    journaled: Vec<JournalEntry>,
+    replay: &mut dyn Replay,
+) -> Result<Recovered, OpenError> {
+    let mut bases: Vec<(Offset, u64)> = files(found, Kind::Log).collect();
+    let is_new = point.is_none();
+    let point = match (point, bases.first()) {
+        (Some(point), _) => point,
+        (None, Some((base, _))) => Checkpoint {
+            number: 1,
+            start: *base,
+            end: *base,
+            segment: *base,
+            ..Checkpoint::default()
+        },
+        (None, None) => unreachable!("there is a point or a segment"),
+    };
+    let epochs = Epochs::default();
+    let mut recovery =
+        Recovery { disk, place, config, found, point, replay, epochs, bytes_read: 0 };
+    recovery.check_point(&bases)?;
+    recovery.read_epochs().await?;
+    recovery.remove_leftovers(&mut bases).await?;
+    let snapshots = recovery.replay_before_point(&bases).await?;
+    let (mut closed, mut active) = recovery.read_after_point(&bases).await?;
+    let from_journal = recovery.fill_from_journal(&mut active, journaled).await?;
+    recovery.end(&active).await?;
+    if is_new {
+        make_checkpoint(disk, place, &point).await?;
+    }
+    let kept: Vec<Offset> = snapshots.into_iter().filter(|at| *at <= active.segment.end).collect();
+    let cut = match active.stopped.take() {
+        Some(reason) if !active.ends_in_zeros => Some(Cut {
+            file: active.file.path().to_owned(),
+            position: active.segment.size,
+            bytes: active.len - active.segment.size.min(active.len),
+            reason,
+        }),
+        _ => None,
+    };
+    let Recovery { epochs, bytes_read, .. } = recovery;
+    closed.push(active.segment);
+    let filled = closed.last().map_or(0, |segment| segment.size);
+    Ok(Recovered {
+        segments: closed,
+        file: active.file,
+        filled,
+        tail: Some(active.tail),
+        checkpoint: point,
+        epochs,
+        snapshots: kept,
+        cut,
+        bytes_read,
+        from_journal,
+    })
+}
+
+/// Base offset and bytes of each file of one kind, in order.
+fn files(found: &[Entry], kind: Kind) -> impl Iterator<Item = (Offset, u64)> {
+    found.iter().filter_map(move |entry| match Kind::parse(&entry.name) {
+        Some((parsed, base)) if parsed == kind && !entry.is_dir => Some((base, entry.len)),
+        _ => None,
+    })
+}
+
+impl Recovery<'_> {
+    fn damaged(&self, file: PathBuf, position: u64, reason: impl ToString) -> OpenError {
+        OpenError::Damaged { file, position, reason: reason.to_string() }
+    }
+
+    fn log_path(&self, base: Offset) -> PathBuf {
+        Kind::Log.path(&self.place.dir, base)
+    }
+
+    /// The recovery point must lie in a segment that is there.
+    fn check_point(&self, bases: &[(Offset, u64)]) -> Result<(), OpenError> {
+        let Checkpoint { segment, position, .. } = self.point;
+        let path = self.log_path(segment);
+        match bases.iter().find(|(base, _)| *base == segment) {
+            None => Err(self.damaged(path, 0, "the file is gone")),
+            Some((_, len)) if *len < position => Err(self.damaged(
+                path,
+                *len,
+                format!("the file ends {} bytes too early", position - len),
+            )),
+            Some(_) => Ok(()),
+        }
+    }
+
+    async fn read_epochs(&mut self) -> Result<(), OpenError> {
+        let path = self.place.dir.join(epochs::FILE);
+        if let Some(entry) = self.found.iter().find(|entry| entry.name == epochs::FILE) {
+            let file = self.disk.open(path, OpenMode::Read).await?;
+            let len = entry.len.min(1 << 20) as usize;
+            let bytes = self.disk.read(&file, 0, len).await?;
+            self.epochs =
+                std::str::from_utf8(&bytes).ok().and_then(Epochs::parse).unwrap_or_default();
+            self.epochs.truncate_to(self.point.end);
+        }
+        Ok(())
+    }
+
+    /// Removes segments that lie below the log's start, and files that were never finished.
+    async fn remove_leftovers(&self, bases: &mut Vec<(Offset, u64)>) -> Result<(), OpenError> {
+        let start = self.point.start;
+        let kept = bases.iter().rposition(|(base, _)| *base <= start).unwrap_or(0);
+        let gone: Vec<Offset> = bases.drain(..kept).map(|(base, _)| base).collect();
+        if !gone.is_empty() {
+            io::remove(self.place, self.disk, &gone).await?;
+        }
+        for entry in self.found.iter().filter(|entry| entry.name.ends_with(".tmp")) {
+            self.disk.remove_under(self.place.dir.join(&entry.name), &self.place.ticket).await?;
+        }
+        Ok(())
+    }
+
+    /// Gives the owner its newest usable state, and the batches from there to the recovery point.
+    /// Returns the snapshots that stay.
+    async fn replay_before_point(
+        &mut self,
+        bases: &[(Offset, u64)],
+    ) -> Result<Vec<Offset>, OpenError> {
+        let mut snapshots: Vec<Offset> =
+            files(self.found, Kind::Snapshot).map(|(at, _)| at).collect();
+        let mut from = self.point.start.min(self.point.end);
+        let usable = snapshots.iter().rev().filter(|at| **at <= self.point.end);
+        for at in usable.copied().collect::<Vec<_>>() {
+            let path = Kind::Snapshot.path(&self.place.dir, at);
+            let file = self.disk.open(&path, OpenMode::Read).await?;
+            let len = self.disk.len(&file).await?.min(BATCH_BYTES_LIMIT) as usize;
+            let bytes = self.disk.read(&file, 0, len).await?;
+            self.bytes_read += bytes.len() as u64;
+            if self.replay.restore(&bytes, at) {
+                from = at.max(from);
+                break;
+            }
+            tracing::warn!(file = %path.display(), "kept state is not usable; an earlier one is tried");
+            snapshots.retain(|kept| *kept != at);
+            self.disk.remove_under(path, &self.place.ticket).await?;
+        }
+        for (place, (base, len)) in bases.iter().enumerate() {
+            let next = bases.get(place + 1).map_or(Offset(u64::MAX), |(next, _)| *next);
+            if next <= from || *base >= self.point.end || from == self.point.end {
+                continue;
+            }
+            let is_last = *base == self.point.segment;
+            let end = if is_last { self.point.position } else { *len };
+            let mut scan = self.begin(*base, *len, 0, Indexed::default()).await?;
+            self.scan(&mut scan, end, from).await?;
+            if let Some(reason) = scan.stopped {
+                return Err(self.damaged(self.log_path(*base), scan.segment.size, reason));
+            }
+        }
+        Ok(snapshots)
+    }
+
+    async fn begin(
+        &self,
+        base: Offset,
+        len: u64,
+        position: u64,
+        indexed: Indexed,
+    ) -> Result<Scan, OpenError> {
+        let file = self.disk.open(self.log_path(base), OpenMode::ReadWrite).await?;
+        let mut segment = Segment::new(base);
+        segment.size = position;
+        segment.indexed = indexed;
+        if position > 0 {
+            segment.end = self.point.end;
+            let newest = io::last_time(self.place, self.disk, base, indexed.times).await?;
+            segment.newest = newest.map(|(time, last)| (time, base.plus(last.into())));
+            segment.newest.get_or_insert((-1, base));
+        }
+        let newest = segment.newest.map(|(time, _)| time).filter(|_| indexed.times > 0);
+        let tail = IndexTail::resume(newest);
+        Ok(Scan { segment, file, len, tail, stopped: None, ends_in_zeros: false })
+    }
+
+    /// Reads the segments from the recovery point on: all but the last must be whole.
+    async fn read_after_point(
+        &mut self,
+        bases: &[(Offset, u64)],
+    ) -> Result<(Vec<Segment>, Scan), OpenError> {
+        let mut closed = Vec::new();
+        let mut last: Option<Scan> = None;
+        for (place, (base, len)) in bases.iter().enumerate() {
+            let next = bases.get(place + 1).map(|(next, _)| *next);
+            if *base < self.point.segment {
+                closed.push(self.trusted(*base, *len, next.unwrap_or(self.point.segment)));
+                continue;
+            }
+            if let Some(before) = last.take() {
+                self.check_whole(&before, *base)?;
+                closed.push(self.close_scanned(before).await?);
+            }
+            let is_point = *base == self.point.segment;
+            let (position, indexed) = match is_point {
+                true => (self.point.position, self.point.indexed),
+                false => (0, Indexed::default()),
+            };
+            let mut scan = self.begin(*base, *len, position, indexed).await?;
+            if is_point {
+                scan.segment.end = self.point.end;
+            }
+            self.scan(&mut scan, *len, Offset::ZERO).await?;
+            last = Some(scan);
+        }
+        Ok((closed, last.expect("the recovery point's segment is there")))
+    }
+
+    /// A segment below the recovery point, of which nothing is read.
+    fn trusted(&self, base: Offset, size: u64, end: Offset) -> Segment {
+        let entries = |kind, bytes: usize| {
+            let len = files(self.found, kind).find(|(at, _)| *at == base).map_or(0, |(_, len)| len);
+            u32::try_from(len / bytes as u64).unwrap_or(0)
+        };
+        let indexed = Indexed {
+            offsets: entries(Kind::Index, OFFSET_ENTRY),
+            times: entries(Kind::TimeIndex, TIME_ENTRY),
+        };
+        Segment { base, end, size, newest: None, begun_ms: None, indexed }
+    }
+
+    fn check_whole(&self, scan: &Scan, next: Offset) -> Result<(), OpenError> {
+        let Scan { segment, stopped, .. } = scan;
+        if segment.end == next {
+            return Ok(());
+        }
+        let reason = match stopped {
+            Some(reason) => reason.to_string(),
+            None => {
+                format!("it ends at offset {}, and the next segment begins at {next}", segment.end)
+            }
+        };
+        Err(self.damaged(self.log_path(segment.base), segment.size, reason))
+    }
+
+    /// Writes the index entries that a closed segment lacks.
+    async fn close_scanned(&self, mut scan: Scan) -> Result<Segment, OpenError> {
+        if let Some(newest) = scan.segment.newest {
+            scan.tail.note_time(scan.segment.base, newest);
+        }
+        let (offsets, times, added) = scan.tail.ready(u32::MAX);
+        let segment = scan.segment.base;
+        let index = IndexWrite { segment, at: scan.segment.indexed, offsets, times };
+        io::write_index(self.place, self.disk, &index).await?;
+        scan.segment.indexed.offsets += added.offsets;
+        scan.segment.indexed.times += added.times;
+        if scan.len > scan.segment.size {
+            self.disk.truncate(&scan.file, scan.segment.size, &self.place.ticket).await?;
+            self.disk.sync(&scan.file).await?;
+        }
+        Ok(scan.segment)
+    }
+
+    /// Reads batches up to byte `stop`, and shows those from offset `from` on to the owner.
+    async fn scan(&mut self, scan: &mut Scan, stop: u64, from: Offset) -> Result<(), OpenError> {
+        let mut want = CHUNK_BYTES;
+        while scan.segment.size < stop && scan.stopped.is_none() {
+            let room = stop - scan.segment.size;
+            let chunk =
+                self.disk.read(&scan.file, scan.segment.size, want.min(room) as usize).await?;
+            self.bytes_read += chunk.len() as u64;
+            want = CHUNK_BYTES;
+            let mut at = 0;
+            while at < chunk.len() {
+                match whole(&chunk[at..], scan.segment.end) {
+                    Ok(header) => {
+                        let batch = &chunk[at..at + header.batch_bytes as usize];
+                        self.take(scan, &header, batch, from);
+                        at += batch.len();
+                    }
+                    // The batch goes on after the chunk: it is read again from its beginning.
+                    Err(BatchError::Short { needed, .. })
+                        if chunk.len() as u64 != room
+                            && (needed as u64) <= room.min(BATCH_BYTES_LIMIT)
+                            && (at > 0 || needed > chunk.len()) =>
+                    {
+                        want = CHUNK_BYTES.max(needed as u64);
+                        break;
+                    }
+                    Err(reason) => {
+                        let rest = &chunk[at..chunk.len().min(at + HEADER_BYTES)];
+                        scan.ends_in_zeros = rest.iter().all(|byte| *byte == 0);
+                        scan.stopped = Some(reason);
+                        break;
+                    }
+                }
+            }
+            if chunk.is_empty() {
+                let needed = HEADER_BYTES;
+                scan.stopped = Some(BatchError::Short { bytes: 0, needed });
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a whole batch in: into indexes, epochs, and the owner's state.
+    fn take(&mut self, scan: &mut Scan, header: &BatchHeader, batch: &[u8], from: Offset) {
+        let Scan { segment, tail, .. } = scan;
+        let epoch = LeaderEpoch(u32::try_from(header.leader_epoch).unwrap_or(0));
+        self.epochs.note(epoch, header.base_offset);
+        let newest = match segment.newest {
+            Some((time, offset)) if time >= header.max_timestamp => (time, offset),
+            _ => (header.max_timestamp, header.last_offset()),
+        };
+        let place = (header.last_offset(), segment.size, batch.len() as u64);
+        tail.note(segment.base, place, newest, self.config.index_interval_bytes);
+        segment.newest = Some(newest);
+        segment.size += batch.len() as u64;
+        segment.end = header.next_offset();
+        if header.next_offset() > from {
+            self.replay.batch(header, batch);
+        }
+    }
+
+    /// Writes into the active segment what only the journal holds. Returns how many batches.
+    async fn fill_from_journal(
+        &mut self,
+        active: &mut Scan,
+        journaled: Vec<JournalEntry>,
+    ) -> Result<usize, OpenError> {
+        let mut filled = 0;
+        for entry in journaled {
+            let JournalEntry::Append { base_offset, end_offset, payload, .. } = entry else {
+                continue;
+            };
+            if end_offset <= active.segment.end {
+                continue;
+            }
+            if base_offset > active.segment.end {
+                let reason = format!(
+                    "the journal goes on at offset {base_offset}, and the log ends at {}",
+                    active.segment.end
+                );
+                return Err(self.damaged(
+                    active.file.path().to_owned(),
+                    active.segment.size,
+                    reason,
+                ));
+            }
+            let bytes: Bytes = payload.concat().into();
+            let mut at = 0;
+            while at < bytes.len() {
+                let header = BatchHeader::parse(&bytes[at..])
+                    .and_then(|header| batch::check(&bytes[at..], &header).map(|()| header));
+                let Ok(header) = header else { break };
+                let batch = bytes.slice(at..at + header.batch_bytes as usize);
+                at += batch.len();
+                if header.base_offset == active.segment.end {
+                    let position = active.segment.size;
+                    self.take(active, &header, &batch, Offset::ZERO);
+                    self.disk
+                        .write(&active.file, position, vec![batch], &self.place.ticket)
+                        .await?;
+                    active.len = active.len.max(active.segment.size);
+                    filled += 1;
+                }
+            }
+            if active.segment.end < end_offset {
+                let reason = format!("the journal lacks offset {}", active.segment.end);
+                return Err(self.damaged(
+                    active.file.path().to_owned(),
+                    active.segment.size,
+                    reason,
+                ));
+            }
+        }
+        Ok(filled)
+    }
+
+    /// Cuts the active segment to its last batch, and makes what is there durable: the page cache
+    /// may hold more than the disk.
+    async fn end(&self, active: &Scan) -> Result<(), OpenError> {
+        let Scan { segment, file, len, .. } = active;
+        if segment.end < self.point.start {
+            let reason = format!(
+                "it ends at offset {}, before the log's start {}",
+                segment.end, self.point.start
+            );
+            return Err(self.damaged(file.path().to_owned(), segment.size, reason));
+        }
+        if *len != segment.size {
+            self.disk.truncate(file, segment.size, &self.place.ticket).await?;
+        }
+        self.disk.sync(file).await?;
+        for (at, _) in files(self.found, Kind::Snapshot).filter(|(at, _)| *at > segment.end) {
+            let path = Kind::Snapshot.path(&self.place.dir, at);
+            self.disk.remove_under(path, &self.place.ticket).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The header of the batch at the beginning of `bytes`, if all of it is there, sound, and begins at
+/// `offset`.
+pub(super) fn whole(bytes: &[u8], offset: Offset) -> Result<BatchHeader, BatchError> {
+    let header = BatchHeader::parse(bytes)?;
+    let needed = header.batch_bytes as usize;
+    if bytes.len() < needed {
+        return Err(BatchError::Short { bytes: bytes.len(), needed });
+    }
+    batch::check(bytes, &header)?;
+    if header.base_offset != offset {
+        let value = header.base_offset.as_i64();
+        return Err(BatchError::Field { field: "base offset", value });
+    }
+    Ok(header)
+}

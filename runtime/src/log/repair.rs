@@ -1,0 +1,236 @@
+//! Giving up the damaged end of a log, for a person who has no copy to restore it from.
+
+use std::path::PathBuf;
+
+use super::{
+    LogPlace,
+    checkpoint::{self, Checkpoint},
+    io,
+    open::make_checkpoint,
+    recovery::{self, BATCH_BYTES_LIMIT},
+    segment::{Indexed, Kind},
+};
+use crate::{
+    batch::{BatchError, HEADER_BYTES},
+    disk::{DiskError, File, OpenMode, actor::DiskHandle},
+    ids::Offset,
+};
+
+/// Bytes that are copied to the side at once.
+const COPY_BYTES: u64 = 1 << 20;
+
+/// What a repair did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Repaired {
+    /// The segment in which the log ends now.
+    pub file: PathBuf,
+    /// Where in it.
+    pub position: u64,
+    /// Offset that the next record will get.
+    pub end: Offset,
+    /// What was cut off, in order: copies of it stand in these files.
+    pub set_aside: Vec<PathBuf>,
+    /// Bytes that were cut off.
+    pub bytes_cut: u64,
+}
+
+/// Why a log cannot be repaired.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum RepairError {
+    /// The disk refused.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// Nothing there is a log.
+    #[error("`{}` holds no log: there is no `<20 digits>.log` file in it", .0.display())]
+    NoLog(PathBuf),
+}
+
+/// Reads the whole log, and cuts it before the first batch that is bad or missing. What follows is
+/// copied to `<name>.<position>.damaged` beside it first. `None` where there is nothing to cut.
+///
+/// # Errors
+/// [`RepairError`].
+pub async fn repair(disk: DiskHandle, place: &LogPlace) -> Result<Option<Repaired>, RepairError> {
+    let disk = &disk;
+    let found = disk.list(&place.dir).await?;
+    let mut bases: Vec<(Offset, u64)> = found
+        .iter()
+        .filter_map(|entry| match Kind::parse(&entry.name) {
+            Some((Kind::Log, base)) => Some((base, entry.len)),
+            _ => None,
+        })
+        .collect();
+    let Some(&(first, _)) = bases.first() else {
+        return Err(RepairError::NoLog(place.dir.clone()));
+    };
+    let mut end = first;
+    let mut kept = 0;
+    let mut bad = None;
+    for (at, (base, len)) in bases.iter().enumerate() {
+        if *base != end {
+            break;
+        }
+        kept = at;
+        let file = disk.open(Kind::Log.path(&place.dir, *base), OpenMode::ReadWrite).await?;
+        let (position, next, reason) = walk(disk, &file, *len, end).await?;
+        end = next;
+        let is_last = at + 1 == bases.len();
+        if reason.is_some() {
+            bad = Some((file, position, *len, is_last));
+            break;
+        }
+    }
+    let is_missing = kept + 1 < bases.len();
+    let (file, position, len) = match bad {
+        // Zeros at the end of the last segment are no damage.
+        Some((file, position, len, true)) if is_zero(disk, &file, position, len).await? => {
+            let path = place.dir.join(checkpoint::FILE);
+            if point_is_at_most(disk, path, end).await? {
+                return Ok(None);
+            }
+            (file, position, len)
+        }
+        Some((file, position, len, _)) => (file, position, len),
+        None if is_missing => {
+            let (base, len) = bases[kept];
+            (disk.open(Kind::Log.path(&place.dir, base), OpenMode::ReadWrite).await?, len, len)
+        }
+        None if point_is_at_most(disk, place.dir.join(checkpoint::FILE), end).await? => {
+            return Ok(None);
+        }
+        None => {
+            let (base, len) = bases[kept];
+            (disk.open(Kind::Log.path(&place.dir, base), OpenMode::ReadWrite).await?, len, len)
+        }
+    };
+    let gone: Vec<(Offset, u64)> = bases.drain(kept + 1..).collect();
+    let segment = bases[kept].0;
+    let cutting = Cutting { file, segment, position, len, end, gone, start: first };
+    Ok(Some(cut(disk, place, cutting).await?))
+}
+
+/// Where a log is cut, and what is cut off.
+struct Cutting {
+    file: File,
+    segment: Offset,
+    position: u64,
+    len: u64,
+    end: Offset,
+    gone: Vec<(Offset, u64)>,
+    start: Offset,
+}
+
+async fn cut(disk: &DiskHandle, place: &LogPlace, cutting: Cutting) -> Result<Repaired, DiskError> {
+    let Cutting { file, segment, position, len, end, gone, start } = cutting;
+    let mut repaired = Repaired {
+        file: file.path().to_owned(),
+        position,
+        end,
+        set_aside: Vec::new(),
+        bytes_cut: len - position,
+    };
+    if len > position {
+        repaired.set_aside.push(set_aside(disk, place, &file, position, len).await?);
+    }
+    for (base, len) in &gone {
+        let file = disk.open(Kind::Log.path(&place.dir, *base), OpenMode::Read).await?;
+        repaired.set_aside.push(set_aside(disk, place, &file, 0, *len).await?);
+        repaired.bytes_cut += len;
+    }
+    disk.sync_dir(&place.dir).await?;
+    // Copies are safe: now the point comes down, and only then what is above it goes.
+    let number =
+        1 + read_point(disk, place.dir.join(checkpoint::FILE)).await?.map_or(0, |p| p.number);
+    let indexed = Indexed::default();
+    let point = Checkpoint { number, start, end, segment, position, indexed };
+    make_checkpoint(disk, place, &point).await?;
+    for (base, _) in gone.iter().rev() {
+        io::remove(place, disk, &[*base]).await?;
+    }
+    disk.truncate(&file, position, &place.ticket).await?;
+    disk.sync(&file).await?;
+    Ok(repaired)
+}
+
+async fn set_aside(
+    disk: &DiskHandle,
+    place: &LogPlace,
+    file: &File,
+    from: u64,
+    len: u64,
+) -> Result<PathBuf, DiskError> {
+    let mut name = file.path().as_os_str().to_owned();
+    name.push(format!(".{from}.damaged"));
+    let path = PathBuf::from(name);
+    let copy = disk.open(&path, OpenMode::Create).await?;
+    disk.truncate(&copy, 0, &place.ticket).await?;
+    let mut at = from;
+    while at < len {
+        let bytes = disk.read(file, at, COPY_BYTES.min(len - at) as usize).await?;
+        if bytes.is_empty() {
+            break;
+        }
+        let written = bytes.len() as u64;
+        disk.write(&copy, at - from, vec![bytes], &place.ticket).await?;
+        at += written;
+    }
+    disk.sync(&copy).await?;
+    Ok(path)
+}
+
+/// Reads batches from the beginning: where they end, the offset after them, and why.
+async fn walk(
+    disk: &DiskHandle,
+    file: &File,
+    len: u64,
+    mut end: Offset,
+) -> Result<(u64, Offset, Option<BatchError>), DiskError> {
+    let mut position = 0;
+    while position < len {
+        let header = disk.read(file, position, HEADER_BYTES).await?;
+        let needed = match crate::batch::BatchHeader::parse(&header) {
+            Ok(header) => u64::from(header.batch_bytes),
+            Err(reason) => return Ok((position, end, Some(reason))),
+        };
+        let bytes = disk.read(file, position, needed.min(BATCH_BYTES_LIMIT) as usize).await?;
+        match recovery::whole(&bytes, end) {
+            Ok(header) => end = header.next_offset(),
+            Err(reason) => return Ok((position, end, Some(reason))),
+        }
+        position += needed;
+    }
+    Ok((position, end, None))
+}
+
+async fn is_zero(disk: &DiskHandle, file: &File, from: u64, len: u64) -> Result<bool, DiskError> {
+    let mut at = from;
+    while at < len {
+        let bytes = disk.read(file, at, COPY_BYTES.min(len - at) as usize).await?;
+        if bytes.is_empty() {
+            break;
+        }
+        if bytes.iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+        at += bytes.len() as u64;
+    }
+    Ok(true)
+}
+
+async fn read_point(disk: &DiskHandle, path: PathBuf) -> Result<Option<Checkpoint>, DiskError> {
+    let file = match disk.open(path, OpenMode::Read).await {
+        Err(error) if error.is_not_found() => return Ok(None),
+        opened => opened?,
+    };
+    let bytes = disk.read(&file, 0, 2 * checkpoint::SLOT_BYTES).await?;
+    Ok(Checkpoint::newest(&bytes).ok())
+}
+
+/// Whether the log, which ends at `end`, reaches its recovery point.
+async fn point_is_at_most(
+    disk: &DiskHandle,
+    path: PathBuf,
+    end: Offset,
+) -> Result<bool, DiskError> {
+    Ok(read_point(disk, path).await?.is_none_or(|point| point.end <= end))
+}

@@ -1,0 +1,4 @@
+//! The log, from its files' bytes to its lives on a disk that forgets.
+
+mod driver;
+mod stories;

@@ -1,0 +1,413 @@
+//! Recovery, told as stories: what happened to the files, and what opening them says.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{
+    super::*,
+    driver::{Driver, History, batch_of, place},
+};
+use crate::{
+    batch,
+    disk::{
+        DiskHandle,
+        sim::{Faults, SimDisks},
+    },
+    era::EraGate,
+    ids::{ArbiterId, LogId},
+    journal::JournalEntry,
+    rng::Rng,
+};
+
+const DIR: &str = "/d/log";
+
+/// A machine with one log.
+struct Machine {
+    disks: SimDisks,
+    gate: Arc<EraGate>,
+    config: LogConfig,
+}
+
+fn segment(base: u64) -> PathBuf {
+    Path::new(DIR).join(format!("{base:020}.log"))
+}
+
+impl Machine {
+    fn new(config: LogConfig) -> Machine {
+        let disks = SimDisks::new(&Rng::seeded(7), Faults::none());
+        disks.install(Path::new("/d/.keep"), b"");
+        let config = LogConfig { free_floor_bytes: 0, ..config };
+        Machine { disks, gate: EraGate::new(Path::new(DIR)), config }
+    }
+
+    async fn try_open(&self, journaled: Vec<JournalEntry>) -> Result<(Driver, Opened), OpenError> {
+        let disk = DiskHandle::start(self.disks.disk_for(ArbiterId(0)));
+        let place = place(DIR, &self.gate).await;
+        Driver::open(&disk, place, self.config.clone(), journaled, 1_000_000).await
+    }
+
+    async fn open(&self) -> Driver {
+        self.try_open(Vec::new()).await.expect("a sound log opens").0
+    }
+
+    /// A log of ten batches of three records, whose recovery point is its start.
+    async fn with_ten_batches(&self) -> Vec<Bytes> {
+        let mut driver = self.open().await;
+        let batches = (0..10).map(|tag| driver.append(3, 100, tag)).collect();
+        driver.settle().await.unwrap();
+        batches
+    }
+
+    fn content(&self, path: &Path) -> Bytes {
+        self.disks.content(path).unwrap_or_else(|| panic!("no {}", path.display()))
+    }
+
+    /// Every file with its content.
+    fn files(&self) -> Vec<(PathBuf, Bytes)> {
+        let files = self.disks.files();
+        files.into_iter().map(|path| (path.clone(), self.content(&path))).collect()
+    }
+}
+
+fn in_simulation<F: Future<Output = ()>>(story: impl FnOnce() -> F) {
+    let outcome = crate::sim::run(1, &[], |_| story());
+    if let Err(why) = outcome.result {
+        panic!("{why}");
+    }
+}
+
+/// Keeps the recovery point at the log's start.
+fn without_checkpoints() -> LogConfig {
+    LogConfig { checkpoint_bytes: u64::MAX, journal: false, ..LogConfig::default() }
+}
+
+#[test]
+fn a_batch_torn_above_the_durable_mark_ends_the_log_even_where_whole_ones_follow() {
+    in_simulation(|| async {
+        let machine = Machine::new(without_checkpoints());
+        let batches = machine.with_ten_batches().await;
+        let len = batches[0].len() as u64;
+        machine.disks.kill();
+        machine.disks.flip_bit(&segment(0), 6 * len + 80, 3);
+        let (mut driver, opened) = machine.try_open(Vec::new()).await.unwrap();
+        assert_eq!(driver.log.end(), Offset(18));
+        let cut = opened.cut.expect("what was cut is told");
+        assert_eq!((cut.file.as_path(), cut.position, cut.bytes), (&*segment(0), 6 * len, 4 * len));
+        assert_eq!(machine.content(&segment(0)).len() as u64, 6 * len, "the file is cut too");
+        assert_eq!(driver.read_all(1 << 20).await.unwrap(), batches[..6]);
+        driver.append(1, 10, 99);
+        driver.settle().await.unwrap();
+        assert_eq!(driver.read_all(1 << 20).await.unwrap().len(), 7);
+    });
+}
+
+#[test]
+fn damage_below_the_recovery_point_is_refused_by_name_and_nothing_is_cut() {
+    in_simulation(|| async {
+        let machine = Machine::new(LogConfig { checkpoint_bytes: 1, ..without_checkpoints() });
+        let batches = machine.with_ten_batches().await;
+        let len = batches[0].len() as u64;
+        machine.disks.kill();
+        // The file ends below what the recovery point vouches for.
+        let whole = machine.content(&segment(0));
+        machine.disks.install(&segment(0), &whole[..(2 * len) as usize + 7]);
+        let before = machine.files();
+        let error = machine.try_open(Vec::new()).await.map(drop).unwrap_err();
+        assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
+        let text = error.to_string();
+        assert!(text.contains(segment(0).to_str().unwrap()), "{text}");
+        assert!(text.contains("flumen log repair"), "{text}");
+        assert_eq!(machine.files(), before, "nothing was touched");
+    });
+}
+
+#[test]
+fn damage_below_what_the_journal_holds_is_refused_or_mended_from_it() {
+    in_simulation(|| async {
+        let machine = Machine::new(without_checkpoints());
+        let batches = machine.with_ten_batches().await;
+        let len = batches[0].len() as u64;
+        let disk = DiskHandle::start(machine.disks.disk_for(ArbiterId(0)));
+        let file = disk.open(segment(0), crate::disk::OpenMode::Read).await.unwrap();
+        let entry = JournalEntry::Append {
+            log: LogId::default(),
+            epoch: LeaderEpoch(0),
+            base_offset: Offset(24),
+            end_offset: Offset(30),
+            payload: batches[8..].to_vec(),
+            file,
+        };
+        machine.disks.kill();
+        // The machine lost its last two batches' pages; the journal has them.
+        let whole = machine.content(&segment(0));
+        machine.disks.install(&segment(0), &whole[..(8 * len) as usize + 11]);
+        let (mut driver, _) = machine.try_open(vec![entry.clone()]).await.unwrap();
+        assert_eq!(driver.log.end(), Offset(30));
+        assert_eq!(driver.read_all(1 << 20).await.unwrap(), batches);
+        drop(driver);
+        machine.disks.kill();
+        // A batch before them is bad: they were acknowledged, so it cannot be a torn tail.
+        machine.disks.flip_bit(&segment(0), 3 * len + 80, 0);
+        let error = machine.try_open(vec![entry]).await.map(drop).unwrap_err();
+        assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
+    });
+}
+
+#[test]
+fn a_segment_that_is_short_of_the_journal_is_made_whole_by_it() {
+    in_simulation(|| async {
+        let machine = Machine::new(LogConfig { journal: true, ..without_checkpoints() });
+        let place_of = |base: u64| batch_of(Offset(base), 2, 50, 5, base);
+        let batches: Vec<_> = [0, 2, 4, 6].into_iter().map(place_of).collect();
+        drop(machine.open().await);
+        let disk = DiskHandle::start(machine.disks.disk_for(ArbiterId(0)));
+        let file = disk.open(segment(0), crate::disk::OpenMode::Read).await.unwrap();
+        let entry = |from: usize, to: usize| JournalEntry::Append {
+            log: LogId::default(),
+            epoch: LeaderEpoch(0),
+            base_offset: Offset(2 * from as u64),
+            end_offset: Offset(2 * to as u64),
+            payload: batches[from..to].to_vec(),
+            file: file.clone(),
+        };
+        let journaled = vec![entry(0, 1), entry(1, 3), entry(3, 4)];
+        machine.disks.kill();
+        let (mut driver, _) = machine.try_open(journaled.clone()).await.unwrap();
+        assert_eq!(driver.log.end(), Offset(8));
+        assert_eq!(driver.read_all(1).await.unwrap(), batches);
+        drop(driver);
+        // What was replayed is durable by itself: the journal may forget it.
+        machine.disks.crash();
+        assert_eq!(machine.open().await.log.end(), Offset(8));
+    });
+}
+
+#[test]
+fn recovering_twice_gives_the_same_bytes() {
+    in_simulation(|| async {
+        let config =
+            LogConfig { segment_bytes: 900, index_interval_bytes: 1, ..without_checkpoints() };
+        let machine = Machine::new(config);
+        machine.with_ten_batches().await;
+        machine.disks.crash();
+        drop(machine.open().await);
+        machine.disks.kill();
+        let once = machine.files();
+        drop(machine.open().await);
+        machine.disks.kill();
+        let logs = |files: Vec<(PathBuf, Bytes)>| -> Vec<_> {
+            files.into_iter().filter(|(path, _)| !path.ends_with("recovery-point")).collect()
+        };
+        assert_eq!(logs(machine.files()), logs(once));
+    });
+}
+
+#[test]
+fn a_lost_or_damaged_index_is_made_again() {
+    in_simulation(|| async {
+        let config =
+            LogConfig { segment_bytes: 900, index_interval_bytes: 1, ..without_checkpoints() };
+        let machine = Machine::new(config);
+        let batches = machine.with_ten_batches().await;
+        drop(machine.open().await.close().await);
+        machine.disks.kill();
+        let indexes: Vec<_> = machine
+            .files()
+            .into_iter()
+            .filter(|(path, _)| path.extension().is_some_and(|e| e == "index" || e == "timeindex"))
+            .collect();
+        assert!(indexes.len() > 4, "several segments: {indexes:?}");
+        for (place, (path, content)) in indexes.iter().enumerate() {
+            let bad: &[u8] =
+                if place % 2 == 0 { &content[..content.len() / 2] } else { b"nonsense" };
+            machine.disks.install(path, bad);
+        }
+        let mut driver = machine.open().await;
+        assert_eq!(driver.read_all(1).await.unwrap(), batches);
+        for base in 0..30 {
+            let plan = driver.log.plan_read(Offset(base), Offset(30), 1).unwrap();
+            let read = plan.run(driver.disk.clone()).await.unwrap();
+            let header = BatchHeader::parse(&read.batches).unwrap();
+            assert_eq!(header.base_offset, Offset(base / 3 * 3));
+        }
+    });
+}
+
+#[test]
+fn a_batch_that_fails_its_checksum_is_never_served() {
+    in_simulation(|| async {
+        let machine = Machine::new(without_checkpoints());
+        let batches = machine.with_ten_batches().await;
+        let len = batches[0].len() as u64;
+        let closed = machine.open().await.close().await;
+        machine.disks.flip_bit(&segment(0), 4 * len + 70, 1);
+        let disk = DiskHandle::start(machine.disks.disk_for(ArbiterId(0)));
+        let place = place(DIR, &machine.gate).await;
+        let log = Log::reopen(&disk, place, machine.config.clone(), closed, 0).await.unwrap();
+        let driver = Driver::new(log, &disk, History::default(), 0);
+        let read =
+            driver.log.plan_read(Offset(0), Offset(30), 1 << 20).unwrap().run(disk.clone()).await;
+        assert_eq!(read.unwrap().batches.len() as u64, 4 * len, "the good ones before it");
+        let error =
+            driver.log.plan_read(Offset(12), Offset(30), 1).unwrap().run(disk).await.unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains(&format!("byte {}", 4 * len)), "{text}");
+    });
+}
+
+#[test]
+fn only_the_active_segment_ends_in_zeros_and_a_clean_stop_cuts_them() {
+    in_simulation(|| async {
+        let config =
+            LogConfig { segment_bytes: 4_000, zero_fill_bytes: 4_000, ..without_checkpoints() };
+        let machine = Machine::new(config);
+        let batches = machine.with_ten_batches().await;
+        let mut driver = machine.open().await;
+        for tag in 10..30 {
+            driver.append(3, 100, tag);
+        }
+        driver.settle().await.unwrap();
+        let segments: Vec<Segment> = driver.log.segments().cloned().collect();
+        assert!(segments.len() > 2);
+        for closed in &segments[..segments.len() - 1] {
+            assert_eq!(machine.content(&segment(closed.base.0)).len() as u64, closed.size);
+        }
+        let active = segments.last().unwrap();
+        assert!(
+            machine.content(&segment(active.base.0)).len() as u64 > active.size,
+            "filled ahead"
+        );
+        drop(driver.close().await);
+        assert_eq!(machine.content(&segment(active.base.0)).len() as u64, active.size);
+        let whole: u64 = segments.iter().map(|segment| segment.size).sum();
+        assert_eq!(whole, 30 * batches[0].len() as u64);
+    });
+}
+
+#[test]
+fn a_failed_sync_ends_the_log_for_good_and_says_where() {
+    in_simulation(|| async {
+        let machine = Machine::new(without_checkpoints());
+        machine.with_ten_batches().await;
+        let mut driver = machine.open().await;
+        machine.disks.set_faults(Faults { sync_errors: 1000, ..Faults::none() });
+        driver.append(1, 10, 50);
+        let failure = driver.settle().await.unwrap_err();
+        assert!(failure.to_string().contains(segment(0).to_str().unwrap()), "{failure}");
+        machine.disks.set_faults(Faults::none());
+        assert_eq!(driver.log.durable_end(), Offset(30));
+        assert!(driver.log.next_io(driver.now_ms, &driver.owner).is_none(), "LOG-5: no retry");
+        assert_eq!(driver.log.failure(), Some(&failure));
+    });
+}
+
+#[test]
+fn what_is_older_or_more_than_may_be_is_removed_by_whole_segments() {
+    in_simulation(|| async {
+        let config =
+            LogConfig { segment_bytes: 900, retention_ms: Some(60_000), ..without_checkpoints() };
+        let machine = Machine::new(config);
+        machine.with_ten_batches().await;
+        let mut driver = machine.open().await;
+        driver.pass(50_000);
+        driver.append(3, 100, 10);
+        driver.settle().await.unwrap();
+        assert_eq!(driver.log.start(), Offset(0), "nothing is old enough");
+        driver.pass(20_000);
+        driver.idle().await.unwrap();
+        let start = driver.log.start();
+        assert!(start > Offset(0) && start <= Offset(30), "{start}");
+        assert!(machine.disks.content(&segment(0)).is_none(), "the files are gone");
+        driver.pass(600_000);
+        driver.idle().await.unwrap();
+        assert_eq!(
+            driver.log.start(),
+            driver.log.end(),
+            "an active segment is rolled, then removed"
+        );
+        let end = driver.log.end();
+        drop(driver);
+        machine.disks.crash();
+        let log = machine.open().await.log;
+        assert_eq!((log.start(), log.end()), (end, end));
+    });
+}
+
+#[test]
+fn a_trim_is_durable_when_it_is_answered() {
+    in_simulation(|| async {
+        let machine = Machine::new(without_checkpoints());
+        machine.with_ten_batches().await;
+        let mut driver = machine.open().await;
+        driver.log.trim_to(Offset(13));
+        driver.settle().await.unwrap();
+        drop(driver);
+        machine.disks.crash();
+        let driver = machine.open().await;
+        assert_eq!(driver.log.start(), Offset(13));
+        let error = driver.log.plan_read(Offset(12), Offset(30), 1).map(drop).unwrap_err();
+        assert_eq!((error.start, error.end), (Offset(13), Offset(30)));
+    });
+}
+
+#[test]
+fn a_reopened_log_takes_batches_where_it_ended_and_closes_untouched() {
+    in_simulation(|| async {
+        let machine = Machine::new(LogConfig { segment_bytes: 900, ..without_checkpoints() });
+        let mut batches = machine.with_ten_batches().await;
+        let driver = machine.open().await;
+        let owner = driver.owner.clone();
+        let closed = driver.close().await;
+        let bytes = crate::codec::encode(&closed).unwrap();
+        let before = machine.files();
+        for touch in [true] {
+            machine.disks.kill();
+            let disk = DiskHandle::start(machine.disks.disk_for(ArbiterId(0)));
+            let place = place(DIR, &machine.gate).await;
+            let closed: ClosedLog = crate::codec::decode(&bytes).unwrap();
+            let config = machine.config.clone();
+            let log = Log::reopen(&disk, place, config, closed, 1_000_000).await.unwrap();
+            let mut driver = Driver::new(log, &disk, owner.clone(), 1_000_000);
+            assert_eq!(machine.files(), before, "reopening touches nothing");
+            assert_eq!(driver.log.end(), Offset(30));
+            if touch {
+                batches.push(driver.append(2, 40, 77));
+                driver.settle().await.unwrap();
+                assert_eq!(driver.read_all(500).await.unwrap(), batches);
+            }
+            drop(driver.close().await);
+        }
+        machine.disks.kill();
+        let mut driver = machine.open().await;
+        assert_eq!(driver.read_all(500).await.unwrap(), batches);
+        assert_eq!(driver.owner.0.len(), 11);
+    });
+}
+
+#[test]
+fn repair_sets_the_damaged_tail_aside_and_the_log_opens_again() {
+    in_simulation(|| async {
+        let machine = Machine::new(LogConfig { checkpoint_bytes: 1, ..without_checkpoints() });
+        let batches = machine.with_ten_batches().await;
+        let len = batches[0].len() as u64;
+        machine.disks.kill();
+        machine.disks.flip_bit(&segment(0), 6 * len + 80, 3);
+        let disk = DiskHandle::start(machine.disks.disk_for(ArbiterId(0)));
+        let place = place(DIR, &machine.gate).await;
+        let repaired = repair(disk, &place).await.unwrap().expect("there is damage");
+        assert_eq!((repaired.position, repaired.bytes_cut), (6 * len, 4 * len));
+        let aside = machine
+            .disks
+            .files()
+            .into_iter()
+            .find(|path| path.to_str().unwrap().ends_with(".damaged"));
+        assert_eq!(machine.content(&aside.expect("nothing is thrown away")).len() as u64, 4 * len);
+        let mut driver = machine.open().await;
+        assert_eq!(driver.log.end(), Offset(18));
+        assert_eq!(driver.read_all(1 << 20).await.unwrap(), batches[..6]);
+        let found = batch::split(&machine.content(&segment(0))).all(|batch| batch.is_ok());
+        assert!(found);
+    });
+}
