@@ -204,7 +204,8 @@ impl<R> State<R> {
             self.ready.push_back(Effect::Answer { replies: vec![reply], result });
             return;
         }
-        if let (Some(file), true) = (&file, record.bytes() > GROUP_BYTES_MAX) {
+        let entry_max = GROUP_BYTES_MAX.min(self.layout.half_bytes as usize / 4);
+        if let (Some(file), true) = (&file, record.bytes() > entry_max) {
             self.ready.push_back(Effect::SyncInstead { file: file.clone(), reply });
             return;
         }
