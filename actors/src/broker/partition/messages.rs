@@ -1,16 +1,19 @@
 //! What a partition may be asked, and what it answers.
 //!
-//! Commands that change the log carry a [`Permit`]-like right to its memory; it is given back when
-//! what was appended is committed, not when it is taken in. Fetches carry none: an answer shares the
-//! bytes that are there anyway, or is bounded by its own `bytes_max`.
+//! An append carries a [`Permit`] for its memory; it is given back when what was appended is
+//! committed, not when it is taken in. Fetches carry none: an answer shares the bytes that are there
+//! anyway, or is bounded by its own `bytes_max`.
 
 use std::time::Duration;
 
 use actix::Message;
 use bytes::{Bytes, BytesMut};
-use flumen_runtime::ids::{LeaderEpoch, Offset};
+use flumen_runtime::{
+    credit::Permit,
+    ids::{LeaderEpoch, Offset},
+};
 
-use super::marks::Marks;
+use super::{marks::Marks, options::PartitionConfig};
 use crate::broker::names::{Acks, Isolation, ProducerId, TopicPartition};
 
 /// Appends whole record batches (v2) as the leader: they are checked, their offsets and epoch are
@@ -29,19 +32,29 @@ pub struct Append {
     pub origin: Origin,
     /// The epoch that the sender takes to be current; refused where it is another.
     pub epoch: Option<LeaderEpoch>,
+    /// The room that it takes until it is committed.
+    pub permit: Option<Permit>,
 }
 
 impl Append {
     /// Appends `batches` of a client, answered when they are committed.
     #[must_use]
     pub fn new(batches: BytesMut) -> Self {
-        Self { batches, acks: Acks::default(), origin: Origin::default(), epoch: None }
+        let (acks, origin) = (Acks::default(), Origin::default());
+        Self { batches, acks, origin, epoch: None, permit: None }
     }
 
     /// Answered as `acks` says.
     #[must_use]
     pub fn acks(mut self, acks: Acks) -> Self {
         self.acks = acks;
+        self
+    }
+
+    /// With the room that it takes.
+    #[must_use]
+    pub fn permit(mut self, permit: Permit) -> Self {
+        self.permit = Some(permit);
         self
     }
 }
@@ -331,6 +344,9 @@ pub enum FetchError {
         /// Offset after the last.
         log_end: Offset,
     },
+    /// What is to be removed is not this replica's to remove: a leader truncates nothing.
+    #[error(transparent)]
+    NotFollower(#[from] NotLeaderError),
     /// The disk could not read it, or what it gave fails its checksum and is not served.
     #[error("cannot read offset {offset}: {reason}")]
     Unreadable {
@@ -469,10 +485,18 @@ pub enum Condition {
     Closing,
 }
 
+/// Changes the partition's settings, from the next step on.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), OfflineError>")]
+pub struct Configure {
+    /// All of its settings.
+    pub config: PartitionConfig,
+}
+
 /// Makes this replica the leader of `epoch`, or the follower of who leads in it. Lower epochs than
 /// the current one are refused.
 #[derive(Clone, Copy, Debug, Message)]
-#[rtype(result = "Result<(), NotLeaderError>")]
+#[rtype(result = "Result<(), AppendError>")]
 pub struct Assume {
     /// The role.
     pub role: Role,

@@ -34,6 +34,7 @@ use flumen_runtime::{
     ids::{LeaderEpoch, Offset},
 };
 
+pub(crate) use self::appends::marker;
 pub use self::{appends::Accepted, fetches::ReadRange};
 use super::{
     marks::Marks,
@@ -75,6 +76,8 @@ pub struct Recovered {
     pub producers: Producers,
     /// Decided and aborted transactions.
     pub transactions: Transactions,
+    /// What a follower knew to be committed before; it never goes back.
+    pub high_watermark: Offset,
 }
 
 /// What is to be done.
@@ -125,7 +128,8 @@ impl<A, F> State<A, F> {
     pub fn new(rules: Rules, recovered: Recovered, role: Role, epoch: LeaderEpoch) -> Self {
         let end = recovered.log_end;
         // A follower learns from its leader what is committed; a sole replica has it all.
-        let committed = if role == Role::Leader { end } else { recovered.log_start };
+        let known = recovered.high_watermark.clamp(recovered.log_start, end);
+        let committed = if role == Role::Leader { end } else { known };
         let mut state = Self {
             rules,
             role,
@@ -304,6 +308,11 @@ impl<A, F> State<A, F> {
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.waiting() == (0, 0) && self.tail.is_idle()
+    }
+
+    /// Gives up those who wait for what may never come.
+    pub fn dismiss_fetches(&mut self) -> Vec<Parked<F>> {
+        self.parked.drain()
     }
 
     /// Gives up everyone who waits: the partition stops serving.

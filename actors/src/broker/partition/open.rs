@@ -1,0 +1,375 @@
+//! A partition whose log is open: the core, its log, and the effects carried out.
+
+use std::time::Duration;
+
+use actix::{AsyncContext, Context, SpawnHandle, fut::wrap_future};
+use flumen_runtime::{
+    disk::actor::DiskHandle,
+    ids::Offset,
+    log::{Log, LogFailure, LogIoDone},
+};
+use tokio::time::Instant;
+
+use super::{
+    Partition,
+    messages::{
+        Append, AppendAsFollower, AppendError, Appended, At, Fetch, FetchError, Fetched,
+        FindOffset, FoundOffset, OfflineError, ProducerTail,
+    },
+    options::PartitionConfig,
+    request::{AppendAnswer, FetchAnswer, FoundAnswer, OffsetAnswer, Request, TailAnswer},
+    state::{Accepted, Effect, Effects, ReadRange, State},
+};
+use crate::{
+    answer::Answer,
+    broker::names::{Acks, ProducerId},
+};
+
+/// How often a partition looks after what ages, while something does.
+const TICK: Duration = Duration::from_secs(1);
+/// How often an idle one looks after retention.
+const TICK_IDLE: Duration = Duration::from_secs(30);
+
+/// An answer that waits for its mark.
+#[derive(Debug)]
+pub(super) enum Held {
+    /// The permit goes when the answer does: at commit.
+    Append {
+        answer: AppendAnswer,
+        appended: Appended,
+        permit: Option<flumen_runtime::credit::Permit>,
+    },
+    /// Nobody waits, but the room is taken until the commit.
+    Permit(flumen_runtime::credit::Permit),
+    Tail {
+        answer: TailAnswer,
+        tail: ProducerTail,
+    },
+}
+
+impl Held {
+    fn give(self) {
+        match self {
+            Held::Append { answer, appended, permit } => {
+                drop(permit);
+                answer.give(Ok(appended));
+            }
+            Held::Permit(permit) => drop(permit),
+            Held::Tail { answer, tail } => answer.give(Ok(Some(tail))),
+        }
+    }
+
+    /// The mark will not pass here.
+    pub(super) fn refuse(self, error: &AppendError, offline: &OfflineError) {
+        match self {
+            Held::Append { answer, .. } => answer.give(Err(error.clone())),
+            Held::Permit(permit) => drop(permit),
+            Held::Tail { answer, .. } => answer.give(Err(offline.clone())),
+        }
+    }
+}
+
+/// See the module.
+pub(super) struct Open {
+    pub(super) log: Log,
+    pub(super) state: State<Held, FetchAnswer>,
+    pub(super) acked_end: Offset,
+    disk: DiskHandle,
+    effects: Effects<Held, FetchAnswer>,
+    trims: Vec<(Offset, OffsetAnswer)>,
+    /// Asked to stop: finishes what is in, closes the log, and stays closed.
+    is_stopping: bool,
+    draining: Vec<Answer<()>>,
+    began: Instant,
+    ticked: Duration,
+    timer: Option<(Duration, SpawnHandle)>,
+}
+
+impl Open {
+    pub(super) fn new(log: Log, state: State<Held, FetchAnswer>, disk: DiskHandle) -> Self {
+        Self {
+            log,
+            state,
+            acked_end: Offset::ZERO,
+            disk,
+            effects: Vec::new(),
+            trims: Vec::new(),
+            is_stopping: false,
+            draining: Vec::new(),
+            began: Instant::now(),
+            ticked: Duration::ZERO,
+            timer: None,
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.is_stopping
+    }
+
+    // ---- Requests ------------------------------------------------------------------------------
+
+    pub(super) fn append(&mut self, append: Append, answer: AppendAnswer, now_ms: i64) {
+        let Append { batches, acks, origin, epoch, permit } = append;
+        match self.state.append(batches, origin, epoch, now_ms, &mut self.effects) {
+            Err(error) => answer.give(Err(error)),
+            Ok(Accepted { appended, end }) if acks == Acks::None => {
+                answer.give(Ok(appended));
+                if let Some(permit) = permit {
+                    self.state.hold(Acks::Leader, end, Held::Permit(permit), &mut self.effects);
+                }
+            }
+            Ok(Accepted { appended, end }) => {
+                let held = Held::Append { answer, appended, permit };
+                self.state.hold(acks, end, held, &mut self.effects);
+            }
+        }
+    }
+
+    pub(super) fn append_as_follower(
+        &mut self,
+        append: AppendAsFollower,
+        answer: AppendAnswer,
+        now_ms: i64,
+    ) {
+        let AppendAsFollower { batches, leader_epoch, high_watermark } = append;
+        let effects = &mut self.effects;
+        match self.state.append_as_follower(&batches, leader_epoch, high_watermark, now_ms, effects)
+        {
+            Err(error) => answer.give(Err(error)),
+            Ok(Accepted { appended, end }) => {
+                // What the leader counts as replicated here must be safe here.
+                let held = Held::Append { answer, appended, permit: None };
+                self.state.hold(Acks::Leader, end, held, effects);
+            }
+        }
+    }
+
+    pub(super) fn fetch(&mut self, fetch: Fetch, answer: FetchAnswer) {
+        let now = if fetch.wait.is_zero() { Duration::ZERO } else { self.now() };
+        self.state.fetch(fetch, answer, now, &mut self.effects);
+    }
+
+    pub(super) fn last_sequence(&mut self, producer: ProducerId, answer: TailAnswer) {
+        match self.state.producers().tail(producer) {
+            Some(tail @ ProducerTail { last_offset: Some(last), .. }) => {
+                let held = Held::Tail { answer, tail };
+                self.state.hold(Acks::InSync, last.next(), held, &mut self.effects);
+            }
+            tail => answer.give(Ok(tail)),
+        }
+    }
+
+    pub(super) fn find_offset(
+        &mut self,
+        find: FindOffset,
+        answer: FoundAnswer,
+        ctx: &mut Context<Partition>,
+    ) {
+        let end = self.state.visible_end(find.isolation);
+        let found = |offset| {
+            let epoch = self.log.epochs().at(offset);
+            Ok(Some(FoundOffset { offset, timestamp_ms: -1, epoch }))
+        };
+        let from_ms = match find.at {
+            At::Earliest => return answer.give(found(self.state.marks().log_start)),
+            At::Latest => return answer.give(found(end)),
+            At::Timestamp(from_ms) => from_ms,
+            At::MaxTimestamp => match self.newest_ms() {
+                Some(newest_ms) => newest_ms,
+                None => return answer.give(Ok(None)),
+            },
+        };
+        let lookup = self.log.plan_lookup(from_ms, end).run(self.disk.clone());
+        let epochs = self.log.epochs().clone();
+        ctx.spawn(wrap_future(async move {
+            answer.give(match lookup.await {
+                Ok(found) => Ok(found.map(|(offset, timestamp_ms)| FoundOffset {
+                    offset,
+                    timestamp_ms,
+                    epoch: epochs.at(offset),
+                })),
+                Err(error) => {
+                    let offset = Offset::ZERO;
+                    Err(FetchError::Unreadable { offset, reason: error.to_string() })
+                }
+            });
+        }));
+    }
+
+    /// The largest timestamp, as far as it is known without a read.
+    fn newest_ms(&self) -> Option<i64> {
+        let newest = self.log.segments().filter_map(|segment| segment.newest);
+        newest.map(|(timestamp_ms, _)| timestamp_ms).max().filter(|newest| *newest >= 0)
+    }
+
+    pub(super) fn trim_to(&mut self, offset: Offset, answer: OffsetAnswer) {
+        let marks = self.state.marks();
+        if offset > marks.high_watermark {
+            let (log_start, log_end) = (marks.log_start, marks.log_end);
+            return answer.give(Err(FetchError::OutOfRange { offset, log_start, log_end }));
+        }
+        self.log.trim_to(offset);
+        self.trims.push((offset, answer));
+    }
+
+    pub(super) fn drain(&mut self, answer: Answer<()>, closing: &OfflineError) {
+        // What waits for others may wait for ever; what waits for this disk is finished.
+        for parked in self.state.dismiss_fetches() {
+            parked.reader.give(Err(closing.clone().into()));
+        }
+        if self.log.is_closed() {
+            return answer.give(());
+        }
+        self.is_stopping = true;
+        self.log.close();
+        self.draining.push(answer);
+    }
+
+    // ---- Effects -------------------------------------------------------------------------------
+
+    /// Carries out what the core has decided, and gives the disk its next work.
+    pub(super) fn apply(&mut self, now_ms: i64, ctx: &mut Context<Partition>) {
+        let mut effects = std::mem::take(&mut self.effects);
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Write(batch, header) => self.log.append(batch, &header),
+                Effect::Release(held) => {
+                    if let Held::Append { appended, .. } = &held {
+                        self.acked_end = self.acked_end.max(appended.last_offset.next());
+                    }
+                    held.give();
+                }
+                Effect::Answer(answer, fetched) => answer.give(fetched),
+                Effect::Read(answer, range) => self.read(answer, range, ctx),
+            }
+        }
+        // Its room is used again; an idle partition keeps none that was large.
+        effects.shrink_to(4);
+        self.effects = effects;
+        while let Some(io) = self.log.next_io(now_ms, self.state.producers()) {
+            let done = wrap_future::<_, Partition>(io.run(self.disk.clone()));
+            ctx.spawn(actix::ActorFutureExt::map(done, |done, actor: &mut Partition, ctx| {
+                actor.on_io(done, ctx);
+            }));
+        }
+        self.arm(ctx);
+    }
+
+    fn read(&mut self, answer: FetchAnswer, range: ReadRange, ctx: &mut Context<Partition>) {
+        let ReadRange { offset, end, bytes_max, marks, aborted } = range;
+        let plan = match self.log.plan_read(offset, end, bytes_max) {
+            Ok(plan) => plan,
+            Err(error) => {
+                let reason = error.to_string();
+                return answer.give(Err(FetchError::Unreadable { offset, reason }));
+            }
+        };
+        let read = wrap_future::<_, Partition>(plan.run(self.disk.clone()));
+        ctx.spawn(actix::ActorFutureExt::map(read, move |read, actor: &mut Partition, _| {
+            answer.give(match read {
+                Ok(done) => {
+                    actor.on_read(&done);
+                    Ok(Fetched { batches: vec![done.batches], marks, aborted })
+                }
+                Err(error) => Err(actor.unreadable(offset, &error)),
+            });
+        }));
+    }
+
+    // ---- What happens --------------------------------------------------------------------------
+
+    /// Applies what came of a piece of disk work.
+    pub(super) fn on_io(&mut self, done: LogIoDone) -> Result<(), LogFailure> {
+        self.log.on_io(done)?;
+        self.follow_log();
+        Ok(())
+    }
+
+    /// Takes over how far the log has got.
+    fn follow_log(&mut self) {
+        if self.log.start() > self.state.marks().log_start {
+            self.state.on_log_start(self.log.start());
+        }
+        let (written, durable) = (self.log.written_end(), self.log.durable_end());
+        self.state.on_progress(written, durable, &mut self.effects);
+        let start = self.log.start();
+        if self.log.is_settled() {
+            self.trims.drain(..).for_each(|(_, answer)| answer.give(Ok(start)));
+        }
+    }
+
+    /// The log is closed: whoever asked to stop may go on.
+    pub(super) fn is_drained(&mut self) {
+        self.draining.drain(..).for_each(|answer| answer.give(()));
+    }
+
+    /// Its timer has run out.
+    pub(super) fn on_timer(&mut self, now_ms: i64) {
+        self.timer = None;
+        let now = self.now();
+        self.state.on_deadline(now, &mut self.effects);
+        if now >= self.ticked + self.tick_period() && !self.is_stopping {
+            self.ticked = now;
+            self.state.on_tick(now_ms, Answer::is_unwanted);
+            self.log.tick(now_ms);
+            self.follow_log();
+        }
+    }
+
+    fn tick_period(&self) -> Duration {
+        let is_unsynced = self.log.durable_end() < self.log.end();
+        match self.log.config().sync_interval.filter(|_| is_unsynced) {
+            Some(interval) => interval.clamp(Duration::from_millis(1), TICK),
+            None if is_unsynced || !self.state.is_idle() => TICK,
+            None => TICK_IDLE,
+        }
+    }
+
+    /// Sets the timer for what is due next, where it is not set for that or earlier.
+    fn arm(&mut self, ctx: &mut Context<Partition>) {
+        let tick = self.ticked + self.tick_period();
+        let due = self.state.next_deadline().map_or(tick, |deadline| deadline.min(tick));
+        if let Some((armed, handle)) = self.timer {
+            if armed <= due {
+                return;
+            }
+            ctx.cancel_future(handle);
+        }
+        let wait = due.saturating_sub(self.now());
+        let handle = ctx.run_later(wait, Partition::on_timer);
+        self.timer = Some((due, handle));
+    }
+
+    pub(super) fn configure(&mut self, config: &PartitionConfig) {
+        self.log.configure(config.log.clone());
+        self.state.configure(config.rules(), &mut self.effects);
+    }
+
+    /// Gives up everyone who waits.
+    pub(super) fn dismiss_waiting(&mut self, offline: &OfflineError) {
+        let (held, parked) = self.state.dismiss();
+        let error = AppendError::Offline(offline.clone());
+        held.into_iter().for_each(|held| held.refuse(&error, offline));
+        for parked in parked {
+            parked.reader.give(Err(offline.clone().into()));
+        }
+        for (_, answer) in self.trims.drain(..) {
+            answer.give(Err(offline.clone().into()));
+        }
+    }
+
+    /// Gives up everyone who waits, because the partition stops serving.
+    pub(super) fn dismiss(mut self, offline: &OfflineError, ctx: &mut Context<Partition>) {
+        self.dismiss_waiting(offline);
+        for answer in self.draining {
+            Request::Drain(answer).refuse(offline);
+        }
+        if let Some((_, handle)) = self.timer {
+            ctx.cancel_future(handle);
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Opening a partition's log: take it over, recover it, replay it.
+
+use std::{rc::Rc, sync::Arc, time::Duration};
+
+use flumen_runtime::{
+    disk::{DiskError, actor::DiskHandle},
+    era::{self, TakeOverError},
+    log::{self, Log, LogConfig, LogPlace, OpenError},
+    placement::Local,
+};
+
+use super::{options::PartitionOptions, producers::Producers, replay::Replayed};
+
+/// How long writes of a superseded life may still be in flight before the process must end.
+const TAKE_OVER_WITHIN: Duration = Duration::from_secs(5);
+
+/// An open log, and what replaying it gave.
+pub(super) struct OpenedLog {
+    pub(super) log: Log,
+    pub(super) replayed: Replayed,
+    pub(super) disk: DiskHandle,
+}
+
+/// Why a log was not opened.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum OpeningError {
+    /// An earlier life still writes.
+    #[error(transparent)]
+    TakeOver(#[from] TakeOverError),
+    /// There is no disk actor for the data directory.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The log itself.
+    #[error(transparent)]
+    Log(#[from] OpenError),
+}
+
+/// Opens the log. A future of its own: what it comes to is one step of the actor.
+pub(super) async fn open(
+    options: Arc<PartitionOptions>,
+    config: LogConfig,
+    local: Rc<Local>,
+) -> Result<OpenedLog, OpeningError> {
+    let gate = local.gates().gate(&options.dir);
+    let ticket = era::take_over(&gate, TAKE_OVER_WITHIN).await?;
+    let disk = local.disk(&options.data_dir)?;
+    let place = LogPlace { dir: options.dir.clone(), id: options.log, ticket };
+    let now_ms = local.clock().now_ms();
+    if let Some(closed) = options.handover.take_closed()
+        && let Ok(producers) = Producers::decode(&closed.producers)
+    {
+        let log = Log::reopen(&disk, place, config, closed.log, now_ms).await?;
+        let replayed = Replayed::restored(producers);
+        return Ok(OpenedLog { log, replayed, disk });
+    }
+    let mut replayed = Replayed::new(now_ms);
+    let journaled = options.handover.journaled();
+    let (log, _) = log::open(disk.clone(), place, config, journaled, &mut replayed, now_ms).await?;
+    options.handover.journal_is_used();
+    Ok(OpenedLog { log, replayed, disk })
+}

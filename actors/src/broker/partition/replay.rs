@@ -1,0 +1,79 @@
+//! What a log gives back when it is opened: producers and transactions, from the newest snapshot and
+//! the batches behind it.
+
+use bytes::Bytes;
+use flumen_runtime::{
+    batch::BatchHeader,
+    clock::UnixMillis,
+    ids::Offset,
+    log::{Owner, Replay},
+};
+
+use super::{
+    messages::AbortedTransaction, producers::Producers, state::marker, transactions::Transactions,
+    validate,
+};
+
+/// State as far as it has been replayed.
+#[derive(Debug, Default)]
+pub struct Replayed {
+    /// Producer states.
+    pub producers: Producers,
+    /// Decided transactions.
+    pub transactions: Transactions,
+    /// When the recovery began: producers found in the log count as used then.
+    now_ms: UnixMillis,
+}
+
+impl Replayed {
+    /// Nothing yet, at `now_ms`.
+    #[must_use]
+    pub fn new(now_ms: UnixMillis) -> Self {
+        Self { now_ms, ..Self::default() }
+    }
+
+    /// What a log that was closed in order said: there is nothing to replay.
+    #[must_use]
+    pub fn restored(producers: Producers) -> Self {
+        Self { producers, ..Self::default() }
+    }
+}
+
+impl Replay for Replayed {
+    fn restore(&mut self, snapshot: &[u8], at: Offset) -> bool {
+        // At the start of a log there is nothing to restore.
+        let restored = match snapshot {
+            [] => Ok(Producers::default()),
+            snapshot => Producers::decode(snapshot),
+        };
+        match restored {
+            Ok(producers) => {
+                *self = Self { producers, ..Self::new(self.now_ms) };
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, %at, "ignores a producer snapshot and replays more of the log");
+                false
+            }
+        }
+    }
+
+    fn batch(&mut self, header: &BatchHeader, batch: &[u8]) {
+        if let Some(produced) = validate::produced(header) {
+            self.producers.follow(&produced, header.base_offset, self.now_ms);
+        } else if header.attributes.is_control()
+            && let Some(marker) = marker(header, &Bytes::copy_from_slice(batch))
+            && let Some(first_offset) = self.producers.end_transaction(&marker, self.now_ms)
+        {
+            let (producer, last_offset) = (marker.producer, header.last_offset());
+            let ended = AbortedTransaction { producer, first_offset, last_offset };
+            self.transactions.end(ended, marker.is_commit);
+        }
+    }
+}
+
+impl Owner for Producers {
+    fn snapshot(&self) -> Option<Bytes> {
+        Some(self.encode())
+    }
+}

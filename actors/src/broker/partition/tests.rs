@@ -1,0 +1,486 @@
+//! The actor, its log and a simulated disk together.
+
+use std::{collections::BTreeSet, sync::Mutex, time::Duration};
+
+use actix::Addr;
+use bytes::{Bytes, BytesMut};
+use flumen_runtime::{
+    batch::{self, BatchBuilder, RecordRef},
+    credit::Credit,
+    disk::sim::Faults,
+    ids::LogId,
+    log::LogConfig,
+    sim::{self, End, Process, World},
+    supervision::{SupervisorRef, SupervisorSpec},
+};
+
+use super::{
+    messages::{
+        Append, AppendAsFollower, At, Fetch, Fetched, FindOffset, LastSequence, Status, TrimTo,
+    },
+    options::Handover,
+    probe::Probe,
+    *,
+};
+use crate::broker::names::{Acks, PartitionId, ProducerId, TopicName, TopicPartition};
+
+const DATA: &str = "/data";
+const SECOND: Duration = Duration::from_secs(1);
+
+fn options() -> PartitionOptions {
+    let topic = TopicName::new("orders").unwrap();
+    let name = TopicPartition { topic, partition: PartitionId(0) };
+    PartitionOptions::new(name, LogId { id: uuid::Uuid::from_u128(7), shard: 0 }, DATA)
+}
+
+/// A node of one partition.
+struct Node {
+    root: SupervisorRef,
+    partition: Addr<Partition>,
+}
+
+impl Node {
+    async fn start(process: &Process, options: PartitionOptions) -> Node {
+        let root = SupervisorSpec::new("node").start(process.placement.clone());
+        let (spec, partition) = child_spec(options);
+        root.start_child(spec).await.unwrap();
+        Node { root, partition }
+    }
+
+    async fn append(&self, batch: BytesMut) -> Result<messages::Appended, AppendError> {
+        self.partition.send(Append::new(batch)).await.unwrap()
+    }
+
+    async fn fetch(&self, fetch: Fetch) -> Fetched {
+        self.partition.send(fetch).await.unwrap().unwrap()
+    }
+
+    async fn status(&self) -> PartitionStatus {
+        self.partition.send(Status).await.unwrap()
+    }
+
+    async fn restarts(&self) -> u64 {
+        self.root.children().await.unwrap()[0].restarts
+    }
+
+    /// Reads from `offset` to the end: the values.
+    async fn read_all(&self, mut offset: Offset) -> Vec<Bytes> {
+        let mut values = Vec::new();
+        loop {
+            let fetched = self.fetch(Fetch::from(offset)).await;
+            if fetched.bytes() == 0 {
+                return values;
+            }
+            for batches in &fetched.batches {
+                for split in batch::split(batches) {
+                    let (header, batch) = split.unwrap();
+                    batch::check(batch, &header).unwrap();
+                    let bytes = batches.slice_ref(batch);
+                    let records = batch::records(&bytes, &header).unwrap();
+                    values.extend(records.map(|record| record.unwrap().value.unwrap()));
+                    offset = header.next_offset();
+                }
+            }
+        }
+    }
+}
+
+/// One record in one batch of an idempotent producer.
+fn record(sequence: i32, value: &str) -> BytesMut {
+    let mut batch = BatchBuilder::new(0).producer(7, 0, sequence);
+    batch.push(RecordRef { value: Some(value.as_bytes()), ..RecordRef::default() });
+    batch.build()
+}
+
+/// Runs lives of a node on one simulated machine, without faults unless the test asks for them.
+fn simulate<F: Future<Output = ()>>(test: impl FnOnce(World) -> F) {
+    let outcome = sim::run(1, &[], |world| {
+        world.disks.set_faults(Faults::none());
+        // A data directory is there, durably, before a node writes into it.
+        world.disks.install(format!("{DATA}/meta.properties").as_ref(), b"");
+        test(world)
+    });
+    outcome.result.unwrap();
+}
+
+/// One life of a node.
+async fn life<T>(
+    world: &World,
+    options: PartitionOptions,
+    end: End,
+    test: impl AsyncFnOnce(&Node) -> T,
+) -> T {
+    world
+        .process(2, async |process| {
+            let node = Node::start(&process, options).await;
+            // In virtual time: a test that waits for ever would go round in ticks.
+            let ended = tokio::time::timeout(600 * SECOND, test(&node)).await;
+            (end, ended.expect("it ends"))
+        })
+        .await
+}
+
+#[test]
+fn what_is_acknowledged_is_read_back_from_memory_and_from_disk() {
+    simulate(async |world| {
+        life(&world, options(), End::Exit, async |node| {
+            for n in 0..10 {
+                let appended = node.append(record(n, &format!("value {n}"))).await.unwrap();
+                assert_eq!(appended.base_offset, Offset(n as u64));
+            }
+            let expected: Vec<_> = (0..10).map(|n| Bytes::from(format!("value {n}"))).collect();
+            assert_eq!(node.read_all(Offset(0)).await, expected);
+            assert_eq!(node.read_all(Offset(7)).await, expected[7..]);
+            let marks = node.status().await.marks;
+            assert_eq!((marks.high_watermark, marks.durable_end), (Offset(10), Offset(10)));
+        })
+        .await;
+    });
+}
+
+#[test]
+fn acknowledged_batches_survive_power_cuts_and_repeats_are_still_known() {
+    simulate(async |world| {
+        let appended = life(&world, options(), End::PowerCut, async |node| {
+            node.append(record(0, "a")).await.unwrap();
+            node.append(record(1, "b")).await.unwrap()
+        })
+        .await;
+        life(&world, options(), End::Kill, async |node| {
+            let again = node.append(record(1, "b")).await.unwrap();
+            assert!(again.is_duplicate);
+            assert_eq!(again.base_offset, appended.base_offset);
+            node.append(record(2, "c")).await.unwrap();
+            let refused = node.append(record(4, "e")).await;
+            assert!(matches!(refused, Err(AppendError::Sequence(_))), "{refused:?}");
+        })
+        .await;
+        life(&world, options(), End::Exit, async |node| {
+            assert_eq!(node.read_all(Offset(0)).await, ["a", "b", "c"]);
+        })
+        .await;
+    });
+}
+
+#[test]
+fn a_waiting_consumer_is_woken_by_the_append_and_not_before() {
+    simulate(async |world| {
+        life(&world, options(), End::Exit, async |node| {
+            let waiting = node.partition.send(Fetch::from(Offset(0)).wait(10 * SECOND));
+            let waiting = actix_rt::spawn(waiting);
+            tokio::time::sleep(SECOND).await;
+            assert!(!waiting.is_finished());
+            assert_eq!(node.status().await.parked, 1);
+            node.append(record(0, "a")).await.unwrap();
+            let fetched = waiting.await.unwrap().unwrap().unwrap();
+            assert_eq!(fetched.marks.high_watermark, Offset(1));
+            assert!(fetched.bytes() > 0);
+
+            let began = tokio::time::Instant::now();
+            let fetched = node.fetch(Fetch::from(Offset(1)).wait(3 * SECOND)).await;
+            assert_eq!(fetched.bytes(), 0, "the wait is over, with nothing");
+            assert_eq!(began.elapsed(), 3 * SECOND);
+            assert_eq!(node.status().await.parked, 0);
+        })
+        .await;
+    });
+}
+
+#[test]
+fn a_panic_makes_the_partition_anew_and_nothing_is_lost_or_doubled() {
+    simulate(async |world| {
+        life(&world, options(), End::Exit, async |node| {
+            node.append(record(0, "a")).await.unwrap();
+            let waiting = node.partition.send(Fetch::from(Offset(1)).wait(10 * SECOND));
+            let waiting = actix_rt::spawn(waiting);
+            tokio::time::sleep(SECOND).await;
+            node.root.inject_panic("partition/orders-0").await.unwrap();
+            // Sent to the broken life or the next one: the address is the same.
+            assert!(node.append(record(0, "a")).await.unwrap().is_duplicate);
+            node.append(record(1, "b")).await.unwrap();
+            assert_eq!(waiting.await.unwrap(), Err(actix::MailboxError::Closed));
+            assert_eq!(node.read_all(Offset(0)).await, ["a", "b"]);
+            assert_eq!(node.restarts().await, 1);
+        })
+        .await;
+    });
+}
+
+#[test]
+fn a_failed_sync_takes_the_partition_offline_for_good_and_restarts_nothing() {
+    simulate(async |world| {
+        life(&world, options(), End::Exit, async |node| {
+            node.append(record(0, "a")).await.unwrap();
+            let parked = node.partition.send(Fetch::from(Offset(1)).wait(10 * SECOND));
+            let parked = actix_rt::spawn(parked);
+            world.disks.set_faults(Faults { sync_errors: 1_000_000, ..Faults::none() });
+            let failed = node.append(record(1, "b")).await;
+            assert!(
+                matches!(&failed, Err(AppendError::Offline(why)) if !why.is_passing),
+                "{failed:?}"
+            );
+            world.disks.set_faults(Faults::none());
+            let still = node.append(record(1, "b")).await;
+            assert!(matches!(still, Err(AppendError::Offline(_))), "no retry heals a sync");
+            let parked = parked.await.unwrap().unwrap();
+            assert!(matches!(parked, Err(FetchError::Offline(_))));
+            let condition = node.status().await.condition;
+            let Condition::Offline { reason, remedy } = condition else { panic!("{condition:?}") };
+            assert!(!reason.is_empty() && !remedy.is_empty());
+            tokio::time::sleep(60 * SECOND).await;
+            assert_eq!(node.restarts().await, 0);
+        })
+        .await;
+        life(&world, options(), End::Exit, async |node| {
+            assert_eq!(node.read_all(Offset(0)).await[0], "a", "what was acknowledged is there");
+        })
+        .await;
+    });
+}
+
+#[test]
+fn damage_below_the_durable_mark_is_named_and_the_partition_stays_offline() {
+    simulate(async |world| {
+        life(&world, options(), End::Exit, async |node| {
+            node.append(record(0, "a")).await.unwrap();
+            node.append(record(1, "b")).await.unwrap();
+            node.root.stop().await;
+        })
+        .await;
+        let segment = "/data/orders-0/00000000000000000000.log";
+        assert!(world.disks.flip_bit(segment.as_ref(), 65, 3));
+        life(&world, options(), End::Exit, async |node| {
+            // A clean log is not read when it is opened: the damage shows where it is read.
+            let fetched = node.partition.send(Fetch::from(Offset(0))).await.unwrap();
+            let error = fetched.unwrap_err().to_string();
+            assert!(error.contains("00000000000000000000.log"), "{error}");
+            assert_eq!(node.restarts().await, 0);
+        })
+        .await;
+    });
+}
+
+#[test]
+fn an_append_holds_its_permit_until_it_is_committed_whatever_acks_says() {
+    simulate(async |world| {
+        life(&world, options(), End::Exit, async |node| {
+            node.append(record(0, "a")).await.unwrap();
+            world.disks.set_faults(Faults { latency_ms: 50, ..Faults::none() });
+            let credit = Credit::new(10, 1_000);
+            for (sequence, acks) in [(1, Acks::None), (2, Acks::InSync)] {
+                let permit = credit.try_acquire(1, 100).unwrap();
+                let append = Append::new(record(sequence, "x")).acks(acks).permit(permit);
+                let answer = actix_rt::spawn(node.partition.send(append));
+                tokio::time::sleep(Duration::from_micros(10)).await;
+                assert_eq!(answer.is_finished(), acks == Acks::None);
+                assert_eq!(credit.out().count, 1, "{acks:?}: on its way");
+                answer.await.unwrap().unwrap().unwrap();
+                tokio::time::sleep(SECOND).await;
+                assert_eq!(credit.out().count, 0, "{acks:?}: committed");
+            }
+        })
+        .await;
+    });
+}
+
+#[test]
+fn the_end_of_a_producer_is_told_only_once_it_is_committed() {
+    simulate(async |world| {
+        life(&world, options(), End::PowerCut, async |node| {
+            let producer = ProducerId(7);
+            let nothing = node.partition.send(LastSequence { producer }).await.unwrap();
+            assert_eq!(nothing, Ok(None));
+            world.disks.set_faults(Faults { latency_ms: 50, ..Faults::none() });
+            let append = actix_rt::spawn(node.partition.send(Append::new(record(0, "a"))));
+            tokio::task::yield_now().await;
+            let tail = node.partition.send(LastSequence { producer }).await.unwrap();
+            let tail = tail.unwrap().expect("it has appended");
+            assert_eq!(node.status().await.marks.durable_end, Offset(1));
+            assert_eq!((tail.last_sequence, tail.last_offset), (0, Some(Offset(0))));
+            append.await.unwrap().unwrap().unwrap();
+        })
+        .await;
+    });
+}
+
+#[test]
+fn a_drained_partition_is_opened_again_from_what_it_said_of_itself() {
+    simulate(async |world| {
+        let handover = Handover::new(Vec::new(), None);
+        let given = PartitionOptions { handover: handover.clone(), ..options() };
+        life(&world, given, End::Exit, async |node| {
+            node.append(record(0, "a")).await.unwrap();
+            node.root.stop().await;
+            assert!(node.partition.send(Append::new(record(1, "b"))).await.is_err(), "it is gone");
+        })
+        .await;
+        let closed = handover.closed().expect("a drained partition says what it is");
+        let handover = Handover::new(Vec::new(), Some(closed));
+        let given = PartitionOptions { handover, ..options() };
+        life(&world, given, End::Exit, async |node| {
+            assert!(node.append(record(0, "a")).await.unwrap().is_duplicate);
+            node.append(record(1, "b")).await.unwrap();
+            assert_eq!(node.read_all(Offset(0)).await, ["a", "b"]);
+        })
+        .await;
+    });
+}
+
+#[test]
+fn offsets_are_found_by_place_and_by_time() {
+    simulate(async |world| {
+        life(&world, options(), End::Exit, async |node| {
+            let now = flumen_runtime::clock::Clock::now_ms(&world.clock);
+            for n in 0..3 {
+                let mut batch = BatchBuilder::new(now + n * 100);
+                let timestamp = now + n * 100;
+                batch.push(RecordRef { timestamp, value: Some(b"x"), ..RecordRef::default() });
+                node.append(batch.build()).await.unwrap();
+            }
+            let find = async |at| {
+                let found = node.partition.send(FindOffset::new(at)).await.unwrap().unwrap();
+                found.map(|found| found.offset.0)
+            };
+            assert_eq!(find(At::Earliest).await, Some(0));
+            assert_eq!(find(At::Latest).await, Some(3));
+            assert_eq!(find(At::Timestamp(now + 1)).await, Some(1));
+            assert_eq!(find(At::Timestamp(now + 200)).await, Some(2));
+            assert_eq!(find(At::Timestamp(now + 201)).await, None);
+            assert_eq!(find(At::MaxTimestamp).await, Some(2));
+        })
+        .await;
+    });
+}
+
+#[test]
+fn trimmed_records_are_gone_and_stay_gone() {
+    simulate(async |world| {
+        life(&world, options(), End::PowerCut, async |node| {
+            for n in 0..5 {
+                node.append(record(n, "x")).await.unwrap();
+            }
+            let too_far = node.partition.send(TrimTo { offset: Offset(6) }).await.unwrap();
+            assert!(matches!(too_far, Err(FetchError::OutOfRange { .. })));
+            let start = node.partition.send(TrimTo { offset: Offset(3) }).await.unwrap();
+            assert_eq!(start, Ok(Offset(3)));
+            let gone = node.partition.send(Fetch::from(Offset(2))).await.unwrap();
+            assert!(matches!(gone, Err(FetchError::OutOfRange { .. })));
+        })
+        .await;
+        life(&world, options(), End::Exit, async |node| {
+            assert_eq!(node.read_all(Offset(3)).await.len(), 2);
+            assert_eq!(node.status().await.marks.log_start, Offset(3));
+        })
+        .await;
+    });
+}
+
+#[test]
+fn a_follower_copies_cuts_what_diverged_and_then_leads() {
+    simulate(async |world| {
+        let follower =
+            PartitionOptions { role: Role::Follower, epoch: LeaderEpoch(1), ..options() };
+        life(&world, follower, End::Exit, async |node| {
+            let copy = async |offset: u64, sequence, high_watermark| {
+                let mut batch = record(sequence, "x");
+                batch::stamp(&mut batch, Offset(offset), LeaderEpoch(1));
+                let append = AppendAsFollower {
+                    batches: batch.freeze(),
+                    leader_epoch: LeaderEpoch(1),
+                    high_watermark: Offset(high_watermark),
+                };
+                node.partition.send(append).await.unwrap()
+            };
+            for n in 0..4 {
+                copy(n, n as i32, 2).await.unwrap();
+            }
+            let committed = node.partition.send(TruncateTo { offset: Offset(1) }).await.unwrap();
+            assert!(matches!(committed, Err(FetchError::OutOfRange { .. })), "PART-2");
+            let truncated = node.partition.send(TruncateTo { offset: Offset(3) }).await.unwrap();
+            assert_eq!(truncated, Ok(Offset(3)));
+            assert_eq!(node.status().await.marks.high_watermark, Offset(2), "PART-2");
+            copy(3, 3, 4).await.unwrap();
+
+            let assume = Assume { role: Role::Leader, epoch: LeaderEpoch(2) };
+            node.partition.send(assume).await.unwrap().unwrap();
+            assert!(node.append(record(3, "x")).await.unwrap().is_duplicate, "its window is exact");
+            assert_eq!(node.append(record(4, "y")).await.unwrap().base_offset, Offset(4));
+            assert!(copy(5, 5, 5).await.is_err(), "a leader copies nobody");
+            let stale = Assume { role: Role::Follower, epoch: LeaderEpoch(1) };
+            assert!(node.partition.send(stale).await.unwrap().is_err());
+            assert_eq!(node.read_all(Offset(0)).await.len(), 5);
+        })
+        .await;
+    });
+}
+
+#[test]
+fn a_full_disk_refuses_appends_and_serves_reads_until_there_is_room() {
+    simulate(async |world| {
+        let options = options();
+        let room = options.room.clone();
+        life(&world, options, End::Exit, async |node| {
+            node.append(record(0, "a")).await.unwrap();
+            room.set(0);
+            let refused = node.append(record(1, "b")).await;
+            assert!(
+                matches!(&refused, Err(error @ AppendError::DiskFull(_)) if error.is_retryable())
+            );
+            assert_eq!(node.read_all(Offset(0)).await, ["a"]);
+            room.set(u64::MAX);
+            node.append(record(1, "b")).await.unwrap();
+        })
+        .await;
+    });
+}
+
+#[test]
+fn settings_change_while_it_runs_and_hold_after_a_restart() {
+    simulate(async |world| {
+        life(&world, options(), End::Exit, async |node| {
+            let log = LogConfig { batch_bytes_max: 80, ..LogConfig::default() };
+            let config = PartitionConfig { log, ..PartitionConfig::default() };
+            node.partition.send(Configure { config }).await.unwrap().unwrap();
+            let large = || record(0, "a value that is larger than eighty bytes with its header");
+            assert!(matches!(node.append(large()).await, Err(AppendError::TooLarge { .. })));
+            node.root.inject_panic("partition/orders-0").await.unwrap();
+            assert!(matches!(node.append(large()).await, Err(AppendError::TooLarge { .. })));
+            assert_eq!(node.restarts().await, 1);
+        })
+        .await;
+    });
+}
+
+/// Remembers what it saw.
+#[derive(Default)]
+struct Seen(Mutex<Vec<Snapshot>>);
+
+impl Probe for Seen {
+    fn partition(&self, _: &TopicPartition, snapshot: &Snapshot) {
+        self.0.lock().unwrap().push(*snapshot);
+    }
+}
+
+#[test]
+fn many_appends_at_once_share_few_syncs_and_a_probe_sees_every_step() {
+    simulate(async |world| {
+        let seen = Arc::new(Seen::default());
+        let options = PartitionOptions { probe: Some(seen.clone()), ..options() };
+        life(&world, options, End::Exit, async |node| {
+            node.append(record(0, "first")).await.unwrap();
+            world.disks.set_faults(Faults { latency_ms: 5, ..Faults::none() });
+            let appends: Vec<_> = (1..=100)
+                .map(|n| actix_rt::spawn(node.partition.send(Append::new(record(n, "x")))))
+                .collect();
+            for append in appends {
+                append.await.unwrap().unwrap().unwrap();
+            }
+        })
+        .await;
+        let seen = seen.0.lock().unwrap();
+        let durable: BTreeSet<_> = seen.iter().map(|seen| seen.marks.durable_end).collect();
+        assert!(durable.len() < 20, "one hundred appends, {} syncs", durable.len());
+        assert!(seen.iter().all(|seen| seen.acked_end <= seen.marks.high_watermark), "PART-7");
+        assert_eq!(seen.last().unwrap().acked_end, Offset(101));
+    });
+}
