@@ -75,10 +75,10 @@ fn a_rebalance_supersedes_the_assignment_that_is_being_written() {
     let parked = world.ask(sync(&a, assignments));
     let b = world.ask(Request::Join(join(None)));
     assert_eq!(refusal(world.answer(parked)), GroupError::RebalanceInProgress);
-    world.commit();
-    assert_eq!(world.state(), GroupState::PreparingRebalance);
     let a = joined(world.ask_now(Request::Join(join(Some(a.member_id)))));
     assert_eq!(joined(world.answer(b)).generation, a.generation);
+    world.commit();
+    assert_eq!(world.state(), GroupState::CompletingRebalance, "it was the former generation's");
 }
 
 #[test]
