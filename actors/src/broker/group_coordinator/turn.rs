@@ -63,8 +63,8 @@ impl Default for Options {
             metadata_bytes_max: 4096,
             offsets_retention_ms: 7 * 24 * 3600 * 1000,
             expiry_interval_ms: 600_000,
-            append_bytes_max: 1 << 20,
-            record_bytes_max: 1 << 20,
+            append_bytes_max: 1_000_000,
+            record_bytes_max: 1_000_000,
         }
     }
 }

@@ -50,7 +50,10 @@ impl ClassicGroup {
 
     fn join_first(&mut self, turn: &mut Turn, reply: ReplyId, request: JoinGroup) {
         let stem = request.instance_id.as_ref().map_or(&*request.client_id, InstanceId::as_str);
-        let member_id = MemberId::from(format!("{stem}-{}", turn.rng.uuid()));
+        let member_id =
+            std::iter::repeat_with(|| MemberId::from(format!("{stem}-{}", turn.rng.uuid())))
+                .find(|id| !self.members.contains_key(id) && !self.pending.contains(id))
+                .expect("names do not run out");
         let instance_id = request.instance_id.clone();
         match instance_id {
             Some(id) if self.statics.contains_key(&id) => {
@@ -276,7 +279,8 @@ impl ClassicGroup {
             return self.complete_empty(turn);
         }
         let Some(first) = self.earliest(|member| member.joining.is_some()) else {
-            let timeout_ms = self.rebalance_timeout_ms();
+            // Only static members, all of them away. A timeout of zero must not turn into a spin.
+            let timeout_ms = self.rebalance_timeout_ms().max(1_000);
             return turn.set_timer(Timer::Join(self.id.clone()), timeout_ms);
         };
         let leader_joins = |leader: &MemberId| {
