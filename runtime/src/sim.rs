@@ -42,6 +42,7 @@ pub use self::{
     trace::Trace,
 };
 use crate::{
+    clock::{Clock, UnixMillis},
     disk::sim::{Faults, Lies, Seen, SimDisks},
     rng::Rng,
 };
@@ -139,6 +140,12 @@ impl World {
         let shown = trace.clone();
         disks.set_witness(Box::new(move |line| shown.line(format_args!("disk {line}"))));
         World { seed, rng, clock: SimClock::starting_at(START_MS), disks, trace }
+    }
+
+    /// The time of day.
+    #[must_use]
+    pub fn now_ms(&self) -> UnixMillis {
+        self.clock.now_ms()
     }
 
     /// Lets virtual time pass.

@@ -7,7 +7,6 @@ use bytes::Bytes;
 
 use super::*;
 use crate::{
-    clock::Clock,
     disk::sim::Faults,
     era::take_over,
     ids::ArbiterId,
@@ -35,10 +34,10 @@ fn a_run_twice_gives_the_same_trace_and_another_seed_another() {
 #[test]
 fn the_clock_follows_virtual_time_and_can_be_set() {
     let outcome = run(1, &[], |world| async move {
-        let before = world.clock.now_ms();
+        let before = world.now_ms();
         world.pass(Duration::from_secs(3600)).await;
         world.clock.jump(-1000);
-        world.clock.now_ms() - before
+        world.now_ms() - before
     });
     assert_eq!(outcome.result, Ok(3_599_000));
 }
