@@ -18,8 +18,8 @@
 //!   later syncs: its file must be given up.
 //! - DISK-4: a new, renamed or removed name is durable once [`Op::SyncDir`] of its directory
 //!   completes.
-//! - DISK-5: writes carry a [`Ticket`], and so do renames and removals of what a successor may make
-//!   anew; one whose era is revoked is refused with [`DiskError::Fenced`] and touches nothing, and
+//! - DISK-5: writes carry a [`Ticket`], and so does what makes, renames or removes a name that a
+//!   successor may use; one whose era is revoked is refused with [`DiskError::Fenced`] and touches nothing, and
 //!   one in flight holds its gate until the kernel is done with it, even when the arbiter's thread
 //!   is gone.
 //! - DISK-6: the buffers of an operation belong to the driver until the kernel is done with them.
@@ -133,6 +133,9 @@ pub enum Op {
         path: PathBuf,
         /// How.
         mode: OpenMode,
+        /// Under whose right, where it may make the file: a superseded writer must not leave one
+        /// that its successor takes for its own.
+        ticket: Option<Ticket>,
     },
     /// Writes `bufs` one after the other from `position` on. Answer: [`Done::Unit`].
     Write {
@@ -238,7 +241,8 @@ impl Op {
             Op::Write { ticket, .. } | Op::Zero { ticket, .. } | Op::Truncate { ticket, .. } => {
                 Some(ticket)
             }
-            Op::Rename { ticket, .. }
+            Op::Open { ticket, .. }
+            | Op::Rename { ticket, .. }
             | Op::Remove { ticket, .. }
             | Op::RemoveDir { ticket, .. } => ticket.as_ref(),
             _ => None,

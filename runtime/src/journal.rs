@@ -322,7 +322,7 @@ async fn make(
 ) -> Result<File, DiskError> {
     let dir = path.parent().expect("it was joined to the folder").to_path_buf();
     driver.submit(Op::CreateDir { path: dir.clone() }).await?;
-    let opened = driver.submit(Op::Open { path, mode: OpenMode::CreateNew }).await?;
+    let opened = driver.submit(Op::Open { path, mode: OpenMode::CreateNew, ticket: None }).await?;
     let Done::File(file) = opened else { unreachable!("an open answers with a file") };
     driver.submit(Op::Zero { file: file.clone(), position: 0, len: zero, ticket }).await?;
     driver.submit(Op::Sync { file: file.clone() }).await?;

@@ -109,9 +109,23 @@ impl DiskHandle {
         Answer { outcome, take }
     }
 
-    /// Opens a file.
+    /// Opens a file, whatever era it is; see [`DiskHandle::open_under`].
     pub fn open(&self, path: impl Into<PathBuf>, mode: OpenMode) -> Answer<File> {
-        self.ask(Op::Open { path: path.into(), mode }, |done| match done {
+        self.ask_open(path.into(), mode, None)
+    }
+
+    /// Opens a file of a log, which it may make, under the right to write there.
+    pub fn open_under(
+        &self,
+        path: impl Into<PathBuf>,
+        mode: OpenMode,
+        ticket: &Ticket,
+    ) -> Answer<File> {
+        self.ask_open(path.into(), mode, Some(ticket.clone()))
+    }
+
+    fn ask_open(&self, path: PathBuf, mode: OpenMode, ticket: Option<Ticket>) -> Answer<File> {
+        self.ask(Op::Open { path, mode, ticket }, |done| match done {
             Done::File(file) => Some(file),
             _ => None,
         })
@@ -236,7 +250,7 @@ impl DiskHandle {
         let (disk, path, ticket) = (self.clone(), path.to_owned(), ticket.clone());
         async move {
             let beside = beside(&path);
-            let file = disk.open(&beside, OpenMode::Create).await?;
+            let file = disk.open_under(&beside, OpenMode::Create, &ticket).await?;
             disk.truncate(&file, 0, &ticket).await?;
             disk.write(&file, 0, vec![bytes], &ticket).await?;
             disk.sync(&file).await?;

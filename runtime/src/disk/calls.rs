@@ -40,7 +40,7 @@ pub(super) fn open_flags(mode: OpenMode) -> OFlags {
 /// Carries out `op`.
 pub(super) fn run(op: Op) -> DiskResult {
     match op {
-        Op::Open { path, mode } => open(path.as_path(), mode).map(Done::File),
+        Op::Open { path, mode, .. } => open(path.as_path(), mode).map(Done::File),
         Op::Write { file, position, bufs, .. } => {
             on(&file, "write", |fd| write_all(fd, position, &bufs)).map(unit)
         }

@@ -109,7 +109,8 @@ mod tests {
     #[tokio::test]
     async fn a_stalled_inline_write_sends_its_file_elsewhere_for_a_second_and_is_counted() {
         let dir = tempfile::tempdir().unwrap();
-        let open = Op::Open { path: dir.path().join("file"), mode: OpenMode::CreateNew };
+        let open =
+            Op::Open { path: dir.path().join("file"), mode: OpenMode::CreateNew, ticket: None };
         let Ok(Done::File(file)) = calls::run(open) else { panic!("a new file opens") };
         let ticket = take_over(&EraGate::new(Path::new("f")), AVOID).await.unwrap();
         let write = |len: usize| Op::Write {

@@ -251,7 +251,8 @@ pub(super) async fn begin_segment(
     base: Offset,
     zero_fill: u64,
 ) -> Result<(File, u64), DiskError> {
-    let file = disk.open(Kind::Log.path(&place.dir, base), OpenMode::Create).await?;
+    let file =
+        disk.open_under(Kind::Log.path(&place.dir, base), OpenMode::Create, &place.ticket).await?;
     let mut zeroed = 0;
     if zero_fill > 0 {
         match disk.zero(&file, 0, zero_fill, &place.ticket).await {
@@ -276,7 +277,9 @@ pub(super) async fn write_index(
         (Kind::TimeIndex, u64::from(index.at.times) * TIME_ENTRY as u64, &index.times),
     ] {
         if !bytes.is_empty() {
-            let file = disk.open(kind.path(&place.dir, index.segment), OpenMode::Create).await?;
+            let file = disk
+                .open_under(kind.path(&place.dir, index.segment), OpenMode::Create, &place.ticket)
+                .await?;
             // Entries of a life that crashed may stand there.
             disk.truncate(&file, at, &place.ticket).await?;
             disk.write(&file, at, vec![bytes.clone()], &place.ticket).await?;

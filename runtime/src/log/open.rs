@@ -158,7 +158,8 @@ pub(super) async fn make_checkpoint(
     place: &LogPlace,
     point: &Checkpoint,
 ) -> Result<(), DiskError> {
-    let file = disk.open(place.dir.join(checkpoint::FILE), OpenMode::Create).await?;
+    let file =
+        disk.open_under(place.dir.join(checkpoint::FILE), OpenMode::Create, &place.ticket).await?;
     disk.truncate(&file, 2 * checkpoint::SLOT_BYTES as u64, &place.ticket).await?;
     io::write_checkpoint(place, disk, point).await?;
     disk.sync_dir(&place.dir).await
@@ -174,6 +175,10 @@ async fn read_checkpoint(
         return Ok(None);
     }
     let file = disk.open(&path, OpenMode::Read).await?;
+    // A process that was killed may have left the point, and names, in the page cache only: what
+    // recovery builds on must not be gone after a later power cut.
+    disk.sync(&file).await?;
+    disk.sync_dir(&place.dir).await?;
     let bytes = disk.read(&file, 0, 2 * checkpoint::SLOT_BYTES).await?;
     match Checkpoint::newest(&bytes) {
         Ok(point) => Ok(Some(point)),

@@ -13,7 +13,7 @@ use crate::disk::{Backing, DiskError, DiskResult, Done, Entry, File, Op, OpenMod
 impl World {
     pub(super) fn carry_out(&mut self, op: &Op, upto: Stamp) -> DiskResult {
         match op {
-            Op::Open { path, mode } => self.open(path, *mode),
+            Op::Open { path, mode, .. } => self.open(path, *mode),
             Op::Write { file, position, bufs, .. } => self.write(file, *position, &bufs.concat()),
             Op::Zero { file, position, len, .. } => self.zero(file, *position, *len),
             Op::Sync { file } => self.sync(file, upto),

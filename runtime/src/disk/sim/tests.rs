@@ -34,7 +34,7 @@ async fn ticket() -> Ticket {
 }
 
 async fn open(disk: &dyn Disk, path: &str, mode: OpenMode) -> Result<File, DiskError> {
-    match disk.submit(Op::Open { path: path.into(), mode }).await? {
+    match disk.submit(Op::Open { path: path.into(), mode, ticket: None }).await? {
         Done::File(file) => Ok(file),
         other => panic!("open answers a file, not {other:?}"),
     }

@@ -260,7 +260,7 @@ impl World {
 fn line(op: &Op) -> String {
     let path = |file: &File| file.path().display().to_string();
     match op {
-        Op::Open { path, mode } => format!("open {} {mode:?}", path.display()),
+        Op::Open { path, mode, .. } => format!("open {} {mode:?}", path.display()),
         Op::Write { file, position, bufs, .. } => {
             let len: usize = bufs.iter().map(Bytes::len).sum();
             format!("write {} {position}+{len}", path(file))

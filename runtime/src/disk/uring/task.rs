@@ -129,7 +129,7 @@ impl Task {
         let ticket = op.ticket().cloned();
         let named = |path: &Path| name(path).expect("looked at by `Opcodes::take`");
         let work = match op {
-            Op::Open { path, mode } => Work::Open { name: named(&path), path, mode },
+            Op::Open { path, mode, .. } => Work::Open { name: named(&path), path, mode },
             Op::Write { file, position, bufs, .. } => {
                 let total = bufs.iter().map(Bytes::len).sum();
                 Work::Write { file, position, bufs, total, written: 0, at: Iovecs::default() }
