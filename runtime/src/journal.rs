@@ -25,7 +25,8 @@
 //! - JRN-1: one group is in flight a journal (see `journal/group.rs`).
 //! - JRN-2: a file is written only after it was made, and its name is durable.
 //! - JRN-3: a file is used again only when every segment that its entries cover has been synced since.
-//! - JRN-4: what is written and what is zeroed ahead never overlap.
+//! - JRN-4: a file is never written beyond the blocks that were zeroed when it was made: a file that
+//!   grows makes each sync wait for the file system's own journal.
 //! - JRN-5: an entry has at most 1 MiB; the segment of a larger one is synced instead.
 //! - JRN-6: replay gives every entry that was answered and not voided, in the order of each log, and
 //!   none of an earlier use of a file.
@@ -39,7 +40,7 @@
 //!
 //! # Why it waits a little
 //! A sync costs about 60 µs of CPU however little it covers. When many logs commit at a rate, the
-//! journal waits up to a millisecond for more; one log, or a few that each wait for their acks, are
+//! journal waits about a millisecond for more; one log, or a few that each wait for their acks, are
 //! synced at once.
 
 mod group;
@@ -259,8 +260,8 @@ impl DiskActor {
     fn carry_out(&self, effect: Effect<Reply>, ticket: Ticket, ctx: &mut Context<Self>) {
         let driver = self.driver.clone();
         match effect {
-            Effect::Make { half, path, zero } => {
-                let made = make(driver, ticket, path, zero);
+            Effect::Make { half, path, len } => {
+                let made = make(driver, ticket, path, len);
                 self.then(ctx, made, move |journal, made| journal.state.on_made(half, made));
             }
             Effect::Write { file, header, position, bytes } => {
@@ -268,13 +269,6 @@ impl DiskActor {
                 let written = write_in_order(driver, ticket, file, parts);
                 self.then(ctx, written, |journal, written| {
                     journal.state.on_written(journal.now(), written);
-                });
-            }
-            Effect::Zero { half, number, file, position, len } => {
-                let op = Op::Zero { file, position, len, ticket };
-                self.then(ctx, driver.submit(op), move |journal, zeroed| {
-                    let end = zeroed.map(|_| position + len);
-                    journal.state.on_zeroed(half, number, end);
                 });
             }
             Effect::SyncSegment { half, number, log, file } => {
@@ -318,13 +312,13 @@ async fn make(
     driver: Rc<dyn Disk>,
     ticket: Ticket,
     path: PathBuf,
-    zero: u64,
+    len: u64,
 ) -> Result<File, DiskError> {
     let dir = path.parent().expect("it was joined to the folder").to_path_buf();
     driver.submit(Op::CreateDir { path: dir.clone() }).await?;
     let opened = driver.submit(Op::Open { path, mode: OpenMode::CreateNew, ticket: None }).await?;
     let Done::File(file) = opened else { unreachable!("an open answers with a file") };
-    driver.submit(Op::Zero { file: file.clone(), position: 0, len: zero, ticket }).await?;
+    driver.submit(Op::Zero { file: file.clone(), position: 0, len, ticket }).await?;
     driver.submit(Op::Sync { file: file.clone() }).await?;
     driver.submit(Op::SyncDir { path: dir.clone() }).await?;
     if let Some(data) = dir.parent() {

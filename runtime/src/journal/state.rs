@@ -3,8 +3,8 @@
 //!
 //! ```text
 //!   half:  Absent ──► Making ──► Empty ──► Filling ──► Full ──► Empty ──► …
-//!                     made, first           full       its segments are synced, a few at a time
-//!                     bytes zeroed                     while the other half fills
+//!                     made                  full       its segments are synced, a few at a time
+//!                                                      while the other half fills
 //! ```
 //!
 //! A half whose write, sync or segment's sync failed is *pinned*: its file is left as it is for the
@@ -27,8 +27,9 @@ use crate::{
     rng::Rng,
 };
 
-/// How long a group waits for more, when many logs commit.
-const GATHER: Duration = Duration::from_millis(1);
+/// How long a group waits for more, when many logs commit. Timers go by whole milliseconds, so that
+/// this comes to one on average.
+const GATHER: Duration = Duration::from_micros(500);
 /// Many logs commit when the last [`RECENT`] commits came within this …
 const CROWDED_WITHIN: Duration = Duration::from_millis(12);
 /// … and from this many logs. (One that waits for each of its acks gains nothing from waiting.)
@@ -38,8 +39,6 @@ const RECENT: usize = 16;
 const GATHER_BYTES_MAX: usize = 256 << 10;
 /// Most bytes of one group's entries; a larger entry's segment is synced instead.
 const GROUP_BYTES_MAX: usize = 1 << 20;
-/// Bytes that are zeroed ahead at a time.
-const ZERO_BYTES: u64 = 1 << 20;
 /// Most segments that are synced at the same time.
 const SYNCING_MAX: usize = 4;
 /// Files that may fail before the journal is given up.
@@ -59,12 +58,10 @@ pub(super) struct Layout {
 /// method of its name.
 #[derive(Debug)]
 pub(super) enum Effect<R> {
-    /// Make a file, zero its first `zero` bytes, and sync it and its name.
-    Make { half: usize, path: PathBuf, zero: u64 },
+    /// Make a file, zero its `len` bytes, and sync it and its name.
+    Make { half: usize, path: PathBuf, len: u64 },
     /// Write and sync `header` at the file's beginning, if there is one; then write `bytes` and sync.
     Write { file: File, header: Option<Bytes>, position: u64, bytes: Bytes },
-    /// Zero ahead.
-    Zero { half: usize, number: u32, file: File, position: u64, len: u64 },
     /// Sync a segment, so that the half which covers it can be used again.
     SyncSegment { half: usize, number: u32, log: LogId, file: File },
     /// Call `on_wait` after this time.
@@ -96,9 +93,6 @@ struct Half {
     groups: u64,
     /// Where the next group goes.
     end: u64,
-    /// Up to where the file's blocks were written.
-    zeroed: u64,
-    zeroing: bool,
     /// Segments that hold what this half covers.
     dirty: BTreeMap<LogId, Vec<File>>,
     /// How many there were when it became full.
@@ -149,8 +143,6 @@ impl Half {
             salt: 0,
             groups: 0,
             end: SECTOR as u64,
-            zeroed: 0,
-            zeroing: false,
             dirty: BTreeMap::new(),
             dirty_at_full: 0,
             syncing: 0,
@@ -237,10 +229,7 @@ impl<R> State<R> {
         if let Some(error) = self.given_up.clone() {
             return self.waiting.pop_front().map(|waiting| self.instead(waiting, error));
         }
-        self.next_segment_sync()
-            .or_else(|| self.next_write(now))
-            .or_else(|| self.next_make())
-            .or_else(|| self.next_zero())
+        self.next_segment_sync().or_else(|| self.next_write(now)).or_else(|| self.next_make())
     }
 
     /// What a log does for itself without a journal.
@@ -269,7 +258,7 @@ impl<R> State<R> {
         let number = self.files_made;
         self.halves[half] = Half { stage: Stage::Making, number, ..Half::absent() };
         let path = self.layout.dir.join(format!("{}-{number}", self.layout.prefix));
-        Some(Effect::Make { half, path, zero: ZERO_BYTES.min(self.layout.half_bytes) })
+        Some(Effect::Make { half, path, len: self.layout.half_bytes })
     }
 
     pub(super) fn on_made(&mut self, half: usize, made: Result<File, DiskError>) {
@@ -277,38 +266,9 @@ impl<R> State<R> {
             Ok(file) => {
                 let half = &mut self.halves[half];
                 assert_eq!(half.stage, Stage::Making, "JRN-2: only what is being made is made");
-                half.zeroed = ZERO_BYTES.min(self.layout.half_bytes);
                 (half.stage, half.file) = (Stage::Empty, Some(file));
             }
             Err(error) => self.pin(half, &error),
-        }
-    }
-
-    fn next_zero(&mut self) -> Option<Effect<R>> {
-        let half_bytes = self.layout.half_bytes;
-        let half = self.active;
-        let filling = &mut self.halves[half];
-        let close = filling.zeroed < half_bytes && filling.end + ZERO_BYTES / 2 > filling.zeroed;
-        if filling.stage != Stage::Filling || filling.zeroing || !close {
-            return None;
-        }
-        assert!(filling.end <= filling.zeroed, "JRN-4: zeros go behind every write");
-        filling.zeroing = true;
-        let position = filling.zeroed;
-        let len = ZERO_BYTES.min(half_bytes - position);
-        let (number, file) = (filling.number, filling.file.clone()?);
-        Some(Effect::Zero { half, number, file, position, len })
-    }
-
-    pub(super) fn on_zeroed(&mut self, half: usize, number: u32, zeroed: Result<u64, DiskError>) {
-        if self.halves[half].number != number {
-            return;
-        }
-        self.halves[half].zeroing = false;
-        match zeroed {
-            Ok(end) => self.halves[half].zeroed = end,
-            // The file can be written all the same, or else that will say so.
-            Err(_) => self.halves[half].zeroed = self.layout.half_bytes,
         }
     }
 
@@ -371,10 +331,6 @@ impl<R> State<R> {
         let active = &self.halves[self.active];
         if matches!(active.stage, Stage::Empty | Stage::Filling) && !self.fits() {
             let full = &mut self.halves[self.active];
-            // While it is zeroed ahead, the room is only not there yet.
-            if full.zeroing {
-                return None;
-            }
             if full.groups == 0 {
                 // What the first group carries would fill it: hundreds of thousands of truncations.
                 self.given_up = Some(DiskError::Closed);
@@ -404,9 +360,8 @@ impl<R> State<R> {
 
     fn fits(&self) -> bool {
         let half = &self.halves[self.active];
-        let end = if half.zeroing { half.zeroed } else { self.layout.half_bytes };
         let first = self.waiting.front().map_or(0, |waiting| waiting.record.bytes());
-        half.end + self.room_for(first) <= end
+        half.end + self.room_for(first) <= self.layout.half_bytes
     }
 
     fn should_gather(&self, now: Duration) -> bool {
@@ -423,14 +378,10 @@ impl<R> State<R> {
 
     /// Takes what is waiting and fits into one group.
     fn write(&mut self) -> Effect<R> {
-        let limit = {
-            let half = &self.halves[self.active];
-            if half.zeroing { half.zeroed } else { self.layout.half_bytes }
-        };
         let mut entries = 0;
         while let Some(waiting) = self.waiting.front() {
             let more = entries + waiting.record.bytes();
-            let fits = self.halves[self.active].end + self.room_for(more) <= limit;
+            let fits = self.halves[self.active].end + self.room_for(more) <= self.layout.half_bytes;
             if !fits || (more > GROUP_BYTES_MAX && entries > 0) {
                 break;
             }
@@ -456,7 +407,6 @@ impl<R> State<R> {
         assert_eq!(bytes.len() as u64, room, "JRN-4: a group takes the room that was reserved");
         half.groups += 1;
         half.end += room;
-        half.zeroed = half.zeroed.max(half.end);
         for waiting in &self.writing {
             if let Some(file) = &waiting.file {
                 half.mark_dirty(waiting.record.log, file.clone());

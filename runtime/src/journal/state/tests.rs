@@ -96,9 +96,6 @@ impl Bench {
                 let written = if self.fail_writes { Err(eio()) } else { Ok(()) };
                 self.state.on_written(self.now, written);
             }
-            Effect::Zero { half, number, position, len, .. } => {
-                self.state.on_zeroed(half, number, Ok(position + len));
-            }
             Effect::SyncSegment { half, number, log, .. } => {
                 self.synced_segments += 1;
                 if let Some(held) = &mut self.held {
@@ -165,7 +162,7 @@ fn many_logs_wait_a_millisecond_and_share_a_sync() {
 
 #[test]
 fn a_few_bytes_more_than_enough_are_not_waited_for() {
-    let mut bench = Bench::with_file_bytes(4 * ZERO_BYTES);
+    let mut bench = Bench::with_file_bytes(4 << 20);
     for log in 0..RECENT as u32 {
         bench.submit(log, GATHER_BYTES_MAX / RECENT);
     }
@@ -270,33 +267,16 @@ fn an_entry_too_large_for_a_group_has_its_segment_synced() {
 }
 
 #[test]
-fn zeros_ahead_and_writes_do_not_overlap() {
-    let mut bench = Bench::with_file_bytes(4 * ZERO_BYTES);
-    let (mut zeroing, mut zeros) = (None, 0);
-    for turn in 0..3000 {
-        bench.submit(turn % 3, 4000);
+fn a_file_is_never_written_beyond_its_end() {
+    let mut bench = Bench::new();
+    for turn in 0..1000 {
+        bench.submit(turn % 3, turn as usize * 7 % 5000);
         while let Some(effect) = bench.state.next(bench.now) {
-            match effect {
-                Effect::Write { position, bytes, .. } => {
-                    if let Some((_, start, _)) = zeroing {
-                        assert!(position + bytes.len() as u64 <= start, "JRN-4");
-                    }
-                    bench.state.on_written(bench.now, Ok(()));
-                }
-                Effect::Zero { number, position, len, half, .. } => {
-                    zeros += 1;
-                    assert!(bench.state.halves[half].end <= position, "JRN-4");
-                    assert!(zeroing.replace((number, position, (half, position + len))).is_none());
-                }
-                other => bench.carry_out(other),
+            if let Effect::Write { position, bytes, .. } = &effect {
+                assert!(position + bytes.len() as u64 <= HALF, "JRN-4");
             }
-        }
-        // It takes its time.
-        if turn % 50 == 0
-            && let Some((number, _, (half, end))) = zeroing.take()
-        {
-            bench.state.on_zeroed(half, number, Ok(end));
+            bench.carry_out(effect);
         }
     }
-    assert_eq!(zeros, 6, "each file once, but for the bytes that it was made with");
+    assert_eq!(bench.made.len(), 2);
 }
