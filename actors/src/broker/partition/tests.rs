@@ -93,12 +93,12 @@ fn record(sequence: i32, value: &str) -> BytesMut {
 }
 
 /// Runs lives of a node on one simulated machine, without faults unless the test asks for them.
-fn simulate<F: Future<Output = ()>>(test: impl FnOnce(World) -> F) {
+fn simulate<F: Future<Output = ()>>(story: impl FnOnce(World) -> F) {
     let outcome = sim::run(1, &[], |world| {
         world.disks.set_faults(Faults::none());
         // A data directory is there, durably, before a node writes into it.
         world.disks.install(format!("{DATA}/meta.properties").as_ref(), b"");
-        test(world)
+        story(world)
     });
     outcome.result.unwrap();
 }
@@ -108,13 +108,13 @@ async fn life<T>(
     world: &World,
     options: PartitionOptions,
     end: End,
-    test: impl AsyncFnOnce(&Node) -> T,
+    story: impl AsyncFnOnce(&Node) -> T,
 ) -> T {
     world
         .process(2, async |process| {
             let node = Node::start(&process, options).await;
             // In virtual time: a test that waits for ever would go round in ticks.
-            let ended = tokio::time::timeout(600 * SECOND, test(&node)).await;
+            let ended = tokio::time::timeout(600 * SECOND, story(&node)).await;
             (end, ended.expect("it ends"))
         })
         .await
@@ -168,7 +168,7 @@ fn a_waiting_consumer_is_woken_by_the_append_and_not_before() {
         life(&world, options(), End::Exit, async |node| {
             let waiting = node.partition.send(Fetch::from(Offset(0)).wait(10 * SECOND));
             let waiting = actix_rt::spawn(waiting);
-            tokio::time::sleep(SECOND).await;
+            world.pass(SECOND).await;
             assert!(!waiting.is_finished());
             assert_eq!(node.status().await.parked, 1);
             node.append(record(0, "a")).await.unwrap();
@@ -193,7 +193,7 @@ fn a_panic_makes_the_partition_anew_and_nothing_is_lost_or_doubled() {
             node.append(record(0, "a")).await.unwrap();
             let waiting = node.partition.send(Fetch::from(Offset(1)).wait(10 * SECOND));
             let waiting = actix_rt::spawn(waiting);
-            tokio::time::sleep(SECOND).await;
+            world.pass(SECOND).await;
             node.root.inject_panic("partition/orders-0").await.unwrap();
             // Sent to the broken life or the next one: the address is the same.
             assert!(node.append(record(0, "a")).await.unwrap().is_duplicate);
@@ -227,7 +227,7 @@ fn a_failed_sync_takes_the_partition_offline_for_good_and_restarts_nothing() {
             let condition = node.status().await.condition;
             let Condition::Offline { reason, remedy } = condition else { panic!("{condition:?}") };
             assert!(!reason.is_empty() && !remedy.is_empty());
-            tokio::time::sleep(60 * SECOND).await;
+            world.pass(60 * SECOND).await;
             assert_eq!(node.restarts().await, 0);
         })
         .await;
@@ -271,11 +271,11 @@ fn an_append_holds_its_permit_until_it_is_committed_whatever_acks_says() {
                 let permit = credit.try_acquire(1, 100).unwrap();
                 let append = Append::new(record(sequence, "x")).acks(acks).permit(permit);
                 let answer = actix_rt::spawn(node.partition.send(append));
-                tokio::time::sleep(Duration::from_micros(10)).await;
+                world.pass(Duration::from_micros(10)).await;
                 assert_eq!(answer.is_finished(), acks == Acks::None);
                 assert_eq!(credit.out().count, 1, "{acks:?}: on its way");
                 answer.await.unwrap().unwrap().unwrap();
-                tokio::time::sleep(SECOND).await;
+                world.pass(SECOND).await;
                 assert_eq!(credit.out().count, 0, "{acks:?}: committed");
             }
         })

@@ -1,3 +1,5 @@
+//! What the rules of producers say, one by one, and against a model that remembers everything.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! What a partition decides, one by one, and in any order against a plain model.
+
 use bytes::BytesMut;
 use proptest::prelude::*;
 
