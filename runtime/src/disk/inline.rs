@@ -4,7 +4,8 @@
 //! times as much as doing it (4 KiB to 64 KiB, ext4, whose buffered writes io_uring always hands to
 //! a kernel thread). But the kernel may hold a writer back, when too much is dirty or its journal
 //! is full. So the time each takes is looked at: one beyond [`STALL_MIN`] sends that file's writes
-//! elsewhere for [`AVOID`], and is counted.
+//! elsewhere for [`AVOID`], and is counted. It must have waited, too: on a busy machine a thread
+//! loses its core for milliseconds, and to write elsewhere would only cost it more.
 
 use std::{
     io::IoSliceMut,
@@ -19,7 +20,7 @@ use bytes::Bytes;
 use rustix::io::ReadWriteFlags;
 use tokio::time::Instant;
 
-use super::{DiskError, DiskResult, Done, File, Op, calls};
+use super::{DiskError, DiskResult, Done, File, Op, calls, uring};
 
 /// Most bytes of an inline write.
 pub(super) const WRITE_BYTES_MAX: usize = 256 * 1024;
@@ -40,8 +41,8 @@ impl Stalls {
         self.0.load(Ordering::Relaxed)
     }
 
-    fn note(&self, file: &File, started: Instant, ended: Instant) {
-        if ended.duration_since(started) <= STALL_MIN {
+    fn note(&self, file: &File, started: Instant, ended: Instant, has_waited: impl Fn() -> bool) {
+        if ended.duration_since(started) <= STALL_MIN || !has_waited() {
             return;
         }
         self.0.fetch_add(1, Ordering::Relaxed);
@@ -64,10 +65,11 @@ pub(super) fn attempt(op: Op, stalls: &Stalls) -> Result<DiskResult, Op> {
             if bytes > WRITE_BYTES_MAX || avoids(&file, started) {
                 return Err(Op::Write { file, position, bufs, ticket });
             }
+            let waits = uring::waits();
             let written = ticket.gate.inline(ticket.era, || {
                 file.descriptor().and_then(|fd| calls::write_all(fd, position, &bufs))
             });
-            stalls.note(&file, started, Instant::now());
+            stalls.note(&file, started, Instant::now(), || uring::waits() != waits);
             Ok(written.map_err(DiskError::Fenced).and_then(|written| match written {
                 Ok(()) => Ok(Done::Unit),
                 Err(errno) => Err(DiskError::os("write", file.path(), errno)),
@@ -106,6 +108,14 @@ mod tests {
         era::{EraGate, take_over},
     };
 
+    #[test]
+    fn a_thread_that_waits_is_seen_to_have_waited() {
+        let before = uring::waits();
+        let (_keep, never) = std::sync::mpsc::channel::<()>();
+        assert!(never.recv_timeout(Duration::from_millis(5)).is_err());
+        assert!(uring::waits() > before);
+    }
+
     #[tokio::test]
     async fn a_stalled_inline_write_sends_its_file_elsewhere_for_a_second_and_is_counted() {
         let dir = tempfile::tempdir().unwrap();
@@ -127,10 +137,12 @@ mod tests {
         // A copy of 256 KiB on a busy machine may have been one.
         file.0.stalled_until_us.store(0, Ordering::Relaxed);
         let before = stalls.count();
-        stalls.note(&file, now, now + STALL_MIN);
+        stalls.note(&file, now, now + STALL_MIN, || true);
         assert!(!avoids(&file, now));
         assert_eq!(stalls.count(), before, "as long as it may take");
-        stalls.note(&file, now, now + STALL_MIN * 2);
+        stalls.note(&file, now, now + STALL_MIN * 2, || false);
+        assert_eq!(stalls.count(), before, "it has not waited, but been without a core");
+        stalls.note(&file, now, now + STALL_MIN * 2, || true);
         assert_eq!(stalls.count(), before + 1);
         assert!(attempt(write(1), &stalls).is_err(), "it would be made elsewhere");
         assert!(avoids(&file, now + AVOID));

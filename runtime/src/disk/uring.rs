@@ -176,6 +176,17 @@ fn watch(completions: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     watched.map_err(io::Error::from)
 }
 
+/// How often the current thread has given up its core to wait for something.
+pub(super) fn waits() -> i64 {
+    let mut usage = mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: the kernel fills the structure at this address; all zeros are a value of it, too.
+    let usage = unsafe {
+        libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr());
+        usage.assume_init()
+    };
+    usage.ru_nvcsw
+}
+
 /// A ring with the flags that suit, or on an old kernel (before 5.19) without them.
 pub(super) fn build(entries: u32) -> io::Result<IoUring> {
     match IoUring::builder().setup_coop_taskrun().setup_submit_all().build(entries) {

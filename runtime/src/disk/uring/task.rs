@@ -28,8 +28,6 @@ use crate::{
     era::{InFlight, Ticket},
 };
 
-/// Most zeros of one call: what a take-over may have to wait for.
-const ZERO_BYTES_MAX: u64 = 1 << 20;
 /// Reads beyond this go to a kernel thread at once, since a cached one is copied by who submits it.
 const READ_BYTES_SUBMIT: usize = 1 << 20;
 /// Most bytes of one read or write call, below what the kernel takes at most.
@@ -47,7 +45,8 @@ pub(in crate::disk) struct Opcodes {
 impl Opcodes {
     /// What `probe` found; nothing where not even writes, reads and syncs are there.
     pub(in crate::disk) fn of(probe: &Probe) -> Option<Opcodes> {
-        let needed = [opcode::Writev::CODE, opcode::Read::CODE, opcode::Fsync::CODE];
+        let needed =
+            [opcode::Writev::CODE, opcode::Write::CODE, opcode::Read::CODE, opcode::Fsync::CODE];
         needed.into_iter().all(|code| probe.is_supported(code)).then(|| Opcodes {
             openat: probe.is_supported(opcode::OpenAt::CODE),
             renameat: probe.is_supported(opcode::RenameAt::CODE),
@@ -114,7 +113,7 @@ pub(super) struct Task {
 enum Work {
     Open { path: PathBuf, name: CString, mode: OpenMode },
     Write { file: File, position: u64, bufs: Vec<Bytes>, total: usize, written: usize, at: Iovecs },
-    Zero { file: File, position: u64, len: u64, at: Iovecs },
+    Zero { file: File, position: u64, len: u64 },
     Sync { file: File },
     Read { file: File, position: u64, len: usize, bytes: Vec<u8> },
     Truncate { file: File, len: u64 },
@@ -134,9 +133,7 @@ impl Task {
                 let total = bufs.iter().map(Bytes::len).sum();
                 Work::Write { file, position, bufs, total, written: 0, at: Iovecs::default() }
             }
-            Op::Zero { file, position, len, .. } => {
-                Work::Zero { file, position, len, at: Iovecs::default() }
-            }
+            Op::Zero { file, position, len, .. } => Work::Zero { file, position, len },
             Op::Sync { file } => Work::Sync { file },
             Op::Read { file, position, len } => {
                 Work::Read { file, position, len, bytes: Vec::with_capacity(len) }
@@ -221,17 +218,9 @@ impl Work {
                     .offset(*position + *written as u64)
                     .build()
             }
-            Work::Zero { file, position, len, at } => {
-                let mut rest = (*len).min(ZERO_BYTES_MAX) as usize;
-                at.0.clear();
-                while rest > 0 {
-                    let piece = rest.min(ZEROS.len());
-                    at.push(&ZEROS[..piece]);
-                    rest -= piece;
-                }
-                opcode::Writev::new(fd(file), at.0.as_ptr(), at.0.len() as u32)
-                    .offset(*position)
-                    .build()
+            Work::Zero { file, position, len } => {
+                let piece = (*len).min(ZEROS.len() as u64) as u32;
+                opcode::Write::new(fd(file), ZEROS.as_ptr(), piece).offset(*position).build()
             }
             Work::Sync { file } => {
                 opcode::Fsync::new(fd(file)).flags(types::FsyncFlags::DATASYNC).build()
