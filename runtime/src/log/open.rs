@@ -16,7 +16,7 @@ use crate::{
     disk::{DiskError, File, OpenMode, actor::DiskHandle},
     era::Ticket,
     ids::{LogId, Offset},
-    journal::JournalEntry,
+    journal::Journaled,
 };
 
 /// Where a log lives, what it is called in the journal, and under whose right it is written.
@@ -93,7 +93,7 @@ pub async fn open(
     disk: DiskHandle,
     place: LogPlace,
     config: LogConfig,
-    journaled: Vec<JournalEntry>,
+    journaled: Vec<Journaled>,
     replay: &mut dyn Replay,
     now_ms: i64,
 ) -> Result<(Log, Opened), OpenError> {

@@ -14,8 +14,6 @@
 
 use std::path::PathBuf;
 
-use bytes::Bytes;
-
 use super::{
     Cut, LogConfig, LogPlace, OpenError, Replay,
     checkpoint::Checkpoint,
@@ -29,7 +27,7 @@ use crate::{
     batch::{self, BatchError, BatchHeader, HEADER_BYTES},
     disk::{Entry, File, OpenMode, actor::DiskHandle},
     ids::{LeaderEpoch, Offset},
-    journal::JournalEntry,
+    journal::Journaled,
 };
 
 /// Bytes that recovery reads at once.
@@ -89,7 +87,7 @@ pub(super) async fn recover(
     config: &LogConfig,
     found: &[Entry],
     point: Option<Checkpoint>,
-    journaled: Vec<JournalEntry>,
+    journaled: Vec<Journaled>,
     replay: &mut dyn Replay,
 ) -> Result<Recovered, OpenError> {
     let mut bases: Vec<(Offset, u64)> = files(found, Kind::Log).collect();
@@ -408,13 +406,11 @@ impl Recovery<'_> {
     async fn fill_from_journal(
         &mut self,
         active: &mut Scan,
-        journaled: Vec<JournalEntry>,
+        journaled: Vec<Journaled>,
     ) -> Result<usize, OpenError> {
         let mut filled = 0;
         for entry in journaled {
-            let JournalEntry::Append { base_offset, end_offset, payload, .. } = entry else {
-                continue;
-            };
+            let Journaled { base_offset, end_offset, payload: bytes, .. } = entry;
             if end_offset <= active.segment.end {
                 continue;
             }
@@ -429,12 +425,14 @@ impl Recovery<'_> {
                     reason,
                 ));
             }
-            let bytes: Bytes = payload.concat().into();
             let mut at = 0;
             while at < bytes.len() {
                 let header = BatchHeader::parse(&bytes[at..])
                     .and_then(|header| batch::check(&bytes[at..], &header).map(|()| header));
                 let Ok(header) = header else { break };
+                if header.next_offset() > end_offset {
+                    break;
+                }
                 let batch = bytes.slice(at..at + header.batch_bytes as usize);
                 at += batch.len();
                 if header.base_offset == active.segment.end {

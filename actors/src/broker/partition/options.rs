@@ -12,7 +12,7 @@ use std::{
 
 use flumen_runtime::{
     ids::{LeaderEpoch, LogId},
-    journal::JournalEntry,
+    journal::Journaled,
     log::{ClosedLog, LogConfig},
 };
 use serde::{Deserialize, Serialize};
@@ -72,8 +72,8 @@ pub struct ClosedPartition {
 /// What goes between a partition and whoever starts and stops the node.
 #[derive(Debug, Default)]
 pub struct Handover {
-    /// Entries of the commit journal that the log's segments may be short of.
-    journaled: Mutex<Vec<JournalEntry>>,
+    /// Batches of the commit journal that the log's segments may be short of.
+    journaled: Mutex<Vec<Journaled>>,
     closed: Mutex<Option<ClosedPartition>>,
 }
 
@@ -86,7 +86,7 @@ impl Handover {
     /// What the journal had of the log when the node started, and what the log said when it was
     /// closed, if it was.
     #[must_use]
-    pub fn new(journaled: Vec<JournalEntry>, closed: Option<ClosedPartition>) -> Arc<Self> {
+    pub fn new(journaled: Vec<Journaled>, closed: Option<ClosedPartition>) -> Arc<Self> {
         Arc::new(Self { journaled: Mutex::new(journaled), closed: Mutex::new(closed) })
     }
 
@@ -97,7 +97,7 @@ impl Handover {
     }
 
     /// A copy; the payloads are shared.
-    pub(super) fn journaled(&self) -> Vec<JournalEntry> {
+    pub(super) fn journaled(&self) -> Vec<Journaled> {
         lock(&self.journaled).clone()
     }
 

@@ -11,7 +11,7 @@ use crate::{
     disk::DiskHandle,
     era::{EraGate, Ticket, take_over},
     ids::LogId,
-    journal::JournalEntry,
+    journal::Journaled,
 };
 
 /// State that replay gives: which batches there were, by base offset and checksum.
@@ -82,7 +82,7 @@ impl Driver {
         disk: &DiskHandle,
         place: LogPlace,
         config: LogConfig,
-        journaled: Vec<JournalEntry>,
+        journaled: Vec<Journaled>,
         now_ms: i64,
     ) -> Result<(Driver, Opened), OpenError> {
         let mut owner = History::default();

@@ -16,8 +16,8 @@ use crate::{
         sim::{Faults, SimDisks},
     },
     era::EraGate,
-    ids::{ArbiterId, LogId},
-    journal::JournalEntry,
+    ids::ArbiterId,
+    journal::Journaled,
     rng::Rng,
 };
 
@@ -42,7 +42,7 @@ impl Machine {
         Machine { disks, gate: EraGate::new(Path::new(DIR)), config }
     }
 
-    async fn try_open(&self, journaled: Vec<JournalEntry>) -> Result<(Driver, Opened), OpenError> {
+    async fn try_open(&self, journaled: Vec<Journaled>) -> Result<(Driver, Opened), OpenError> {
         let disk = DiskHandle::start(self.disks.disk_for(ArbiterId(0)));
         let place = place(DIR, &self.gate).await;
         Driver::open(&disk, place, self.config.clone(), journaled, 1_000_000).await
@@ -129,15 +129,11 @@ fn damage_below_what_the_journal_holds_is_refused_or_mended_from_it() {
         let machine = Machine::new(without_checkpoints());
         let batches = machine.with_ten_batches().await;
         let len = batches[0].len() as u64;
-        let disk = DiskHandle::start(machine.disks.disk_for(ArbiterId(0)));
-        let file = disk.open(segment(0), crate::disk::OpenMode::Read).await.unwrap();
-        let entry = JournalEntry::Append {
-            log: LogId::default(),
+        let entry = Journaled {
             epoch: LeaderEpoch(0),
             base_offset: Offset(24),
             end_offset: Offset(30),
-            payload: batches[8..].to_vec(),
-            file,
+            payload: batches[8..].concat().into(),
         };
         machine.disks.kill();
         // The machine lost its last two batches' pages; the journal has them.
@@ -162,15 +158,11 @@ fn a_segment_that_is_short_of_the_journal_is_made_whole_by_it() {
         let place_of = |base: u64| batch_of(Offset(base), 2, 50, 5, base);
         let batches: Vec<_> = [0, 2, 4, 6].into_iter().map(place_of).collect();
         drop(machine.open().await);
-        let disk = DiskHandle::start(machine.disks.disk_for(ArbiterId(0)));
-        let file = disk.open(segment(0), crate::disk::OpenMode::Read).await.unwrap();
-        let entry = |from: usize, to: usize| JournalEntry::Append {
-            log: LogId::default(),
+        let entry = |from: usize, to: usize| Journaled {
             epoch: LeaderEpoch(0),
             base_offset: Offset(2 * from as u64),
             end_offset: Offset(2 * to as u64),
-            payload: batches[from..to].to_vec(),
-            file: file.clone(),
+            payload: batches[from..to].concat().into(),
         };
         let journaled = vec![entry(0, 1), entry(1, 3), entry(3, 4)];
         machine.disks.kill();
@@ -181,6 +173,26 @@ fn a_segment_that_is_short_of_the_journal_is_made_whole_by_it() {
         // What was replayed is durable by itself: the journal may forget it.
         machine.disks.crash();
         assert_eq!(machine.open().await.log.end(), Offset(8));
+    });
+}
+
+#[test]
+fn what_a_truncation_voided_does_not_come_back_from_the_journal() {
+    in_simulation(|| async {
+        let machine = Machine::new(LogConfig { journal: true, ..without_checkpoints() });
+        let place_of = |base: u64| batch_of(Offset(base), 2, 50, 5, base);
+        let batches: Vec<_> = [0, 2, 4].into_iter().map(place_of).collect();
+        drop(machine.open().await);
+        machine.disks.kill();
+        let entry = Journaled {
+            epoch: LeaderEpoch(0),
+            base_offset: Offset(0),
+            end_offset: Offset(4),
+            payload: batches.concat().into(),
+        };
+        let (mut driver, _) = machine.try_open(vec![entry]).await.unwrap();
+        assert_eq!(driver.log.end(), Offset(4));
+        assert_eq!(driver.read_all(1).await.unwrap(), batches[..2]);
     });
 }
 
