@@ -27,6 +27,13 @@ macro_rules! on_both {
                 super::$on_each(super::Kind::Memory).await;
             })*
         }
+        mod durable {
+            $(#[actix_rt::test]
+            async fn $on_each() {
+                tokio::time::pause();
+                super::$on_each(super::Kind::Durable).await;
+            })*
+        }
     };
 }
 
@@ -42,7 +49,7 @@ on_both! {
     a_new_sink_is_offered_what_was_not_committed_and_gets_the_kept_state_back
     a_position_moves_with_its_events_or_alone
     headers_and_empty_bodies_come_out_as_they_went_in
-    a_channel_that_dies_loses_nothing_and_a_durable_one_doubles_nothing_either
+    a_channel_that_dies_loses_nothing_and_the_offsets_of_a_durable_one_tell_what_comes_twice
     what_is_held_is_told
 }
 
@@ -221,13 +228,15 @@ async fn what_is_held_is_told(kind: Kind) {
     assert_eq!((status.offline, source.credit().out().count), (None, 2));
 }
 
-async fn a_channel_that_dies_loses_nothing_and_a_durable_one_doubles_nothing_either(kind: Kind) {
+async fn a_channel_that_dies_loses_nothing_and_the_offsets_of_a_durable_one_tell_what_comes_twice(
+    kind: Kind,
+) {
     for seed in 0..20 {
         let mut rng = flumen_runtime::rng::Rng::seeded(seed);
         let rig = Rig::start_with(kind, 64).await;
         let (mut source, mut sink) = (Source::open(&rig, "s").await, Sink::attach(&rig).await);
-        let (mut delivered, mut deaths) = (Vec::new(), 0);
-        let mut held: Vec<u64> = Vec::new();
+        let (mut delivered, mut deaths, mut next_offset) = (Vec::new(), 0, 0);
+        let mut held: Vec<(u64, u64)> = Vec::new();
         while delivered.len() < 300 {
             match rng.below(12) {
                 0 => {
@@ -238,7 +247,11 @@ async fn a_channel_that_dies_loses_nothing_and_a_durable_one_doubles_nothing_eit
                     held.clear();
                 }
                 1..=4 => {
-                    let room = 64 - source.credit().out().count as u64;
+                    // Charged with what the head file did not know to be committed, too.
+                    let room = 64_u64.saturating_sub(source.credit().out().count as u64);
+                    if room == 0 {
+                        continue;
+                    }
                     let count = rng.below(room.min(20) + 1);
                     let numbers: Vec<String> =
                         (0..count).map(|n| (source.position + n).to_string()).collect();
@@ -252,14 +265,24 @@ async fn a_channel_that_dies_loses_nothing_and_a_durable_one_doubles_nothing_eit
                 }
                 6..=8 => {
                     sink.wait = Duration::ZERO;
+                    sink.offsets.clear();
                     let taken = sink.take(1 + rng.below(15) as usize).await;
-                    held.extend(taken.iter().map(|body| body.parse::<u64>().unwrap()));
+                    let taken = sink.offsets.iter().zip(&taken);
+                    held.extend(taken.map(|(at, body)| (*at, body.parse::<u64>().unwrap())));
                 }
-                _ if !sink.open.is_empty() => {
+                9 | 10 if !sink.open.is_empty() => {
                     sink.commit(None).await.unwrap();
-                    delivered.append(&mut held);
+                    for (offset, number) in held.drain(..) {
+                        // Its head file lags: what comes twice has the offset that it had.
+                        let is_known = matches!(kind, Kind::Durable) && offset < next_offset;
+                        if !is_known {
+                            delivered.push(number);
+                            next_offset = offset + 1;
+                        }
+                    }
                 }
-                _ => {}
+                // Real time: none passes, the test has paused it.
+                _ => tokio::time::sleep(Duration::from_millis(150)).await,
             }
         }
         let mut next = 0;
@@ -267,6 +290,7 @@ async fn a_channel_that_dies_loses_nothing_and_a_durable_one_doubles_nothing_eit
             let is_next = match kind {
                 // It goes back to the begin of a put of which only a part was committed.
                 Kind::Memory => number <= next,
+                Kind::Durable => number == next,
             };
             assert!(is_next, "seed {seed}, after {deaths} deaths: {number} where {next} is next");
             next = next.max(number + 1);

@@ -11,4 +11,5 @@
 pub mod channel;
 pub mod event;
 pub mod interceptor;
+pub mod selector;
 pub mod source;

@@ -7,6 +7,7 @@ use flumen_actors::agent::{
     channel::{
         Capacity, Channel, ChannelError, CommitTake, Put, RollbackTake, Session, Take,
         TransactionId,
+        durable::{DurableChannel, DurableChannelOptions},
         memory::{MemoryChannel, MemoryChannelOptions},
     },
     event::{Advance, Event, PositionBytes, cost_of},
@@ -24,6 +25,7 @@ use flumen_runtime::{
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
     Memory,
+    Durable,
 }
 
 /// A running channel.
@@ -54,6 +56,13 @@ impl Rig {
                 let options = MemoryChannelOptions::new("c", capacity);
                 let (child, address) = ChildSpec::actor("c", move |incarnation| {
                     Ok(MemoryChannel::new(options.clone(), incarnation))
+                });
+                (child, Channel::new("c", &address))
+            }
+            Kind::Durable => {
+                let options = DurableChannelOptions::new("c", "/data", capacity);
+                let (child, address) = ChildSpec::actor("c", move |incarnation| {
+                    Ok(DurableChannel::new(options.clone(), incarnation))
                 });
                 (child, Channel::new("c", &address))
             }

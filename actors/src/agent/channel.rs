@@ -15,7 +15,7 @@
 //! A put carries how its source's position moves ([`Advance`]); channel and position change together
 //! or not at all. A source that starts asks the channel where it was ([`OpenSource`]).
 //!
-//! Two channels: [`memory::MemoryChannel`], and a durable one on a log. Both keep one contract, and
+//! Two channels: [`memory::MemoryChannel`] and [`durable::DurableChannel`]. Both keep one contract, and
 //! one suite runs on both (`tests/channel_contract.rs`).
 //!
 //! # Invariants
@@ -24,6 +24,7 @@
 //!
 //! Those of its offsets and transactions stand in [`ledger`].
 
+pub mod durable;
 pub mod ledger;
 pub mod memory;
 mod parked;

@@ -133,6 +133,11 @@ impl Followed {
         self.stat.len > self.offset.max(self.barren)
     }
 
+    /// Bytes after the last line that was read.
+    pub(super) fn unread_bytes(&self) -> u64 {
+        self.stat.len.saturating_sub(self.offset)
+    }
+
     /// Whether it goes on after the last line that has an end.
     pub(super) fn has_unended_line(&self) -> bool {
         self.stat.len > self.offset

@@ -108,10 +108,10 @@ pub fn encode_started(started_ms: i64) -> PositionBytes {
     PositionBytes(codec::encode(&started_ms).expect("a number is encodable"))
 }
 
-/// How far the bytes of one part say that its file was read; 0 for what is no file.
+/// How far the bytes of one part say that its file was read; `None` for what is no file.
 #[must_use]
-pub fn offset_of(bytes: &PositionBytes) -> u64 {
-    codec::decode(&bytes.0).map_or(0, |Format::V1(saved)| saved.offset)
+pub fn offset_of(bytes: &PositionBytes) -> Option<u64> {
+    codec::decode(&bytes.0).ok().map(|Format::V1(saved)| saved.offset)
 }
 
 /// What a position says.
@@ -166,7 +166,7 @@ mod tests {
         let file = saved(b"hello", Some(3));
         let position =
             Position::from([(STARTED.into(), encode_started(99)), (part_of(key), file.encode())]);
-        assert_eq!(offset_of(&position["7:42"]), 1000);
+        assert_eq!(offset_of(&position["7:42"]), Some(1000));
         let restored = Restored { started_ms: Some(99), files: vec![(key, file)] };
         assert_eq!(decode(&position), Ok(restored));
     }

@@ -225,6 +225,12 @@ impl Tail {
         self.counts
     }
 
+    /// Bytes of open files that were not delivered yet.
+    #[must_use]
+    pub fn unread_bytes(&self) -> u64 {
+        self.open.values().map(Followed::unread_bytes).sum()
+    }
+
     /// Whether rotated siblings are read.
     #[must_use]
     pub fn reads_rotated(&self) -> bool {
