@@ -124,6 +124,8 @@ pub struct Services {
     pub disks: Arc<dyn DiskMaker>,
     /// On which arbiter each supervised actor runs.
     pub places: Directory<ActorName, ArbiterId>,
+    /// The commit journals of each data directory, once it has been replayed.
+    pub journals: Directory<PathBuf, Journals>,
     rng: Arc<Mutex<Rng>>,
     turn: Arc<AtomicUsize>,
     fatal: Arc<watch::Sender<Option<String>>>,
@@ -138,6 +140,7 @@ impl Services {
             disks,
             gates: EraGates::new(),
             places: Directory::new(),
+            journals: Directory::new(),
             rng: Arc::new(Mutex::new(rng)),
             turn: Arc::default(),
             fatal: Arc::new(watch::channel(None).0),
@@ -263,17 +266,25 @@ impl Local {
         self.services.rng(name)
     }
 
-    /// The disk actor of this arbiter for the data directory `dir`; started when first asked for.
+    /// The disk actor of this arbiter for the data directory `dir`; started when first asked for, and
+    /// its journal when first asked for after the directory's were replayed.
     ///
     /// # Errors
     /// [`DiskError`] where the system gives no driver.
     pub fn disk(&self, dir: &Path) -> Result<DiskHandle, DiskError> {
-        if let Some(disk) = self.disks.borrow().get(dir) {
-            return Ok(disk.clone());
+        let mut disks = self.disks.borrow_mut();
+        let opened = match disks.entry(dir.to_owned()) {
+            Entry::Occupied(there) => there.into_mut(),
+            Entry::Vacant(none) => {
+                let disk = DiskHandle::start(self.services.disks.make(self.arbiter, dir)?);
+                none.insert(OpenedDisk { disk, has_journal: false })
+            }
+        };
+        if !opened.has_journal && let Some(journals) = self.services.journals.get(dir) {
+            opened.disk.start_journal(&journals, self.arbiter, self.rng("journal"));
+            opened.has_journal = true;
         }
-        let disk = DiskHandle::start(self.services.disks.make(self.arbiter, dir)?);
-        self.disks.borrow_mut().insert(dir.to_owned(), disk.clone());
-        Ok(disk)
+        Ok(opened.disk.clone())
     }
 
     /// The gates of all that is written in this process.

@@ -1,0 +1,31 @@
+//! The coordination port: who decides, for all nodes, what the catalogue says.
+//!
+//! One node decides for itself and keeps its decisions in a log of its own
+//! ([`super::local::LocalCoordination`]). A cluster lets a quorum decide, behind the same port.
+//!
+//! # Contract
+//! - COORD-1: a change whose commit returned `Ok` is durable, and every later opening replays it.
+//! - COORD-2: changes are replayed in the order in which they were committed.
+//! - COORD-3: a change whose commit failed may or may not be replayed later; after a failure every
+//!   further commit fails until the port is opened again.
+
+use futures::future::LocalBoxFuture;
+
+use super::state::Change;
+
+/// The change was not committed, or nobody can say whether it was.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[error("the catalogue cannot be changed: {reason}")]
+pub struct CoordinationError {
+    /// What went wrong, and what to do.
+    pub reason: String,
+}
+
+/// Decides the order of changes, and keeps them.
+pub trait Coordination {
+    /// Commits `change` after all that was committed before. Starts when called.
+    fn commit(&mut self, change: &Change) -> LocalBoxFuture<'static, Result<(), CoordinationError>>;
+
+    /// Lets go of what it holds, in order.
+    fn close(&mut self) -> LocalBoxFuture<'static, Result<(), CoordinationError>>;
+}

@@ -1,0 +1,390 @@
+//! The catalogue's core: what a sequence of changes makes of an empty catalogue.
+//!
+//! Requests are checked against the state and come out as a [`Change`]; the state moves only by
+//! [`Catalogue::apply`], which is also what replays it.
+//!
+//! # Invariants
+//! - CAT-1: a topic's id is never used again, and a name belongs to at most one topic.
+//! - CAT-2: partitions are only ever added, and are numbered 0, 1, … without a gap.
+//! - CAT-3: a leader epoch never goes back.
+//! - CAT-4: a block of producer ids is handed out once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use flumen_runtime::ids::LeaderEpoch;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::settings::Settings;
+use crate::broker::names::{PartitionId, ProducerId, TopicName};
+
+/// Most partitions that one topic may have.
+pub const PARTITIONS_MAX: u32 = 100_000;
+
+/// How many producer ids a node takes at a time.
+pub const PRODUCER_IDS_BLOCK: i64 = 1000;
+
+/// Number of a node of the cluster.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct NodeId(pub i32);
+
+/// Where one partition lives and who leads it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assigned {
+    /// The node that leads.
+    pub leader: NodeId,
+    /// Number of its leadership.
+    pub leader_epoch: LeaderEpoch,
+    /// The nodes whose copies count.
+    pub in_sync: Vec<NodeId>,
+    /// The data directory that holds it: `directory.id` of its `meta.properties`.
+    pub directory: Uuid,
+}
+
+/// A topic of the catalogue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Topic {
+    /// Its identity: another topic of the same name later has another.
+    pub id: Uuid,
+    /// Its name.
+    pub name: TopicName,
+    /// Its partitions; their place is their number.
+    pub partitions: Vec<Assigned>,
+    /// What was set of its settings.
+    pub settings: Settings,
+    /// Whether it is the node's own (`__…`), and hidden from lists by default.
+    pub is_internal: bool,
+}
+
+impl Topic {
+    /// The numbers of its partitions.
+    pub fn partition_ids(&self) -> impl Iterator<Item = PartitionId> + use<> {
+        (0..self.partitions.len() as u32).map(PartitionId)
+    }
+}
+
+/// One committed change of the catalogue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Change {
+    /// A topic came to be.
+    TopicCreated(Topic),
+    /// A topic was asked to go; its directories may still be there.
+    TopicDeleted {
+        /// Which.
+        id: Uuid,
+    },
+    /// The last directory of a deleted topic is gone.
+    TopicRemoved {
+        /// Which.
+        id: Uuid,
+    },
+    /// A topic got more partitions.
+    PartitionsAdded {
+        /// Which topic.
+        id: Uuid,
+        /// The new ones, after those it had.
+        partitions: Vec<Assigned>,
+    },
+    /// A topic's settings changed.
+    TopicConfigured {
+        /// Which topic.
+        id: Uuid,
+        /// All that is set from now on.
+        settings: Settings,
+    },
+    /// A partition has another leader, epoch or in-sync set.
+    LeaderChanged {
+        /// Which topic.
+        id: Uuid,
+        /// Which partition.
+        partition: PartitionId,
+        /// Where it lives and who leads it now.
+        assigned: Assigned,
+    },
+    /// A block of producer ids was taken.
+    ProducerIdsTaken {
+        /// The first id that is still free.
+        next: ProducerId,
+    },
+}
+
+/// The topic cannot be made.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum CreateTopicError {
+    /// It is there.
+    #[error("there is a topic `{0}` already")]
+    Exists(TopicName),
+    /// Kafka's metrics map `.` to `_`, so such names would be one there; its brokers refuse it too.
+    #[error("topic `{new}` cannot stand beside `{there}`: they differ only by `.` and `_`")]
+    Collides {
+        /// The name asked for.
+        new: TopicName,
+        /// The topic that is there.
+        there: TopicName,
+    },
+    /// The number of partitions does not fit.
+    #[error("a topic has 1 to {PARTITIONS_MAX} partitions, not {0}")]
+    Partitions(u32),
+}
+
+/// The change names something that is not there, or asks for what cannot be.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ChangeTopicError {
+    /// There is no such topic.
+    #[error("there is no topic `{0}`")]
+    Unknown(TopicName),
+    /// Partitions cannot be taken away.
+    #[error("topic `{topic}` has {now} partitions: it can get more, up to {PARTITIONS_MAX}, not {wanted}")]
+    Partitions {
+        /// Which topic.
+        topic: TopicName,
+        /// How many it has.
+        now: u32,
+        /// How many were asked for.
+        wanted: u32,
+    },
+}
+
+/// Every topic, and what else must outlive the node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Catalogue {
+    topics: BTreeMap<TopicName, Topic>,
+    names: BTreeMap<Uuid, TopicName>,
+    deleting: BTreeMap<Uuid, Topic>,
+    used: BTreeSet<Uuid>,
+    producer_ids_next: i64,
+}
+
+impl Catalogue {
+    /// The topics, in the order of names.
+    pub fn topics(&self) -> impl Iterator<Item = &Topic> {
+        self.topics.values()
+    }
+
+    /// The topic called `name`.
+    #[must_use]
+    pub fn topic(&self, name: &TopicName) -> Option<&Topic> {
+        self.topics.get(name)
+    }
+
+    /// Topics that were deleted and whose directories may still be there.
+    pub fn deleting(&self) -> impl Iterator<Item = &Topic> {
+        self.deleting.values()
+    }
+
+    /// The change that makes a topic, whose partitions `assign` places.
+    ///
+    /// # Errors
+    /// [`CreateTopicError`] where the name is taken or the number of partitions does not fit.
+    pub fn create(
+        &self,
+        id: Uuid,
+        name: &TopicName,
+        partitions: u32,
+        settings: Settings,
+        assign: impl FnMut(PartitionId) -> Assigned,
+    ) -> Result<Change, CreateTopicError> {
+        if self.topics.contains_key(name) {
+            return Err(CreateTopicError::Exists(name.clone()));
+        }
+        let folded = |name: &TopicName| name.as_str().replace('.', "_");
+        if let Some(there) = self.topics.keys().find(|there| folded(there) == folded(name)) {
+            return Err(CreateTopicError::Collides { new: name.clone(), there: there.clone() });
+        }
+        if !(1..=PARTITIONS_MAX).contains(&partitions) {
+            return Err(CreateTopicError::Partitions(partitions));
+        }
+        Ok(Change::TopicCreated(Topic {
+            id,
+            name: name.clone(),
+            partitions: (0..partitions).map(PartitionId).map(assign).collect(),
+            settings,
+            is_internal: name.as_str().starts_with("__"),
+        }))
+    }
+
+    fn known(&self, name: &TopicName) -> Result<&Topic, ChangeTopicError> {
+        self.topics.get(name).ok_or_else(|| ChangeTopicError::Unknown(name.clone()))
+    }
+
+    /// The change that deletes a topic.
+    ///
+    /// # Errors
+    /// [`ChangeTopicError::Unknown`].
+    pub fn delete(&self, name: &TopicName) -> Result<Change, ChangeTopicError> {
+        Ok(Change::TopicDeleted { id: self.known(name)?.id })
+    }
+
+    /// The change that grows a topic to `partitions` in all.
+    ///
+    /// # Errors
+    /// [`ChangeTopicError`] where the topic is not there or has as many.
+    pub fn grow(
+        &self,
+        name: &TopicName,
+        partitions: u32,
+        assign: impl FnMut(PartitionId) -> Assigned,
+    ) -> Result<Change, ChangeTopicError> {
+        let topic = self.known(name)?;
+        let now = topic.partitions.len() as u32;
+        if partitions <= now || partitions > PARTITIONS_MAX {
+            let topic = name.clone();
+            return Err(ChangeTopicError::Partitions { topic, now, wanted: partitions });
+        }
+        let partitions = (now..partitions).map(PartitionId).map(assign).collect();
+        Ok(Change::PartitionsAdded { id: topic.id, partitions })
+    }
+
+    /// The change that gives a topic other settings.
+    ///
+    /// # Errors
+    /// [`ChangeTopicError::Unknown`].
+    pub fn configure(
+        &self,
+        name: &TopicName,
+        settings: Settings,
+    ) -> Result<Change, ChangeTopicError> {
+        Ok(Change::TopicConfigured { id: self.known(name)?.id, settings })
+    }
+
+    /// The change that takes the next block of producer ids, and the first id of the block.
+    #[must_use]
+    pub fn take_producer_ids(&self) -> (Change, ProducerId) {
+        let first = self.producer_ids_next;
+        let next = first.checked_add(PRODUCER_IDS_BLOCK).expect("2^63 producer ids suffice");
+        assert!(next < ProducerId::OWNED_FIRST.0, "CAT-4: producer ids meet the owned range");
+        (Change::ProducerIdsTaken { next: ProducerId(next) }, ProducerId(first))
+    }
+
+    fn by_id(&mut self, id: Uuid) -> Option<&mut Topic> {
+        let name = self.names.get(&id)?;
+        self.topics.get_mut(name)
+    }
+
+    /// Carries out a committed change. One that names a topic which is gone does nothing: it was
+    /// committed after the deletion.
+    pub fn apply(&mut self, change: Change) {
+        match change {
+            Change::TopicCreated(topic) => {
+                assert!(self.used.insert(topic.id), "CAT-1: topic id {} used twice", topic.id);
+                let taken = self.names.insert(topic.id, topic.name.clone());
+                assert!(taken.is_none(), "CAT-1");
+                let before = self.topics.insert(topic.name.clone(), topic);
+                assert!(before.is_none(), "CAT-1: two topics of one name");
+            }
+            Change::TopicDeleted { id } => {
+                let topic = self.names.remove(&id).and_then(|name| self.topics.remove(&name));
+                self.deleting.extend(topic.map(|topic| (id, topic)));
+            }
+            Change::TopicRemoved { id } => {
+                self.deleting.remove(&id);
+            }
+            Change::PartitionsAdded { id, partitions } => {
+                if let Some(topic) = self.by_id(id) {
+                    topic.partitions.extend(partitions);
+                    assert!(topic.partitions.len() <= PARTITIONS_MAX as usize, "CAT-2");
+                }
+            }
+            Change::TopicConfigured { id, settings } => {
+                if let Some(topic) = self.by_id(id) {
+                    topic.settings = settings;
+                }
+            }
+            Change::LeaderChanged { id, partition, assigned } => {
+                let slot =
+                    self.by_id(id).and_then(|t| t.partitions.get_mut(partition.0 as usize));
+                if let Some(slot) = slot {
+                    assert!(assigned.leader_epoch >= slot.leader_epoch, "CAT-3");
+                    *slot = assigned;
+                }
+            }
+            Change::ProducerIdsTaken { next } => {
+                assert!(next.0 > self.producer_ids_next, "CAT-4: producer ids go back");
+                self.producer_ids_next = next.0;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn assigned(_: PartitionId) -> Assigned {
+        Assigned {
+            leader: NodeId(1),
+            leader_epoch: LeaderEpoch(0),
+            in_sync: vec![NodeId(1)],
+            directory: Uuid::nil(),
+        }
+    }
+
+    fn name(text: &str) -> TopicName {
+        TopicName::new(text).unwrap()
+    }
+
+    fn with_topic(text: &str, partitions: u32) -> Catalogue {
+        let mut catalogue = Catalogue::default();
+        let id = Uuid::from_u128(7);
+        let change =
+            catalogue.create(id, &name(text), partitions, Settings::default(), assigned).unwrap();
+        catalogue.apply(change);
+        catalogue
+    }
+
+    #[test]
+    fn a_name_can_be_taken_once_and_again_after_deletion() {
+        let mut catalogue = with_topic("orders", 2);
+        let again = |catalogue: &Catalogue, text: &str| {
+            catalogue.create(Uuid::from_u128(8), &name(text), 1, Settings::default(), assigned)
+        };
+        assert!(matches!(again(&catalogue, "orders"), Err(CreateTopicError::Exists(_))));
+        catalogue.apply(catalogue.delete(&name("orders")).unwrap());
+        assert_eq!(catalogue.deleting().count(), 1, "its directories are still to be removed");
+        let change = again(&catalogue, "orders").unwrap();
+        catalogue.apply(change);
+        assert_eq!(catalogue.topic(&name("orders")).unwrap().id, Uuid::from_u128(8));
+        catalogue.apply(Change::TopicRemoved { id: Uuid::from_u128(7) });
+        assert_eq!(catalogue.deleting().count(), 0);
+    }
+
+    #[test]
+    fn names_that_differ_only_by_dot_and_underscore_collide() {
+        let catalogue = with_topic("a.b", 1);
+        let error = catalogue
+            .create(Uuid::nil(), &name("a_b"), 1, Settings::default(), assigned)
+            .unwrap_err();
+        assert!(matches!(error, CreateTopicError::Collides { .. }));
+    }
+
+    #[test]
+    fn partitions_only_grow() {
+        let mut catalogue = with_topic("t", 2);
+        assert!(catalogue.grow(&name("t"), 2, assigned).is_err());
+        assert!(catalogue.grow(&name("t"), PARTITIONS_MAX + 1, assigned).is_err());
+        catalogue.apply(catalogue.grow(&name("t"), 5, assigned).unwrap());
+        let numbers: Vec<_> = catalogue.topic(&name("t")).unwrap().partition_ids().collect();
+        assert_eq!(numbers, (0..5).map(PartitionId).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn changes_of_a_deleted_topic_do_nothing() {
+        let mut catalogue = with_topic("t", 1);
+        let grow = catalogue.grow(&name("t"), 2, assigned).unwrap();
+        catalogue.apply(catalogue.delete(&name("t")).unwrap());
+        let before = catalogue.clone();
+        catalogue.apply(grow);
+        assert_eq!(catalogue, before);
+    }
+
+    #[test]
+    fn blocks_of_producer_ids_do_not_overlap() {
+        let mut catalogue = Catalogue::default();
+        let (change, first) = catalogue.take_producer_ids();
+        catalogue.apply(change);
+        let (_, second) = catalogue.take_producer_ids();
+        assert_eq!(second.0 - first.0, PRODUCER_IDS_BLOCK);
+    }
+}
