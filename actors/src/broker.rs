@@ -1,5 +1,426 @@
 //! The broker: topics of partitions, each partition a log with one actor.
+//!
+//! ```text
+//!   broker (supervisor, one-for-one)
+//!     ├─ controller                        decides what topics there are (catalogue)
+//!     ├─ partitions (supervisor)           partition/<topic>-<n>, one actor each
+//!     └─ coordinators (supervisor)         coordinator/<n>, one actor a partition of __consumer_offsets
+//! ```
+//!
+//! [`Broker`] is how everybody else speaks with it: a handle that finds the actor in charge.
 
+pub mod catalogue;
+pub mod controller;
+pub mod directories;
 pub mod group_coordinator;
 pub mod names;
 pub mod partition;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use actix::Addr;
+use flumen_runtime::{
+    disk::DiskError,
+    ids::LogId,
+    journal::Journaled,
+    log::LogConfig,
+    registry::Directory,
+    supervision::{ChildSpec, SupervisorRef, SupervisorSpec},
+};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use self::{
+    catalogue::{
+        coordination::CoordinationError,
+        state::{Catalogue, ChangeTopicError, CreateTopicError},
+    },
+    controller::{Changed, Command, Controller},
+    group_coordinator::{GroupCoordinator, ids::GroupId},
+    names::{ProducerId, TopicName, TopicNameError, TopicPartition},
+    partition::{
+        Partition,
+        options::{ClosedPartition, Handover, PartitionConfig},
+        probe::Probe,
+    },
+};
+pub use self::{
+    catalogue::{
+        settings::{Settings, SettingsError},
+        state::{NodeId, Topic},
+    },
+    directories::DataDirectory,
+};
+
+/// The topic in which coordinators keep groups and their offsets.
+pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
+
+/// What a broker is made with.
+#[derive(Clone)]
+pub struct BrokerSpec {
+    /// This node's number.
+    pub node: NodeId,
+    /// Its data directories; the first one holds the catalogue.
+    pub directories: Vec<DataDirectory>,
+    /// How logs are kept where a topic's settings say nothing.
+    pub log: LogConfig,
+    /// How groups are coordinated.
+    pub groups: group_coordinator::turn::Options,
+    /// Partitions of [`OFFSETS_TOPIC`] when it is made (`offsets.topic.num.partitions`).
+    pub offsets_partitions: u32,
+    /// Who watches every step of every partition; nobody, as a rule.
+    pub probe: Option<Arc<dyn Probe>>,
+}
+
+impl BrokerSpec {
+    /// Node 1 with one data directory, and Kafka's defaults.
+    #[must_use]
+    pub fn new(directory: DataDirectory) -> Self {
+        Self {
+            node: NodeId(1),
+            directories: vec![directory],
+            log: LogConfig::default(),
+            groups: group_coordinator::turn::Options::default(),
+            offsets_partitions: 50,
+            probe: None,
+        }
+    }
+}
+
+/// A topic to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicSpec {
+    /// Its name.
+    pub name: TopicName,
+    /// How many partitions.
+    pub partitions: u32,
+    /// What is set of its settings.
+    pub settings: Settings,
+}
+
+impl TopicSpec {
+    /// A topic with default settings.
+    ///
+    /// # Errors
+    /// [`TopicNameError`] where `name` is none.
+    pub fn new(name: &str, partitions: u32) -> Result<Self, TopicNameError> {
+        Ok(Self { name: TopicName::new(name)?, partitions, settings: Settings::default() })
+    }
+
+    /// With `name` set to `value`.
+    ///
+    /// # Errors
+    /// [`SettingsError`].
+    pub fn set(mut self, name: &str, value: &str) -> Result<Self, SettingsError> {
+        self.settings.set(name, value)?;
+        Ok(self)
+    }
+}
+
+/// Why a topic was not made, changed or found.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum TopicError {
+    /// It cannot be made.
+    #[error(transparent)]
+    Create(#[from] CreateTopicError),
+    /// It cannot be changed.
+    #[error(transparent)]
+    Change(#[from] ChangeTopicError),
+    /// The catalogue cannot be changed.
+    #[error(transparent)]
+    Coordination(#[from] CoordinationError),
+    /// The disk refused.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The journal cannot be read.
+    #[error("the commit journal cannot be read: {reason}")]
+    Journal {
+        /// Why.
+        reason: String,
+    },
+    /// An actor of it did not start.
+    #[error("`{what}` did not start: {reason}")]
+    NotStarted {
+        /// Which.
+        what: String,
+        /// Why.
+        reason: String,
+    },
+    /// The broker has stopped, or is stopping.
+    #[error("the broker has stopped")]
+    Stopped,
+}
+
+/// Topics by name.
+pub type Topics = BTreeMap<TopicName, Topic>;
+
+/// A partition that runs.
+#[derive(Clone)]
+struct Running {
+    address: Addr<Partition>,
+    handover: Arc<Handover>,
+    log: LogId,
+    directory: Uuid,
+}
+
+/// What the controller's lives and all handles share.
+struct Shared {
+    spec: BrokerSpec,
+    partitions: Directory<TopicPartition, Running>,
+    coordinators: Directory<u32, Addr<GroupCoordinator>>,
+    partitions_supervisor: SupervisorRef,
+    coordinators_supervisor: SupervisorRef,
+    topics: watch::Sender<Arc<Topics>>,
+    ready: watch::Sender<Option<Result<(), TopicError>>>,
+    left: Mutex<Option<Left>>,
+    producer_ids: tokio::sync::Mutex<std::ops::Range<i64>>,
+}
+
+/// What the last stop left of the logs, until they are opened.
+#[derive(Default)]
+struct Left {
+    journaled: BTreeMap<LogId, Vec<Journaled>>,
+    closed: BTreeMap<LogId, ClosedPartition>,
+}
+
+impl Shared {
+    fn partition(&self, partition: &TopicPartition) -> Option<Addr<Partition>> {
+        self.partitions.get(partition).map(|running| running.address)
+    }
+
+    fn directory(&self, id: Uuid) -> Option<&DataDirectory> {
+        self.spec.directories.iter().find(|directory| directory.id == id)
+    }
+
+    fn first_directory(&self) -> &DataDirectory {
+        self.spec.directories.first().expect("a node has a data directory")
+    }
+
+    /// How many partitions each directory holds.
+    fn load(&self, catalogue: &Catalogue) -> BTreeMap<Uuid, usize> {
+        let mut load: BTreeMap<Uuid, usize> =
+            self.spec.directories.iter().map(|directory| (directory.id, 0)).collect();
+        for assigned in catalogue.topics().flat_map(|topic| &topic.partitions) {
+            if let Some(partitions) = load.get_mut(&assigned.directory) {
+                *partitions += 1;
+            }
+        }
+        load
+    }
+
+    fn partition_config(&self, topic: &Topic) -> PartitionConfig {
+        PartitionConfig {
+            log: topic.settings.log_config(&self.spec.log),
+            ..PartitionConfig::default()
+        }
+    }
+
+    fn lock_left(&self) -> MutexGuard<'_, Option<Left>> {
+        // Filled and emptied entry by entry: a panic cannot leave it torn.
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn was_started(&self) -> bool {
+        self.lock_left().is_some()
+    }
+
+    fn left(
+        &self,
+        journaled: BTreeMap<LogId, Vec<Journaled>>,
+        closed: BTreeMap<LogId, ClosedPartition>,
+    ) {
+        *self.lock_left() = Some(Left { journaled, closed });
+    }
+
+    /// What was left of one log. It is good for one opening.
+    fn left_of(&self, log: LogId) -> (Vec<Journaled>, Option<ClosedPartition>) {
+        let mut left = self.lock_left();
+        let left = left.get_or_insert_default();
+        (left.journaled.remove(&log).unwrap_or_default(), left.closed.remove(&log))
+    }
+
+    fn publish(&self, catalogue: &Catalogue) {
+        let topics = catalogue.topics().map(|topic| (topic.name.clone(), topic.clone()));
+        self.topics.send_replace(Arc::new(topics.collect()));
+    }
+
+    fn is_ready(&self, outcome: Result<(), TopicError>) {
+        self.ready.send_replace(Some(outcome));
+    }
+}
+
+/// A handle of the broker. Clones are of the same broker, and may be used on any arbiter.
+#[derive(Clone)]
+pub struct Broker {
+    controller: Addr<Controller>,
+    supervisor: SupervisorRef,
+    shared: Arc<Shared>,
+}
+
+/// A broker under supervision, and its handle.
+#[must_use]
+pub fn start(spec: BrokerSpec) -> (ChildSpec, Broker) {
+    let (partitions, partitions_supervisor) =
+        ChildSpec::supervisor(SupervisorSpec::new("partitions"));
+    let (coordinators, coordinators_supervisor) =
+        ChildSpec::supervisor(SupervisorSpec::new("coordinators"));
+    let shared = Arc::new(Shared {
+        spec,
+        partitions: Directory::new(),
+        coordinators: Directory::new(),
+        partitions_supervisor,
+        coordinators_supervisor,
+        topics: watch::channel(Arc::default()).0,
+        ready: watch::channel(None).0,
+        left: Mutex::new(None),
+        producer_ids: tokio::sync::Mutex::new(0..0),
+    });
+    let (controller, address) = controller::child_spec(shared.clone());
+    let tree =
+        SupervisorSpec::new("broker").child(controller).child(partitions).child(coordinators);
+    let (child, supervisor) = ChildSpec::supervisor(tree);
+    (child, Broker { controller: address, supervisor, shared })
+}
+
+impl Broker {
+    async fn ask(&self, command: Command) -> Result<Changed, TopicError> {
+        // A controller that failed is made anew; whether the change was made before is not known, so
+        // it is the caller who may ask again.
+        self.controller.send(command).await.map_err(|_| TopicError::Stopped)?
+    }
+
+    async fn ask_topic(&self, command: Command) -> Result<Topic, TopicError> {
+        match self.ask(command).await? {
+            Changed::Topic(topic) => Ok(*topic),
+            Changed::ProducerIds(_) => unreachable!("the answer is of the question's kind"),
+        }
+    }
+
+    /// Resolves when the catalogue was read and every partition is being opened.
+    ///
+    /// # Errors
+    /// [`TopicError`]: why that cannot be.
+    pub async fn ready(&self) -> Result<(), TopicError> {
+        let mut ready = self.shared.ready.subscribe();
+        let outcome = ready.wait_for(Option::is_some).await.map_err(|_| TopicError::Stopped)?;
+        outcome.clone().expect("waited for")
+    }
+
+    /// Makes a topic; its partitions take appends when this returns.
+    ///
+    /// # Errors
+    /// [`TopicError`].
+    pub async fn create_topic(&self, spec: TopicSpec) -> Result<Topic, TopicError> {
+        self.ask_topic(Command::Create(spec)).await
+    }
+
+    /// The topic called `spec.name`, made where there is none.
+    ///
+    /// # Errors
+    /// [`TopicError`].
+    pub async fn ensure_topic(&self, spec: TopicSpec) -> Result<Topic, TopicError> {
+        self.ready().await?;
+        if let Some(topic) = self.topics().get(&spec.name) {
+            return Ok(topic.clone());
+        }
+        let name = spec.name.clone();
+        match self.create_topic(spec).await {
+            Err(TopicError::Create(CreateTopicError::Exists(_))) => {
+                self.topics().get(&name).cloned().ok_or(TopicError::Stopped)
+            }
+            created => created,
+        }
+    }
+
+    /// Deletes a topic and all its records.
+    ///
+    /// # Errors
+    /// [`TopicError`].
+    pub async fn delete_topic(&self, name: &TopicName) -> Result<(), TopicError> {
+        self.ask_topic(Command::Delete(name.clone())).await.map(drop)
+    }
+
+    /// Gives a topic more partitions: `partitions` in all.
+    ///
+    /// # Errors
+    /// [`TopicError`].
+    pub async fn grow_topic(&self, name: &TopicName, partitions: u32) -> Result<Topic, TopicError> {
+        self.ask_topic(Command::Grow(name.clone(), partitions)).await
+    }
+
+    /// Replaces what is set of a topic's settings; they take effect while it runs.
+    ///
+    /// # Errors
+    /// [`TopicError`].
+    pub async fn configure_topic(
+        &self,
+        name: &TopicName,
+        settings: Settings,
+    ) -> Result<Topic, TopicError> {
+        self.ask_topic(Command::Configure(name.clone(), settings)).await
+    }
+
+    /// The topics there are.
+    #[must_use]
+    pub fn topics(&self) -> Arc<Topics> {
+        self.shared.topics.borrow().clone()
+    }
+
+    /// The topics there are, and every later change of them.
+    #[must_use]
+    pub fn watch_topics(&self) -> watch::Receiver<Arc<Topics>> {
+        self.shared.topics.subscribe()
+    }
+
+    /// The actor of a partition; its address is good as long as the topic is there.
+    #[must_use]
+    pub fn partition(&self, partition: &TopicPartition) -> Option<Addr<Partition>> {
+        self.shared.partition(partition)
+    }
+
+    /// The coordinator of a group. The topic that coordinators stand on is made when it is first
+    /// needed.
+    ///
+    /// # Errors
+    /// [`TopicError`].
+    pub async fn coordinator(&self, group: &GroupId) -> Result<Addr<GroupCoordinator>, TopicError> {
+        let spec = TopicSpec::new(OFFSETS_TOPIC, self.shared.spec.offsets_partitions)
+            .expect("the name fits")
+            .set("cleanup.policy", "compact")
+            .and_then(|spec| spec.set("segment.bytes", "104857600"))
+            .expect("the settings fit");
+        let topic = self.ensure_topic(spec).await?;
+        let partition = group.partition_of(topic.partitions.len() as u32);
+        self.shared.coordinators.get(&partition).ok_or_else(|| TopicError::NotStarted {
+            what: format!("coordinator/{partition}"),
+            reason: format!("its partition of `{OFFSETS_TOPIC}` does not run"),
+        })
+    }
+
+    /// An id for an idempotent producer, never given before.
+    ///
+    /// # Errors
+    /// [`TopicError`].
+    pub async fn new_producer_id(&self) -> Result<ProducerId, TopicError> {
+        let mut block = self.shared.producer_ids.lock().await;
+        if block.is_empty() {
+            let Changed::ProducerIds(first) = self.ask(Command::TakeProducerIds).await? else {
+                unreachable!("the answer is of the question's kind")
+            };
+            *block = first.0..first.0 + catalogue::state::PRODUCER_IDS_BLOCK;
+        }
+        Ok(ProducerId(block.next().expect("the block was filled")))
+    }
+
+    /// The supervisor of the broker's actors.
+    #[must_use]
+    pub fn supervisor(&self) -> &SupervisorRef {
+        &self.supervisor
+    }
+}
+
+#[cfg(test)]
+mod tests;

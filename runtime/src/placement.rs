@@ -19,7 +19,7 @@ mod threads;
 
 use std::{
     cell::RefCell,
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     fmt,
     path::{Path, PathBuf},
     rc::Rc,
@@ -36,6 +36,7 @@ use crate::{
     clock::{Clock, SystemClock},
     disk::{DiskError, DiskHandle, DiskMaker},
     ids::ArbiterId,
+    journal::Journals,
     mailbox::ActorName,
     registry::{Directory, EraGates},
     rng::Rng,
@@ -213,10 +214,15 @@ pub struct Local {
     services: Services,
     activity: Arc<Activity>,
     sockets: Sockets,
-    disks: RefCell<BTreeMap<PathBuf, DiskHandle>>,
+    disks: RefCell<BTreeMap<PathBuf, OpenedDisk>>,
     simulated: Option<Rc<Simulated>>,
     /// On the control thread: what supervisors place their children with.
     placement: Option<Arc<dyn Placement>>,
+}
+
+struct OpenedDisk {
+    disk: DiskHandle,
+    has_journal: bool,
 }
 
 impl Local {
@@ -280,7 +286,9 @@ impl Local {
                 none.insert(OpenedDisk { disk, has_journal: false })
             }
         };
-        if !opened.has_journal && let Some(journals) = self.services.journals.get(dir) {
+        if !opened.has_journal
+            && let Some(journals) = self.services.journals.get(dir)
+        {
             opened.disk.start_journal(&journals, self.arbiter, self.rng("journal"));
             opened.has_journal = true;
         }

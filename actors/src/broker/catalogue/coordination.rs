@@ -24,7 +24,8 @@ pub struct CoordinationError {
 /// Decides the order of changes, and keeps them.
 pub trait Coordination {
     /// Commits `change` after all that was committed before. Starts when called.
-    fn commit(&mut self, change: &Change) -> LocalBoxFuture<'static, Result<(), CoordinationError>>;
+    fn commit(&mut self, change: &Change)
+    -> LocalBoxFuture<'static, Result<(), CoordinationError>>;
 
     /// Lets go of what it holds, in order.
     fn close(&mut self) -> LocalBoxFuture<'static, Result<(), CoordinationError>>;

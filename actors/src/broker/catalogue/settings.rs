@@ -83,7 +83,12 @@ pub const SETTINGS: &[Setting] = &[
         doc: "which part of a compacted partition must be new before it is compacted, from 0 to 1",
         kind: Kind::Ratio,
     },
-    number("min.insync.replicas", "1", 1, "replicas that must have a batch before acks=all answers"),
+    number(
+        "min.insync.replicas",
+        "1",
+        1,
+        "replicas that must have a batch before acks=all answers",
+    ),
     limit("retention.bytes", "-1", "bytes a partition keeps; -1: no limit"),
     limit("retention.ms", "604800000", "milliseconds a partition keeps its records; -1: no limit"),
     Setting {
@@ -92,7 +97,12 @@ pub const SETTINGS: &[Setting] = &[
         doc: "bytes of one segment file",
         kind: Kind::Number { min: 4096, max: i32::MAX as i64, unlimited: false },
     },
-    number("segment.ms", "604800000", 1, "age at which the active segment is closed, in milliseconds"),
+    number(
+        "segment.ms",
+        "604800000",
+        1,
+        "age at which the active segment is closed, in milliseconds",
+    ),
 ];
 
 /// The settings of one topic: only those that were set.
@@ -229,9 +239,9 @@ impl Settings {
         self.has_policy("compact")
     }
 
-    /// What the log of a partition makes of these settings.
+    /// What the log of a partition makes of these settings; `node` says what they do not.
     #[must_use]
-    pub fn log_config(&self) -> LogConfig {
+    pub fn log_config(&self, node: &LogConfig) -> LogConfig {
         let is_deleted = self.has_policy("delete");
         LogConfig {
             segment_bytes: self.unsigned("segment.bytes"),
@@ -244,10 +254,8 @@ impl Settings {
                 FLUSH_NEVER => u64::MAX,
                 batches => batches,
             },
-            sync_interval: self
-                .is_lazy()
-                .then(|| Duration::from_millis(self.unsigned("flush.ms"))),
-            ..LogConfig::default()
+            sync_interval: self.is_lazy().then(|| Duration::from_millis(self.unsigned("flush.ms"))),
+            ..node.clone()
         }
     }
 }
@@ -281,19 +289,22 @@ mod tests {
     fn a_topic_is_synced_before_the_ack_unless_it_is_lazy() {
         let strict = Settings::default();
         assert!(!strict.is_lazy());
-        assert_eq!(strict.log_config().sync_batches, 1);
+        assert_eq!(strict.log_config(&LogConfig::default()).sync_batches, 1);
         let lazy = strict.with("flush.messages", &FLUSH_NEVER.to_string()).unwrap();
         assert!(lazy.is_lazy());
-        assert_eq!(lazy.log_config().sync_batches, u64::MAX);
-        assert_eq!(lazy.log_config().sync_interval, Some(Duration::from_secs(1)));
+        assert_eq!(lazy.log_config(&LogConfig::default()).sync_batches, u64::MAX);
+        assert_eq!(
+            lazy.log_config(&LogConfig::default()).sync_interval,
+            Some(Duration::from_secs(1))
+        );
     }
 
     #[test]
     fn a_compacted_topic_is_not_deleted_by_age() {
         let settings = Settings::default().with("cleanup.policy", "compact").unwrap();
         assert!(settings.is_compacted());
-        assert_eq!(settings.log_config().retention_ms, None);
+        assert_eq!(settings.log_config(&LogConfig::default()).retention_ms, None);
         let both = settings.with("cleanup.policy", "compact, delete").unwrap();
-        assert!(both.log_config().retention_ms.is_some());
+        assert!(both.log_config(&LogConfig::default()).retention_ms.is_some());
     }
 }

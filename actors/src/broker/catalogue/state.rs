@@ -110,6 +110,22 @@ pub enum Change {
     },
 }
 
+impl Change {
+    /// The topic that it is about.
+    #[must_use]
+    pub fn topic(&self) -> Option<Uuid> {
+        match self {
+            Change::TopicCreated(topic) => Some(topic.id),
+            Change::TopicDeleted { id }
+            | Change::TopicRemoved { id }
+            | Change::PartitionsAdded { id, .. }
+            | Change::TopicConfigured { id, .. }
+            | Change::LeaderChanged { id, .. } => Some(*id),
+            Change::ProducerIdsTaken { .. } => None,
+        }
+    }
+}
+
 /// The topic cannot be made.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum CreateTopicError {
@@ -136,7 +152,9 @@ pub enum ChangeTopicError {
     #[error("there is no topic `{0}`")]
     Unknown(TopicName),
     /// Partitions cannot be taken away.
-    #[error("topic `{topic}` has {now} partitions: it can get more, up to {PARTITIONS_MAX}, not {wanted}")]
+    #[error(
+        "topic `{topic}` has {now} partitions: it can get more, up to {PARTITIONS_MAX}, not {wanted}"
+    )]
     Partitions {
         /// Which topic.
         topic: TopicName,
@@ -148,7 +166,7 @@ pub enum ChangeTopicError {
 }
 
 /// Every topic, and what else must outlive the node.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Catalogue {
     topics: BTreeMap<TopicName, Topic>,
     names: BTreeMap<Uuid, TopicName>,
@@ -167,6 +185,12 @@ impl Catalogue {
     #[must_use]
     pub fn topic(&self, name: &TopicName) -> Option<&Topic> {
         self.topics.get(name)
+    }
+
+    /// The topic whose id is `id`, and which was not deleted.
+    #[must_use]
+    pub fn topic_by_id(&self, id: Uuid) -> Option<&Topic> {
+        self.topics.get(self.names.get(&id)?)
     }
 
     /// Topics that were deleted and whose directories may still be there.
@@ -293,8 +317,7 @@ impl Catalogue {
                 }
             }
             Change::LeaderChanged { id, partition, assigned } => {
-                let slot =
-                    self.by_id(id).and_then(|t| t.partitions.get_mut(partition.0 as usize));
+                let slot = self.by_id(id).and_then(|t| t.partitions.get_mut(partition.0 as usize));
                 if let Some(slot) = slot {
                     assert!(assigned.leader_epoch >= slot.leader_epoch, "CAT-3");
                     *slot = assigned;

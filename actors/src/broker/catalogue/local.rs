@@ -1,0 +1,187 @@
+//! Coordination by one node for itself: a log in its first data directory.
+//!
+//! Each record of the log is one [`Change`], sealed with magic and version. Beside it the log keeps
+//! the whole catalogue at each recovery point, so that opening reads no more than the changes since.
+
+use std::{path::Path, rc::Rc, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use flumen_runtime::{
+    batch::{self, BatchBuilder, BatchHeader, RecordRef},
+    clock::Clock,
+    codec,
+    disk::DiskHandle,
+    era,
+    ids::{LeaderEpoch, LogId, Offset},
+    log::{self, Log, LogConfig, LogPlace, Owner, Replay},
+    placement::Local,
+};
+use futures::{FutureExt as _, future::LocalBoxFuture, lock::Mutex};
+
+use super::{
+    coordination::{Coordination, CoordinationError},
+    state::{Catalogue, Change},
+};
+
+/// The log's directory in the data directory; a partition's ends in its number.
+pub const FOLDER: &str = ".catalogue";
+const KIND: [u8; 4] = *b"FLCG";
+const STATE_KIND: [u8; 4] = *b"FLCS";
+const VERSION: u16 = 1;
+const TAKE_OVER_MAX: Duration = Duration::from_secs(5);
+
+/// See the module.
+pub struct LocalCoordination {
+    kept: Rc<Mutex<Kept>>,
+    disk: DiskHandle,
+    clock: Arc<dyn Clock>,
+}
+
+struct Kept {
+    log: Log,
+    state: State,
+}
+
+/// What the log's changes come to.
+#[derive(Default)]
+struct State {
+    catalogue: Catalogue,
+    unreadable: Option<String>,
+}
+
+impl State {
+    fn take(&mut self, header: &BatchHeader, bytes: &[u8]) -> Result<(), String> {
+        let whole = Bytes::copy_from_slice(bytes);
+        for record in batch::records(&whole, header).map_err(|error| error.to_string())? {
+            let value = record.map_err(|error| error.to_string())?.value.unwrap_or_default();
+            let change = codec::unseal(KIND, VERSION, &value).map_err(|error| error.to_string())?;
+            self.catalogue.apply(change);
+        }
+        Ok(())
+    }
+}
+
+impl Owner for State {
+    fn snapshot(&self) -> Option<Bytes> {
+        codec::seal(STATE_KIND, VERSION, &self.catalogue).ok()
+    }
+}
+
+impl Replay for State {
+    fn restore(&mut self, snapshot: &[u8], _: Offset) -> bool {
+        if snapshot.is_empty() {
+            return true;
+        }
+        match codec::unseal(STATE_KIND, VERSION, snapshot) {
+            Ok(catalogue) => {
+                self.catalogue = catalogue;
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    fn batch(&mut self, header: &BatchHeader, bytes: &[u8]) {
+        if let Err(reason) = self.take(header, bytes) {
+            let offset = header.base_offset;
+            self.unreadable
+                .get_or_insert_with(|| format!("the change at offset {offset}: {reason}"));
+        }
+    }
+}
+
+fn failed(reason: impl ToString) -> CoordinationError {
+    CoordinationError { reason: reason.to_string() }
+}
+
+impl LocalCoordination {
+    /// Opens the catalogue of the node whose first data directory is `data`, and returns what stands
+    /// in it.
+    ///
+    /// # Errors
+    /// [`CoordinationError`] where its log cannot be opened or read: nothing is taken for deleted
+    /// because it cannot be read.
+    pub async fn open(
+        local: &Rc<Local>,
+        data: &Path,
+    ) -> Result<(LocalCoordination, Catalogue), CoordinationError> {
+        let disk = local.disk(data).map_err(failed)?;
+        let dir = data.join(FOLDER);
+        let ticket = match era::take_over(&local.gates().gate(&dir), TAKE_OVER_MAX).await {
+            Ok(ticket) => ticket,
+            Err(error) => {
+                local.fatal(&error);
+                return Err(failed(error));
+            }
+        };
+        let place = LogPlace { dir: dir.clone(), id: LogId::default(), ticket };
+        let config =
+            LogConfig { journal: false, checkpoint_bytes: 256 << 10, ..LogConfig::default() };
+        let mut state = State::default();
+        let now_ms = local.clock().now_ms();
+        let (log, _) = log::open(disk.clone(), place, config, Vec::new(), &mut state, now_ms)
+            .await
+            .map_err(failed)?;
+        if let Some(reason) = state.unreadable {
+            return Err(failed(format!("`{}` cannot be read: {reason}", dir.display())));
+        }
+        let catalogue = state.catalogue.clone();
+        let kept = Rc::new(Mutex::new(Kept { log, state }));
+        Ok((Self { kept, disk, clock: local.clock().clone() }, catalogue))
+    }
+}
+
+impl Kept {
+    fn append(&mut self, change: &Change, now_ms: i64) -> Result<(), CoordinationError> {
+        if let Some(failure) = self.log.failure() {
+            return Err(failed(failure));
+        }
+        let value = codec::seal(KIND, VERSION, change).map_err(failed)?;
+        let mut builder = BatchBuilder::new(now_ms);
+        builder.push(RecordRef { timestamp: now_ms, value: Some(&value), ..RecordRef::default() });
+        let mut batch = builder.build();
+        batch::stamp(&mut batch, self.log.end(), LeaderEpoch(0));
+        let header = BatchHeader::parse(&batch).expect("built here");
+        self.log.append(batch.freeze(), &header);
+        self.state.catalogue.apply(change.clone());
+        Ok(())
+    }
+
+    /// Carries out what the log wants until it wants nothing more.
+    async fn settle(&mut self, disk: &DiskHandle, now_ms: i64) -> Result<(), CoordinationError> {
+        while let Some(io) = self.log.next_io(now_ms, &self.state) {
+            let done = io.run(disk.clone()).await;
+            self.log.on_io(done).map_err(failed)?;
+        }
+        Ok(())
+    }
+}
+
+impl Coordination for LocalCoordination {
+    fn commit(
+        &mut self,
+        change: &Change,
+    ) -> LocalBoxFuture<'static, Result<(), CoordinationError>> {
+        let (kept, disk, change) = (self.kept.clone(), self.disk.clone(), change.clone());
+        let now_ms = self.clock.now_ms();
+        async move {
+            // Changes wait here in the order in which they were committed.
+            let mut kept = kept.lock().await;
+            kept.append(&change, now_ms)?;
+            kept.settle(&disk, now_ms).await?;
+            assert!(kept.log.durable_end() == kept.log.end(), "COORD-1: a commit is durable");
+            Ok(())
+        }
+        .boxed_local()
+    }
+
+    fn close(&mut self) -> LocalBoxFuture<'static, Result<(), CoordinationError>> {
+        let (kept, disk, now_ms) = (self.kept.clone(), self.disk.clone(), self.clock.now_ms());
+        async move {
+            let mut kept = kept.lock().await;
+            kept.log.close();
+            kept.settle(&disk, now_ms).await
+        }
+        .boxed_local()
+    }
+}

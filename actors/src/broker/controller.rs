@@ -1,0 +1,260 @@
+//! The controller: decides what topics there are, and starts and stops their partitions.
+//!
+//! ```text
+//!   Command ──► Catalogue (core) ── Change ──► Coordination ── committed ──► apply ──► carry out ──► answer
+//!                                                                            │
+//!                          starts, stops, removes partitions and coordinators ◄┘
+//! ```
+//!
+//! One change at a time: what is decided next sees what was decided before.
+//!
+//! # Failure
+//! Permanent. A new life reads the catalogue from its log, and starts whatever of it does not run:
+//! the partitions themselves live on meanwhile, under a supervisor of their own.
+
+mod carry_out;
+mod start;
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use actix::prelude::*;
+use flumen_runtime::{
+    ids::LeaderEpoch,
+    mailbox::Drain,
+    supervision::{ChildSpec, Incarnation},
+};
+use uuid::Uuid;
+
+use super::{
+    Shared, TopicError, TopicSpec,
+    catalogue::{
+        coordination::{Coordination, CoordinationError},
+        state::{Assigned, Catalogue, Change, Topic},
+    },
+    names::{PartitionId, ProducerId, TopicName},
+};
+use crate::answer::{Answer, Answering, later};
+
+/// How often it looks how much room there is.
+const ROOM_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What the controller may be asked to change.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<Changed, TopicError>")]
+pub enum Command {
+    /// Makes a topic.
+    Create(TopicSpec),
+    /// Deletes one, and its records.
+    Delete(TopicName),
+    /// Gives one more partitions.
+    Grow(TopicName, u32),
+    /// Replaces what is set of its settings.
+    Configure(TopicName, super::Settings),
+    /// Takes a block of producer ids.
+    TakeProducerIds,
+}
+
+/// What came of it.
+#[derive(Clone, Debug)]
+pub enum Changed {
+    /// The topic as it is now, or was when it was deleted.
+    Topic(Box<Topic>),
+    /// The first of a block of ids.
+    ProducerIds(ProducerId),
+}
+
+/// See the module.
+pub struct Controller {
+    shared: Arc<Shared>,
+    incarnation: Incarnation<Controller>,
+    catalogue: Catalogue,
+    coordination: Option<Box<dyn Coordination>>,
+    waiting: VecDeque<(Command, Answer<Result<Changed, TopicError>>)>,
+    is_busy: bool,
+    draining: Option<Answer<()>>,
+}
+
+/// A controller under supervision, and its address.
+pub(super) fn child_spec(shared: Arc<Shared>) -> (ChildSpec, Addr<Controller>) {
+    ChildSpec::actor("controller", move |incarnation| {
+        Ok(Controller {
+            shared: shared.clone(),
+            incarnation: incarnation.clone(),
+            catalogue: Catalogue::default(),
+            coordination: None,
+            waiting: VecDeque::new(),
+            is_busy: true,
+            draining: None,
+        })
+    })
+}
+
+impl Actor for Controller {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let starting = start::start(self.shared.clone(), self.incarnation.local().clone());
+        ctx.spawn(starting.into_actor(self).map(|started, actor, ctx| match started {
+            Ok((coordination, catalogue)) => {
+                actor.coordination = Some(coordination);
+                actor.catalogue = catalogue;
+                actor.shared.publish(&actor.catalogue);
+                actor.shared.is_ready(Ok(()));
+                actor.is_busy = false;
+                actor.next(ctx);
+            }
+            Err(error) => {
+                actor.shared.is_ready(Err(error.clone()));
+                actor.incarnation.fail(error);
+            }
+        }));
+        ctx.run_interval(ROOM_INTERVAL, |actor, ctx| {
+            let looking =
+                start::look_for_room(actor.shared.clone(), actor.incarnation.local().clone());
+            ctx.spawn(looking.into_actor(actor));
+        });
+    }
+}
+
+impl Handler<Command> for Controller {
+    type Result = Answering<Result<Changed, TopicError>>;
+
+    fn handle(&mut self, command: Command, ctx: &mut Self::Context) -> Self::Result {
+        let (answer, answering) = later();
+        self.waiting.push_back((command, answer));
+        self.next(ctx);
+        answering
+    }
+}
+
+impl Handler<Drain> for Controller {
+    type Result = Answering<()>;
+
+    fn handle(&mut self, _: Drain, ctx: &mut Self::Context) -> Self::Result {
+        let (answer, answering) = later();
+        self.draining = Some(answer);
+        self.next(ctx);
+        answering
+    }
+}
+
+impl Controller {
+    /// Begins with the next change, where none is under way.
+    fn next(&mut self, ctx: &mut Context<Self>) {
+        while !self.is_busy {
+            let Some((command, answer)) = self.waiting.pop_front() else { break };
+            match self.decide(command) {
+                Ok((change, changed)) => self.commit(change, changed, answer, ctx),
+                Err(error) => answer.give(Err(error)),
+            }
+        }
+        if !self.is_busy
+            && let Some(answer) = self.draining.take()
+        {
+            self.is_busy = true;
+            let coordination = self.coordination.take();
+            let stopping =
+                start::stop(self.shared.clone(), self.incarnation.local().clone(), coordination);
+            ctx.spawn(stopping.into_actor(self).map(|(), _, _| answer.give(())));
+        }
+    }
+
+    fn decide(&self, command: Command) -> Result<(Change, Option<ProducerId>), TopicError> {
+        let catalogue = &self.catalogue;
+        let mut load = self.shared.load(catalogue);
+        let mut assign = |_: PartitionId| {
+            // The directory with the fewest partitions, as Kafka chooses.
+            let directory = load.iter_mut().min_by_key(|(_, partitions)| **partitions);
+            let (directory, partitions) = directory.expect("a node has a data directory");
+            *partitions += 1;
+            self.assigned(*directory)
+        };
+        let change = match command {
+            Command::Create(spec) => {
+                let id = self.incarnation.local().rng("topic").uuid();
+                catalogue.create(id, &spec.name, spec.partitions, spec.settings, &mut assign)?
+            }
+            Command::Delete(name) => catalogue.delete(&name)?,
+            Command::Grow(name, partitions) => catalogue.grow(&name, partitions, &mut assign)?,
+            Command::Configure(name, settings) => catalogue.configure(&name, settings)?,
+            Command::TakeProducerIds => {
+                let (change, first) = catalogue.take_producer_ids();
+                return Ok((change, Some(first)));
+            }
+        };
+        Ok((change, None))
+    }
+
+    fn assigned(&self, directory: Uuid) -> Assigned {
+        let node = self.shared.spec.node;
+        Assigned { leader: node, leader_epoch: LeaderEpoch(0), in_sync: vec![node], directory }
+    }
+
+    fn commit(
+        &mut self,
+        change: Change,
+        ids: Option<ProducerId>,
+        answer: Answer<Result<Changed, TopicError>>,
+        ctx: &mut Context<Self>,
+    ) {
+        let Some(coordination) = &mut self.coordination else {
+            return answer.give(Err(TopicError::Stopped));
+        };
+        self.is_busy = true;
+        let committing = coordination.commit(&change);
+        ctx.spawn(committing.into_actor(self).map(move |committed, actor, ctx| {
+            actor.on_committed(committed, change, ids, answer, ctx);
+        }));
+    }
+
+    fn on_committed(
+        &mut self,
+        committed: Result<(), CoordinationError>,
+        change: Change,
+        ids: Option<ProducerId>,
+        answer: Answer<Result<Changed, TopicError>>,
+        ctx: &mut Context<Self>,
+    ) {
+        if let Err(error) = committed {
+            answer.give(Err(error.clone().into()));
+            // Nobody knows whether it was committed: the next life reads what is there.
+            return self.incarnation.fail(error);
+        }
+        let before = change.topic().and_then(|id| self.catalogue.topic_by_id(id)).cloned();
+        self.catalogue.apply(change.clone());
+        let after = change.topic().and_then(|id| self.catalogue.topic_by_id(id)).cloned();
+        self.shared.publish(&self.catalogue);
+        let topic = after.or(before);
+        let local = self.incarnation.local().clone();
+        let carrying = carry_out::carry_out(self.shared.clone(), local, change, topic.clone());
+        ctx.spawn(carrying.into_actor(self).map(move |carried, actor, ctx| {
+            let changed = match (ids, topic) {
+                (Some(first), _) => Changed::ProducerIds(first),
+                (None, Some(topic)) => Changed::Topic(Box::new(topic)),
+                (None, None) => unreachable!("a change is of ids or of a topic"),
+            };
+            let removed = carried.as_ref().ok().and_then(Clone::clone);
+            answer.give(carried.map(|_| changed));
+            actor.is_busy = false;
+            if let Some(done) = removed {
+                actor.on_removed(done, ctx);
+            }
+            actor.next(ctx);
+        }));
+    }
+
+    /// The directories of a deleted topic are gone: that it was there may be forgotten.
+    fn on_removed(&mut self, change: Change, ctx: &mut Context<Self>) {
+        let Some(coordination) = &mut self.coordination else { return };
+        self.is_busy = true;
+        let committing = coordination.commit(&change);
+        ctx.spawn(committing.into_actor(self).map(move |committed, actor, ctx| {
+            match committed {
+                Ok(()) => actor.catalogue.apply(change),
+                Err(error) => actor.incarnation.fail(error),
+            }
+            actor.is_busy = false;
+            actor.next(ctx);
+        }));
+    }
+}

@@ -1,0 +1,110 @@
+//! The data directories of a node: which partition lives where, what a clean stop left, and how much
+//! room there is.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use flumen_runtime::{
+    codec,
+    disk::{DiskError, DiskHandle, OpenMode},
+    era::{self, Ticket},
+    ids::LogId,
+    placement::Local,
+};
+use uuid::Uuid;
+
+use super::partition::options::{ClosedPartition, Room};
+
+/// What a clean stop says of the logs of a directory: good once, and removed before any is opened.
+const CLOSED_FILE: &str = "flumen-clean-stop";
+const CLOSED_KIND: [u8; 4] = *b"FLCL";
+const CLOSED_VERSION: u16 = 1;
+const TAKE_OVER_MAX: Duration = Duration::from_secs(5);
+
+/// A directory that holds logs.
+#[derive(Clone, Debug)]
+pub struct DataDirectory {
+    /// `directory.id` of its `meta.properties`.
+    pub id: Uuid,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Room on its file system.
+    pub room: Room,
+}
+
+impl DataDirectory {
+    /// The directory `id` at `path`.
+    #[must_use]
+    pub fn new(id: Uuid, path: impl Into<PathBuf>) -> Self {
+        Self { id, path: path.into(), room: Room::default() }
+    }
+
+    /// Takes out what the last clean stop left of the directory's logs: it is gone, durably, when this
+    /// returns. Nothing where the last stop was none.
+    ///
+    /// # Errors
+    /// [`DiskError`].
+    pub async fn take_closed(
+        &self,
+        disk: &DiskHandle,
+    ) -> Result<BTreeMap<LogId, ClosedPartition>, DiskError> {
+        let path = self.path.join(CLOSED_FILE);
+        let file = match disk.open(&path, OpenMode::Read).await {
+            Err(error) if error.is_not_found() => return Ok(BTreeMap::new()),
+            opened => opened?,
+        };
+        let len = disk.len(&file).await?.min(codec::VALUE_BYTES_MAX as u64);
+        let mut bytes = Vec::new();
+        while (bytes.len() as u64) < len {
+            let want = (len - bytes.len() as u64).min(1 << 20) as usize;
+            let chunk = disk.read(&file, bytes.len() as u64, want).await?;
+            if chunk.is_empty() {
+                break;
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        disk.remove(&path).await?;
+        disk.sync_dir(&self.path).await?;
+        // Not readable means not known: the logs are recovered then, which needs no such file.
+        Ok(codec::unseal(CLOSED_KIND, CLOSED_VERSION, &bytes).unwrap_or_else(|error| {
+            tracing::warn!(file = %path.display(), %error, "the mark of the clean stop is not readable");
+            BTreeMap::new()
+        }))
+    }
+
+    /// Leaves what the next start may know of the directory's logs.
+    ///
+    /// # Errors
+    /// [`DiskError`].
+    pub async fn leave_closed(
+        &self,
+        local: &Local,
+        disk: &DiskHandle,
+        closed: &BTreeMap<LogId, ClosedPartition>,
+    ) -> Result<(), DiskError> {
+        let path = self.path.join(CLOSED_FILE);
+        match codec::seal(CLOSED_KIND, CLOSED_VERSION, closed) {
+            Ok(bytes) => disk.write_atomically(&path, bytes, &ticket(local, &path).await).await,
+            Err(error) => {
+                tracing::warn!(%error, "too many logs for the mark of a clean stop; they will be recovered");
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The right to write `what`, taken from whoever had it. Where that cannot be had, the process ends,
+/// and the ticket is one that writes nothing.
+pub(super) async fn ticket(local: &Local, what: &Path) -> Ticket {
+    let gate = local.gates().gate(what);
+    match era::take_over(&gate, TAKE_OVER_MAX).await {
+        Ok(ticket) => ticket,
+        Err(error) => {
+            local.fatal(error);
+            Ticket { gate, era: era::Era::default() }
+        }
+    }
+}

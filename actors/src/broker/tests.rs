@@ -1,0 +1,197 @@
+//! Tests of the broker as a whole, on simulated arbiters and a simulated disk.
+
+use std::{future::Future, path::Path, sync::Arc, time::Duration};
+
+use bytes::BytesMut;
+use flumen_runtime::{
+    batch::{self, BatchBuilder, BatchHeader, RecordRef},
+    clock::ManualClock,
+    disk::sim::{Faults, SimDisks},
+    ids::Offset,
+    placement::{LocalPlacement, Services},
+    rng::Rng,
+};
+
+use super::{
+    names::{PartitionId, ProducerId},
+    partition::messages::{Append, Fetch},
+    *,
+};
+
+/// Runs `test` on a paused clock, as the simulation does.
+fn paused(test: impl Future<Output = ()>) {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+    tokio::task::LocalSet::new().block_on(&runtime.unwrap(), test);
+}
+
+struct Machine {
+    disks: SimDisks,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let disks = SimDisks::new(&Rng::seeded(1), Faults::none());
+        disks.install(Path::new("/data/.keep"), b"");
+        Self { disks }
+    }
+
+    /// A process that runs a broker on this machine.
+    async fn start(&self) -> (SupervisorRef, Broker) {
+        let maker = Arc::new(self.disks.clone());
+        let clock = Arc::new(ManualClock::at(1_000_000));
+        let services = Services::new(clock, Rng::seeded(2), maker);
+        let placement = LocalPlacement::new(2, services);
+        let mut spec = BrokerSpec::new(DataDirectory::new(Uuid::from_u128(1), "/data"));
+        spec.offsets_partitions = 3;
+        let (child, broker) = start(spec);
+        let root = SupervisorSpec::new("root").child(child).start(placement);
+        broker.ready().await.expect("a sound machine starts");
+        (root, broker)
+    }
+}
+
+fn batch(value: &str) -> BytesMut {
+    let mut builder = BatchBuilder::new(1_000_000);
+    builder.push(RecordRef {
+        timestamp: 1_000_000,
+        value: Some(value.as_bytes()),
+        ..RecordRef::default()
+    });
+    builder.build()
+}
+
+fn partition(topic: &str, number: u32) -> TopicPartition {
+    TopicPartition { topic: TopicName::new(topic).unwrap(), partition: PartitionId(number) }
+}
+
+async fn append(broker: &Broker, to: &TopicPartition, value: &str) -> Offset {
+    let address = broker.partition(to).expect("it runs");
+    address.send(Append::new(batch(value))).await.unwrap().expect("it takes appends").base_offset
+}
+
+async fn read(broker: &Broker, from: &TopicPartition) -> Vec<String> {
+    let address = broker.partition(from).expect("it runs");
+    let fetched = address.send(Fetch::from(Offset(0))).await.unwrap().expect("it can be read");
+    let mut values = Vec::new();
+    for bytes in fetched.batches {
+        let mut at = 0;
+        while at < bytes.len() {
+            let header = BatchHeader::parse(&bytes[at..]).unwrap();
+            let whole = bytes.slice(at..at + header.batch_bytes as usize);
+            at += whole.len();
+            let records = batch::records(&whole, &header).unwrap();
+            values.extend(
+                records.map(|record| {
+                    String::from_utf8(record.unwrap().value.unwrap().to_vec()).unwrap()
+                }),
+            );
+        }
+    }
+    values
+}
+
+#[test]
+fn topics_and_records_are_there_after_a_clean_stop_and_after_a_kill() {
+    paused(async {
+        let machine = Machine::new();
+        let (root, broker) = machine.start().await;
+        broker.create_topic(TopicSpec::new("t", 2).unwrap()).await.unwrap();
+        append(&broker, &partition("t", 1), "first").await;
+        root.stop().await;
+        let (_, broker) = machine.start().await;
+        assert_eq!(broker.topics().len(), 1);
+        assert_eq!(read(&broker, &partition("t", 1)).await, ["first"]);
+        assert_eq!(append(&broker, &partition("t", 1), "second").await, Offset(1));
+        machine.disks.kill();
+        let (_, broker) = machine.start().await;
+        assert_eq!(read(&broker, &partition("t", 1)).await, ["first", "second"]);
+        machine.disks.crash();
+        let (_, broker) = machine.start().await;
+        assert_eq!(read(&broker, &partition("t", 1)).await, ["first", "second"]);
+        assert!(read(&broker, &partition("t", 0)).await.is_empty());
+    });
+}
+
+#[test]
+fn a_deleted_topic_leaves_no_files_and_its_name_may_be_used_again() {
+    paused(async {
+        let machine = Machine::new();
+        let (_, broker) = machine.start().await;
+        let old = broker.create_topic(TopicSpec::new("t", 1).unwrap()).await.unwrap();
+        append(&broker, &partition("t", 0), "old").await;
+        broker.delete_topic(&old.name).await.unwrap();
+        assert!(broker.partition(&partition("t", 0)).is_none());
+        let is_left = machine.disks.files().iter().any(|path| path.starts_with("/data/t-0"));
+        assert!(!is_left, "{:?}", machine.disks.files());
+        let new = broker.create_topic(TopicSpec::new("t", 1).unwrap()).await.unwrap();
+        assert_ne!(old.id, new.id);
+        assert_eq!(append(&broker, &partition("t", 0), "new").await, Offset(0));
+        machine.disks.crash();
+        let (_, broker) = machine.start().await;
+        assert_eq!(read(&broker, &partition("t", 0)).await, ["new"]);
+    });
+}
+
+#[test]
+fn a_topic_grows_and_takes_other_settings_while_it_runs() {
+    paused(async {
+        let machine = Machine::new();
+        let (_, broker) = machine.start().await;
+        let topic = broker.create_topic(TopicSpec::new("t", 1).unwrap()).await.unwrap();
+        broker.grow_topic(&topic.name, 3).await.unwrap();
+        append(&broker, &partition("t", 2), "x").await;
+        let small = Settings::default().with("max.message.bytes", "100").unwrap();
+        broker.configure_topic(&topic.name, small).await.unwrap();
+        let address = broker.partition(&partition("t", 0)).unwrap();
+        let refused = address.send(Append::new(batch(&"y".repeat(200)))).await.unwrap();
+        assert!(refused.unwrap_err().to_string().contains("max.message.bytes"));
+    });
+}
+
+#[test]
+fn a_controller_that_panics_is_made_anew_and_partitions_live_on() {
+    paused(async {
+        let machine = Machine::new();
+        let (root, broker) = machine.start().await;
+        broker.create_topic(TopicSpec::new("t", 1).unwrap()).await.unwrap();
+        root.inject_panic("controller").await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        append(&broker, &partition("t", 0), "x").await;
+        broker.create_topic(TopicSpec::new("u", 1).unwrap()).await.unwrap();
+        append(&broker, &partition("u", 0), "y").await;
+        assert_eq!(read(&broker, &partition("t", 0)).await, ["x"]);
+    });
+}
+
+#[test]
+fn a_producer_id_is_given_once_over_restarts() {
+    paused(async {
+        let machine = Machine::new();
+        let (_, broker) = machine.start().await;
+        let mut given: Vec<ProducerId> = Vec::new();
+        for _ in 0..3 {
+            given.push(broker.new_producer_id().await.unwrap());
+        }
+        machine.disks.crash();
+        let (_, broker) = machine.start().await;
+        let later = broker.new_producer_id().await.unwrap();
+        assert!(!given.contains(&later), "{given:?} {later}");
+    });
+}
+
+#[test]
+fn the_first_group_makes_the_topic_of_offsets() {
+    paused(async {
+        let machine = Machine::new();
+        let (_, broker) = machine.start().await;
+        let group = GroupId::from("readers");
+        broker.coordinator(&group).await.expect("its coordinator runs");
+        let topics = broker.topics();
+        let offsets = topics.get(&TopicName::new(OFFSETS_TOPIC).unwrap()).unwrap();
+        assert_eq!((offsets.partitions.len(), offsets.is_internal), (3, true));
+        machine.disks.crash();
+        let (_, broker) = machine.start().await;
+        broker.coordinator(&group).await.expect("and it runs after a crash");
+    });
+}
