@@ -95,6 +95,7 @@ fn write_in_flight_is_released(fate: Fate) {
             let file = disk.open(&path, OpenMode::ReadWrite).await.unwrap();
             let write = disk.write(&file, 0, vec![Bytes::from(vec![1; LARGE])], &ticket);
             // The pipe takes the first pages; what comes back short is carried on, and waits.
+            // Real time: nothing tells that a write waits in the kernel.
             tokio::time::sleep(SHORT).await;
             ready.send(ticket).unwrap();
             (disk, write, file)
@@ -116,10 +117,16 @@ fn write_in_flight_is_released(fate: Fate) {
         // The reader makes room: the write comes back short, and is not carried on.
         let mut some = vec![0; LARGE];
         let taken = reader.read(&mut some).unwrap();
-        assert!(some[..taken].iter().all(|byte| *byte == 1), "the buffer was not freed");
+        assert!(
+            some[..taken].iter().all(|byte| *byte == 1),
+            "URING-1: a buffer in flight is not freed"
+        );
         take_over(&ticket.gate, LONG).await.unwrap();
         while let Ok(more @ 1..) = reader.read(&mut some) {
-            assert!(some[..more].iter().all(|byte| *byte == 1), "the buffer was not freed");
+            assert!(
+                some[..more].iter().all(|byte| *byte == 1),
+                "URING-1: a buffer in flight is not freed"
+            );
         }
         assert_eq!(ended.load(Ordering::Acquire), fate != Fate::Stuck);
     });

@@ -170,12 +170,12 @@ async fn writes_are_whole(case: Case) {
     let large = pattern(LARGE, 1);
     let file = case.new_file("large").await;
     case.write(&file, 0, large.clone()).await;
-    assert!(case.content(&file).await == large, "8 MiB in one write");
+    assert!(case.content(&file).await == large, "DISK-2: 8 MiB in one write");
     // More buffers than one call takes.
     let file = case.new_file("buffers").await;
     let buffers = (0..3000).map(|number| large.slice(number * 200..(number + 1) * 200)).collect();
     good(case.disk.write(&file, 0, buffers, &case.ticket)).await;
-    assert!(case.content(&file).await == large[..600_000], "3,000 buffers in one write");
+    assert!(case.content(&file).await == large[..600_000], "DISK-2: 3,000 buffers in one write");
     good(case.disk.sync(&file)).await;
 }
 
@@ -188,7 +188,7 @@ async fn reads_are_short_only_at_the_end(case: Case) {
     {
         let read = good(case.disk.read(&file, position as u64, want)).await;
         let from = position.min(len);
-        assert!(read == bytes[from..(from + want).min(len)], "{want} from {position}");
+        assert!(read == bytes[from..(from + want).min(len)], "DISK-7: {want} from {position}");
     }
     let rest = good(case.disk.read(&file, 2 << 20, 64 << 20)).await;
     assert!(rest == bytes[2 << 20..], "what there is of the most that may be asked for");

@@ -75,7 +75,7 @@ fn a_power_cut_keeps_what_was_synced_and_any_subset_of_the_pages_that_were_not()
             let left = disks.content(Path::new("/d/f")).unwrap();
             assert_eq!(left.len(), 4 * 4096);
             let pages: Vec<u8> = left.chunks(4096).map(|page| page[0]).collect();
-            assert_eq!(pages[0], 1, "a synced page that nobody wrote since");
+            assert_eq!(pages[0], 1, "DISK-3: a synced page that nobody wrote since");
             assert!(left.chunks(4096).all(|page| page.iter().all(|byte| *byte == page[0])));
             outcomes.borrow_mut().insert(pages);
         }
@@ -138,7 +138,8 @@ fn a_name_is_durable_once_its_directory_is_synced_and_not_before() {
             write(&*disk, &file, 0, vec![1; 10], &by).await.unwrap();
             sync(&*disk, &file).await.unwrap();
             disks.crash();
-            assert_eq!(disks.content(Path::new("/d/safe")).unwrap(), vec![1; 10]);
+            let safe = disks.content(Path::new("/d/safe"));
+            assert_eq!(safe.unwrap(), vec![1; 10], "DISK-4: its directory was synced");
             match disks.content(Path::new("/d/unsafe")) {
                 None => lost.set(lost.get() + 1),
                 Some(content) => {
