@@ -33,10 +33,16 @@
 //! - LOG-4: a sync counts only for writes that had completed when it was submitted.
 //! - LOG-5: after a write or sync has failed, nothing is written, and nothing becomes durable.
 //! - LOG-6: zeros are never written where a batch is or may be on its way.
+//! - LOG-7: what the journal is given begins where the log stops being durable, and has no hole.
 //!
 //! # Failure
 //! A failed write or sync ends the log for good: the page cache says nothing about the disk any
 //! more. Opening it again trusts only what recovery finds.
+//!
+//! A full disk is no failure, for nothing is lost by it: below a floor of free room the log says
+//! that it is full ([`Log::is_full`]) and its owner refuses what comes; a write that the disk
+//! refuses all the same is made again, at the same place, once a look at the disk finds room. Reads
+//! and retention go on.
 
 mod checkpoint;
 mod config;
@@ -50,6 +56,8 @@ mod recovery;
 mod repair;
 mod segment;
 mod settle;
+mod space;
+mod truncate;
 
 use std::{collections::VecDeque, path::PathBuf, rc::Rc};
 
@@ -64,7 +72,7 @@ pub use read::{LookupPlan, OutOfRangeError, READ_BYTES_MAX, ReadDone, ReadFailur
 pub use repair::{RepairError, Repaired, repair};
 pub use segment::Segment;
 
-use self::{checkpoint::Checkpoint, index::IndexTail, read::Extent};
+use self::{checkpoint::Checkpoint, index::IndexTail, io::Refused, read::Extent, space::Room};
 use crate::{
     batch::BatchHeader,
     disk::{DiskError, File},
@@ -135,6 +143,8 @@ struct Mark {
 #[derive(Debug)]
 struct NextCheckpoint {
     at: Mark,
+    /// Largest timestamp of the segment before it, and the last offset of its batch.
+    newest: (i64, Offset),
     snapshot: Option<Bytes>,
 }
 
@@ -154,6 +164,7 @@ struct Running {
     sync: bool,
     zero: bool,
     maintenance: bool,
+    space: bool,
     /// The maintenance that is under way bears no write beside it.
     is_exclusive: bool,
 }
@@ -184,6 +195,8 @@ pub struct Log {
     wanted: VecDeque<Wanted>,
     checkpoint: Checkpoint,
     next_checkpoint: Option<NextCheckpoint>,
+    /// What is to go holds the recovery point: that must move first.
+    must_checkpoint: bool,
     snapshots: Vec<Offset>,
     epochs: Epochs,
     epochs_changed: bool,
@@ -191,8 +204,13 @@ pub struct Log {
     ticked_ms: i64,
     checkpointed_ms: i64,
     written_since_tick: u64,
+    written_last_tick: u64,
+    /// A write that the disk had no room for, to be made again.
+    refused: Option<Refused>,
+    room: Room,
+    /// The files are as a clean stop left them.
+    is_clean: bool,
     resume: Option<read::Resume>,
-    is_full: bool,
     is_closed: bool,
     failed: Option<LogFailure>,
 }
@@ -265,18 +283,6 @@ impl Log {
     #[must_use]
     pub fn failure(&self) -> Option<&LogFailure> {
         self.failed.as_ref()
-    }
-
-    /// Whether the disk has less free room than the configured floor: nothing should be appended,
-    /// while reads and retention go on. [`Log::note_space`] says.
-    #[must_use]
-    pub fn is_full(&self) -> bool {
-        self.is_full
-    }
-
-    /// Takes note of how many bytes are free on the log's file system.
-    pub fn note_space(&mut self, free: u64) {
-        self.is_full = free < self.config.free_floor_bytes;
     }
 
     /// Whether a clean close is done.
@@ -434,7 +440,7 @@ impl Log {
 
     /// LOG-3, checked after every step.
     fn check(&self) {
-        assert!(self.start <= self.durable_end.max(self.start), "LOG-3");
+        assert!(self.start <= self.durable_end, "LOG-3: the start beyond what is durable");
         assert!(self.durable_end <= self.written.offset, "LOG-3: durable beyond written");
         assert!(self.written.offset <= self.end, "LOG-3: written beyond the end");
         assert!(self.synced.offset <= self.durable_end, "LOG-4: synced beyond durable");

@@ -15,7 +15,9 @@
 //! | 40 | 8 | position of that offset in the segment |
 //! | 48 | 4 | entries of its `.index` that are durable |
 //! | 52 | 4 | entries of its `.timeindex` that are durable |
-//! | 56 | 4 | CRC-32C of the bytes before |
+//! | 56 | 8 | largest timestamp of the segment up to there |
+//! | 64 | 8 | last offset of the batch that has it |
+//! | 72 | 4 | CRC-32C of the bytes before |
 //!
 //! Kafka's own `recovery-point-offset-checkpoint` has no position, and one file for all logs: with it
 //! recovery would have to search, and every log would rewrite the marks of all others.
@@ -31,10 +33,10 @@ pub(crate) const FILE: &str = "recovery-point";
 pub(crate) const SLOT_BYTES: usize = 512;
 const MAGIC: [u8; 4] = *b"FLRP";
 const VERSION: u16 = 1;
-const LEN: usize = 60;
+const LEN: usize = 76;
 
 /// A recovery point.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Checkpoint {
     pub(crate) number: u64,
     pub(crate) start: Offset,
@@ -42,6 +44,8 @@ pub(crate) struct Checkpoint {
     pub(crate) segment: Offset,
     pub(crate) position: u64,
     pub(crate) indexed: Indexed,
+    /// Largest timestamp of the segment up to there, and the last offset of its batch.
+    pub(crate) newest: (i64, Offset),
 }
 
 /// The file cannot be used.
@@ -54,6 +58,13 @@ pub(crate) enum CheckpointError {
 }
 
 impl Checkpoint {
+    /// The beginning of an empty log that begins at `start`.
+    pub(crate) fn empty(start: Offset) -> Self {
+        let (number, position, indexed) = (1, 0, Indexed::default());
+        let newest = (-1, start);
+        Self { number, start, end: start, segment: start, position, indexed, newest }
+    }
+
     /// The slot's bytes, and where in the file they go.
     pub(crate) fn slot(&self) -> (u64, Bytes) {
         let mut slot = Vec::with_capacity(LEN);
@@ -65,6 +76,8 @@ impl Checkpoint {
         }
         slot.extend(self.indexed.offsets.to_be_bytes());
         slot.extend(self.indexed.times.to_be_bytes());
+        slot.extend(self.newest.0.to_be_bytes());
+        slot.extend(self.newest.1.0.to_be_bytes());
         slot.extend(crc32c(&[&slot]).to_be_bytes());
         ((self.number % 2) * SLOT_BYTES as u64, slot.into())
     }
@@ -87,6 +100,7 @@ impl Checkpoint {
             segment: Offset(number(32)),
             position: number(40),
             indexed: Indexed { offsets: small(48), times: small(52) },
+            newest: (number(56).cast_signed(), Offset(number(64))),
         })
     }
 
@@ -117,7 +131,7 @@ mod tests {
     }
 
     fn numbered(number: u64) -> Checkpoint {
-        Checkpoint { number, end: Offset(number * 10), position: 7, ..Checkpoint::default() }
+        Checkpoint { number, end: Offset(number * 10), ..Checkpoint::empty(Offset(3)) }
     }
 
     #[test]

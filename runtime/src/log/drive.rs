@@ -7,8 +7,9 @@ use bytes::Bytes;
 use super::{
     Log, LogIo, Mark, NextCheckpoint, Owner, Queued, Wanted,
     checkpoint::Checkpoint,
-    io::{CheckpointWork, IndexWrite, Work},
+    io::{CheckpointWork, IndexWrite, Refused, Work},
     segment::Indexed,
+    truncate::Truncation,
 };
 use crate::{
     ids::{LeaderEpoch, Offset},
@@ -39,19 +40,25 @@ impl Log {
         if self.failed.is_some() || self.running.is_exclusive {
             return None;
         }
+        if self.is_clean && self.queue.is_empty() && self.wanted.front() == Some(&Wanted::Close) {
+            self.end_in_order();
+            return None;
+        }
         let work = self
             .exclusive(owner)
             .or_else(|| self.write())
             .or_else(|| self.sync(now_ms))
             .or_else(|| self.checkpoint(now_ms, owner))
-            .or_else(|| self.remove(now_ms))
+            .or_else(|| self.remove(now_ms, owner))
             .or_else(|| self.zero());
+        self.is_clean &= work.is_none();
         self.check();
+        let work = work.or_else(|| self.look_for_room());
         work.map(|work| LogIo { place: self.place.clone(), work })
     }
 
     fn is_busy(&self) -> bool {
-        self.written_since_tick >= BUSY_BYTES
+        self.written_since_tick.max(self.written_last_tick) >= BUSY_BYTES
     }
 
     /// Work beside which nothing may be written: it waits until nothing is under way.
@@ -59,7 +66,9 @@ impl Log {
         let is_quiet = !self.running.write
             && !self.running.sync
             && !self.running.zero
-            && !self.running.maintenance;
+            && !self.running.maintenance
+            && self.refused.is_none()
+            && self.room.is_there();
         let is_drained = self.queue.is_empty();
         let work = match self.wanted.front() {
             _ if !is_quiet => None,
@@ -96,10 +105,15 @@ impl Log {
 
     /// Gathers what waits into one write.
     fn write(&mut self) -> Option<Work> {
-        if self.running.write || matches!(self.wanted.front(), Some(Wanted::Truncate(_))) {
+        let is_barred = matches!(self.wanted.front(), Some(Wanted::Truncate(_)));
+        if self.running.write || is_barred || !self.room.is_there() {
             return None;
         }
         let file = self.file.clone()?;
+        if let Some(Refused { position, bufs, end }) = self.refused.take() {
+            self.running.write = true;
+            return Some(Work::Write { file, position, bufs, end });
+        }
         let position = self.active.size;
         let mut bufs = Vec::new();
         while let Some(batch) = self.queue.front() {
@@ -130,17 +144,15 @@ impl Log {
         let len = batch.bytes.len() as u64;
         self.queued_bytes -= len;
         let last = Offset(batch.next.0 - 1);
-        let newest = match self.active.newest {
-            Some((timestamp, offset)) if timestamp >= batch.newest => (timestamp, offset),
-            _ => (batch.newest, last),
-        };
+        self.active.note(batch.newest, last);
+        let newest = self.active.newest.expect("noted");
         let place = (last, self.active.size, len);
         self.tail.note(self.active.base, place, newest, self.config.index_interval_bytes);
-        self.active.newest = Some(newest);
         self.active.begun_ms.get_or_insert(self.ticked_ms);
         self.active.size += len;
         self.active.end = batch.next;
         self.written_since_tick += len;
+        self.room.note_written(len);
         Some(batch.bytes)
     }
 
@@ -151,6 +163,13 @@ impl Log {
         } else {
             self.unsettled.clear();
         }
+    }
+
+    /// Batches from here on may go to the journal, once no write is under way whose bytes are gone.
+    pub(super) fn forget_unsettled(&mut self) {
+        self.unsettled.clear();
+        let is_clear = !self.running.write && self.refused.is_none();
+        self.unsettled_bytes = if is_clear { 0 } else { JOURNAL_BYTES_MAX + 1 };
     }
 
     /// Makes durable what was written, all of it at once.
@@ -166,12 +185,17 @@ impl Log {
         let unsettled = mem::take(&mut self.unsettled);
         let whole = self.unsettled_bytes == unsettled.iter().map(|b| b.len() as u64).sum::<u64>();
         // A write that is under way is among the unsettled, and must not be vouched for (LOG-4).
-        let is_journalled =
-            whole && !self.running.write && !self.is_busy() && !unsettled.is_empty();
-        self.unsettled_bytes = 0;
+        let is_journalled = whole
+            && !self.running.write
+            && self.refused.is_none()
+            && !self.is_busy()
+            && !unsettled.is_empty();
+        self.forget_unsettled();
         if !is_journalled {
             return Some(Work::Sync { file, end, position });
         }
+        let first = unsettled[0].first_chunk().map(|base| u64::from_be_bytes(*base));
+        assert_eq!(first, Some(self.durable_end.0), "LOG-7: the journal's entry has no hole");
         let entry = JournalEntry::Append {
             log: self.place.id,
             epoch: self.epochs.latest().unwrap_or(LeaderEpoch(0)),
@@ -197,7 +221,8 @@ impl Log {
 
     /// Moves the recovery point, once what it is to cover is synced.
     fn checkpoint(&mut self, now_ms: i64, owner: &dyn Owner) -> Option<Work> {
-        if self.running.maintenance || self.wanted.contains(&Wanted::Close) {
+        let is_barred = self.wanted.contains(&Wanted::Close) || !self.room.is_there();
+        if self.running.maintenance || is_barred {
             return None;
         }
         let is_same = self.checkpoint.segment == self.active.base;
@@ -205,13 +230,16 @@ impl Log {
         let behind = self.active.size + self.queued_bytes - covered;
         let is_quiet = now_ms.saturating_sub(self.checkpointed_ms) >= CHECKPOINT_QUIET_MS;
         // After a roll the point is brought into the new segment at the first batch.
-        let is_due =
-            behind >= self.config.checkpoint_bytes || (behind > 0 && (is_quiet || !is_same));
+        let is_due = self.must_checkpoint
+            || behind >= self.config.checkpoint_bytes
+            || (behind > 0 && (is_quiet || !is_same));
         if self.next_checkpoint.is_none() && is_due && !self.must_roll() {
             let position = self.active.size + self.queued_bytes;
             let at = Mark { offset: self.end, position };
-            self.next_checkpoint = Some(NextCheckpoint { at, snapshot: owner.snapshot() });
+            let snapshot = owner.snapshot();
+            self.next_checkpoint = Some(NextCheckpoint { at, newest: self.newest(), snapshot });
             self.checkpointed_ms = now_ms;
+            self.must_checkpoint = false;
         }
         let next = self.next_checkpoint.as_ref()?;
         let is_synced = self.synced.offset >= next.at.offset;
@@ -221,22 +249,37 @@ impl Log {
             return None;
         }
         let sync = if is_synced { None } else { Some(self.file.clone()?) };
-        let NextCheckpoint { at, snapshot } = self.next_checkpoint.take()?;
-        self.note_last_time();
+        let NextCheckpoint { at, newest, snapshot } = self.next_checkpoint.take()?;
         self.running.maintenance = true;
-        let work = Box::new(self.checkpoint_work(at, snapshot));
+        let work = Box::new(self.checkpoint_work(at, newest, snapshot, false));
         Some(Work::Checkpoint { sync, work })
     }
 
+    /// Largest timestamp of the active segment and of what is queued for it, and its batch's last
+    /// offset.
+    fn newest(&self) -> (i64, Offset) {
+        let newest = self.active.newest.unwrap_or((-1, self.active.base));
+        self.queue.iter().fold(newest, |newest, batch| {
+            if batch.newest > newest.0 { (batch.newest, Offset(batch.next.0 - 1)) } else { newest }
+        })
+    }
+
     /// What moving the recovery point to `at` writes.
-    fn checkpoint_work(&self, at: Mark, snapshot: Option<Bytes>) -> CheckpointWork {
-        let (index, added) = self.index_work(at.offset);
+    fn checkpoint_work(
+        &mut self,
+        at: Mark,
+        newest: (i64, Offset),
+        snapshot: Option<Bytes>,
+        is_last: bool,
+    ) -> CheckpointWork {
+        let (index, added) = self.index_work(at.offset, is_last);
         let checkpoint = Checkpoint {
             number: self.checkpoint.number + 1,
             start: self.start,
             end: at.offset,
             segment: self.active.base,
             position: at.position,
+            newest,
             indexed: Indexed {
                 offsets: self.active.indexed.offsets + added.offsets,
                 times: self.active.indexed.times + added.times,
@@ -250,14 +293,15 @@ impl Log {
             }
             None => Vec::new(),
         };
-        let epochs = self.epochs_changed.then(|| self.epochs.to_text());
+        // Now, and not when it is done: what changes meanwhile is to be written next time.
+        let epochs = mem::take(&mut self.epochs_changed).then(|| self.epochs.to_text());
         CheckpointWork { checkpoint, index, added, snapshot, stale, epochs }
     }
 
     fn roll_work(&mut self) -> Work {
         self.next_checkpoint = None;
         self.note_last_time();
-        let (index, added) = self.index_work(self.active.end);
+        let (index, added) = self.index_work(self.active.end, true);
         Work::Roll {
             file: self.file.clone().expect("an open log has its active file"),
             size: self.active.size,
@@ -269,11 +313,11 @@ impl Log {
     }
 
     /// What the index files of the active segment lack of batches before `end`.
-    fn index_work(&self, end: Offset) -> (IndexWrite, Indexed) {
+    fn index_work(&self, end: Offset, is_last: bool) -> (IndexWrite, Indexed) {
         let until = super::index::relative(self.active.base, end);
         let (offsets, times, added) = self.tail.ready(until);
         let (segment, at) = (self.active.base, self.active.indexed);
-        (IndexWrite { segment, at, offsets, times }, added)
+        (IndexWrite { segment, at, offsets, times, is_last }, added)
     }
 
     fn note_last_time(&mut self) {
@@ -286,7 +330,7 @@ impl Log {
         self.next_checkpoint = None;
         self.note_last_time();
         let at = Mark { offset: self.end, position: self.active.size };
-        let work = Box::new(self.checkpoint_work(at, owner.snapshot()));
+        let work = Box::new(self.checkpoint_work(at, self.newest(), owner.snapshot(), true));
         Some(Work::Close { file: self.file.clone()?, size: self.active.size, work })
     }
 
@@ -302,12 +346,19 @@ impl Log {
             Some(segment) => self.extent_of(segment, None),
             None => self.extent_of(&self.active, self.file.clone()),
         };
-        let epochs = self.epochs.clone();
-        Work::Truncate { offset, keep, segments: gone, epochs, last: self.checkpoint }
+        Work::Truncate(Box::new(Truncation {
+            offset,
+            keep,
+            segments: gone,
+            epochs: self.epochs.clone(),
+            snapshots: self.snapshots.clone(),
+            last: self.checkpoint,
+            index_interval_bytes: self.config.index_interval_bytes,
+        }))
     }
 
     /// Removes what retention or a trim allows.
-    fn remove(&mut self, now_ms: i64) -> Option<Work> {
+    fn remove(&mut self, now_ms: i64, owner: &dyn Owner) -> Option<Work> {
         if self.running.maintenance {
             return None;
         }
@@ -331,19 +382,21 @@ impl Log {
         if trim.is_none() && expired == 0 {
             return None;
         }
-        self.running.maintenance = true;
         let stays = self.closed.partition_point(|segment| segment.end <= start);
         let gone = self.closed.iter().take(stays).map(|segment| segment.base).collect();
-        let number = self.checkpoint.number + 1;
         let first = self.closed.get(stays).map_or(self.active.base, |segment| segment.base);
-        let checkpoint = if self.checkpoint.segment < first {
-            // The segment that held the recovery point goes. What is before the next one was synced
-            // when that one began.
-            Checkpoint { number, start, end: first, segment: first, ..Checkpoint::default() }
-        } else {
-            Checkpoint { number, start, ..self.checkpoint }
-        };
-        Some(Work::Remove { checkpoint, segments: gone })
+        if self.checkpoint.segment < first {
+            // The segment that holds the recovery point is to go: the owner's state must be kept
+            // first, for it cannot be had from the batches any more.
+            self.must_checkpoint = true;
+            return self.checkpoint(now_ms, owner);
+        }
+        self.running.maintenance = true;
+        let number = self.checkpoint.number + 1;
+        Some(Work::Remove {
+            checkpoint: Checkpoint { number, start, ..self.checkpoint },
+            segments: gone,
+        })
     }
 
     /// How many of the oldest closed segments are over age or size; or the work that finds out how
@@ -375,7 +428,7 @@ impl Log {
         let ahead = self.filled.saturating_sub(self.active.size);
         let window = (self.active.size / 2).min(ZERO_BYTES);
         let is_wanted = self.is_busy() && self.active.size >= BUSY_BYTES && ahead < window;
-        if self.running.zero || self.zero_refused || !is_wanted {
+        if self.running.zero || self.zero_refused || self.is_full() || !is_wanted {
             return None;
         }
         let file = self.file.clone()?;
@@ -392,5 +445,9 @@ impl Log {
 
 /// Whether nothing of the log is on its way.
 fn is_quiet_log(log: &Log) -> bool {
-    log.queue.is_empty() && !log.running.write && !log.running.sync && !log.is_busy()
+    log.queue.is_empty()
+        && !log.running.write
+        && !log.running.sync
+        && log.refused.is_none()
+        && !log.is_busy()
 }

@@ -8,10 +8,10 @@ use bytes::Bytes;
 use super::{
     LogPlace,
     checkpoint::{self, Checkpoint},
-    epochs::{self, Epochs},
+    epochs,
     index::{OFFSET_ENTRY, TIME_ENTRY},
-    read::{self, Extent},
     segment::{Indexed, Kind},
+    truncate::{self, Truncated, Truncation},
 };
 use crate::{
     disk::{DiskError, File, OpenMode, actor::DiskHandle},
@@ -37,6 +37,7 @@ pub(super) enum Lane {
     Sync,
     Zero,
     Maintenance,
+    Space,
 }
 
 /// Index entries to be added to the files of a segment.
@@ -46,6 +47,8 @@ pub(super) struct IndexWrite {
     pub(super) at: Indexed,
     pub(super) offsets: Bytes,
     pub(super) times: Bytes,
+    /// Nothing follows: the files are there, and end with these entries.
+    pub(super) is_last: bool,
 }
 
 /// What is written when the recovery point moves.
@@ -109,19 +112,22 @@ pub(super) enum Work {
         checkpoint: Checkpoint,
         segments: Vec<Offset>,
     },
-    /// Removes the batch that holds `offset`, and everything after it.
-    Truncate {
-        offset: Offset,
-        keep: Extent,
-        segments: Vec<Offset>,
-        epochs: Epochs,
-        last: Checkpoint,
-    },
+    Truncate(Box<Truncation>),
+    /// Asks how much room there is.
+    Space,
     /// Reads the last entry of a closed segment's time index.
     Newest {
         segment: Offset,
         times: u32,
     },
+}
+
+/// A write that found no room, to be made again as it was.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) position: u64,
+    pub(super) bufs: Vec<Bytes>,
+    pub(super) end: Offset,
 }
 
 /// What came of it.
@@ -157,13 +163,11 @@ pub(super) enum Outcome {
         checkpoint: Checkpoint,
         segments: Vec<Offset>,
     },
-    Truncated {
-        checkpoint: Checkpoint,
-        epochs: Epochs,
-        file: File,
-        keep: Offset,
-        size: u64,
-        end: Offset,
+    Truncated(Box<Truncated>),
+    /// There was no room for it.
+    Refused(Refused),
+    Space {
+        free: u64,
     },
     Newest {
         segment: Offset,
@@ -177,6 +181,7 @@ impl LogIo {
             Work::Write { .. } => Lane::Write,
             Work::Sync { .. } | Work::Commit { .. } => Lane::Sync,
             Work::Zero { .. } => Lane::Zero,
+            Work::Space => Lane::Space,
             _ => Lane::Maintenance,
         }
     }
@@ -192,8 +197,13 @@ async fn run(place: &LogPlace, work: Work, disk: &DiskHandle) -> Result<Outcome,
     let ticket = &place.ticket;
     match work {
         Work::Write { file, position, bufs, end } => {
-            disk.write(&file, position, bufs, ticket).await?;
-            Ok(Outcome::Written { end })
+            match disk.write(&file, position, bufs.clone(), ticket).await {
+                Ok(()) => Ok(Outcome::Written { end }),
+                Err(error) if error.is_full() => {
+                    Ok(Outcome::Refused(Refused { position, bufs, end }))
+                }
+                Err(error) => Err(error),
+            }
         }
         Work::Sync { file, end, position } => {
             disk.sync(&file).await?;
@@ -234,9 +244,15 @@ async fn run(place: &LogPlace, work: Work, disk: &DiskHandle) -> Result<Outcome,
             remove(place, disk, &segments).await?;
             Ok(Outcome::Removed { checkpoint, segments })
         }
-        Work::Truncate { offset, keep, segments, epochs, last } => {
-            truncate(place, disk, offset, keep, &segments, epochs, last).await
+        Work::Truncate(work) => {
+            let truncated = truncate::run(place, disk, *work).await?;
+            Ok(Outcome::Truncated(Box::new(truncated)))
         }
+        Work::Space => match disk.space(&place.dir).await {
+            Ok(space) => Ok(Outcome::Space { free: space.free }),
+            // A look that failed says nothing.
+            Err(_) => Ok(Outcome::Space { free: u64::MAX }),
+        },
         Work::Newest { segment, times } => {
             let newest = last_time(place, disk, segment, times).await?;
             Ok(Outcome::Newest { segment, newest })
@@ -276,15 +292,17 @@ pub(super) async fn write_index(
         (Kind::Index, u64::from(index.at.offsets) * OFFSET_ENTRY as u64, &index.offsets),
         (Kind::TimeIndex, u64::from(index.at.times) * TIME_ENTRY as u64, &index.times),
     ] {
-        if !bytes.is_empty() {
-            let file = disk
-                .open_under(kind.path(&place.dir, index.segment), OpenMode::Create, &place.ticket)
-                .await?;
-            // Entries of a life that crashed may stand there.
-            disk.truncate(&file, at, &place.ticket).await?;
-            disk.write(&file, at, vec![bytes.clone()], &place.ticket).await?;
-            disk.sync(&file).await?;
+        if bytes.is_empty() && !index.is_last {
+            continue;
         }
+        let path = kind.path(&place.dir, index.segment);
+        let file = disk.open_under(path, OpenMode::Create, &place.ticket).await?;
+        // Entries of a life that crashed may stand there.
+        disk.truncate(&file, at, &place.ticket).await?;
+        if !bytes.is_empty() {
+            disk.write(&file, at, vec![bytes.clone()], &place.ticket).await?;
+        }
+        disk.sync(&file).await?;
     }
     Ok(())
 }
@@ -304,15 +322,11 @@ async fn move_checkpoint(
         let path = place.dir.join(epochs::FILE);
         disk.write_atomically(&path, text.clone().into(), &place.ticket).await?;
     }
-    let is_new = work.index.at == Indexed::default() && work.added != Indexed::default();
-    if is_new {
+    if work.index.is_last || work.index.at == Indexed::default() {
         disk.sync_dir(&place.dir).await?;
     }
     write_checkpoint(place, disk, &work.checkpoint).await?;
-    for stale in &work.stale {
-        disk.remove_under(Kind::Snapshot.path(&place.dir, *stale), &place.ticket).await?;
-    }
-    Ok(())
+    remove_snapshots(place, disk, &work.stale).await
 }
 
 pub(super) async fn write_checkpoint(
@@ -326,51 +340,30 @@ pub(super) async fn write_checkpoint(
     disk.sync(&file).await
 }
 
+/// Removes segments, but not the owner's states that are called like them.
 pub(super) async fn remove(
     place: &LogPlace,
     disk: &DiskHandle,
     segments: &[Offset],
 ) -> Result<(), DiskError> {
     for base in segments {
-        for kind in Kind::ALL {
+        for kind in Kind::OF_SEGMENT {
             disk.remove_under(kind.path(&place.dir, *base), &place.ticket).await?;
         }
     }
     disk.sync_dir(&place.dir).await
 }
 
-/// Lowers the recovery point first: were it above what a crash leaves, recovery would see damage.
-async fn truncate(
+/// Removes states of the owner.
+pub(super) async fn remove_snapshots(
     place: &LogPlace,
     disk: &DiskHandle,
-    offset: Offset,
-    keep: Extent,
-    segments: &[Offset],
-    mut epochs: Epochs,
-    last: Checkpoint,
-) -> Result<Outcome, DiskError> {
-    let (end, size) = read::locate(place, disk, &keep, offset).await?;
-    let mut checkpoint = last;
-    checkpoint.number += 1;
-    if end <= last.end {
-        // The index is made again from here on: its entries may lie above the new end.
-        let indexed = Indexed::default();
-        checkpoint = Checkpoint { end, segment: keep.base, position: size, indexed, ..checkpoint };
+    stale: &[Offset],
+) -> Result<(), DiskError> {
+    for at in stale {
+        disk.remove_under(Kind::Snapshot.path(&place.dir, *at), &place.ticket).await?;
     }
-    write_checkpoint(place, disk, &checkpoint).await?;
-    // Newest first, each durably: what a crash leaves has no gap.
-    for base in segments {
-        remove(place, disk, &[*base]).await?;
-    }
-    let file = disk.open(Kind::Log.path(&place.dir, keep.base), OpenMode::ReadWrite).await?;
-    disk.truncate(&file, size, &place.ticket).await?;
-    disk.sync(&file).await?;
-    epochs.truncate_to(end);
-    let path = place.dir.join(epochs::FILE);
-    disk.write_atomically(&path, epochs.to_text().into(), &place.ticket).await?;
-    let entry = JournalEntry::TruncatedTo { log: place.id, offset: end };
-    disk.commit(entry, &place.ticket).await?;
-    Ok(Outcome::Truncated { checkpoint, epochs, file, keep: keep.base, size, end })
+    Ok(())
 }
 
 /// The last of the `times` entries of a segment's time index; `None` where the file is not usable.

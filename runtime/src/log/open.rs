@@ -10,6 +10,7 @@ use super::{
     io,
     recovery::{self, Recovered},
     segment::Segment,
+    space::Room,
 };
 use crate::{
     batch::BatchError,
@@ -140,7 +141,7 @@ async fn create(
     }
     let zero_fill = config.zero_fill_bytes.min(config.segment_bytes);
     let (file, zeroed) = io::begin_segment(&place, disk, Offset::ZERO, zero_fill).await?;
-    let point = Checkpoint { number: 1, ..Checkpoint::default() };
+    let point = Checkpoint::empty(Offset::ZERO);
     make_checkpoint(disk, &place, &point).await?;
     let recovered = Recovered {
         segments: vec![Segment::new(Offset::ZERO)],
@@ -217,8 +218,10 @@ impl Log {
             segment: active.base,
             position: active.size,
             indexed: active.indexed,
+            newest: active.newest.unwrap_or((-1, active.base)),
         };
         let recovered = Recovered {
+            is_clean: true,
             filled: active.size,
             segments: closed.segments,
             epochs: closed.epochs,
@@ -258,6 +261,7 @@ impl Log {
             wanted: VecDeque::new(),
             checkpoint: found.checkpoint,
             next_checkpoint: None,
+            must_checkpoint: false,
             snapshots: found.snapshots,
             epochs: found.epochs,
             // Epochs that recovery read from batches are not in the file yet.
@@ -266,8 +270,11 @@ impl Log {
             ticked_ms: now_ms,
             checkpointed_ms: now_ms,
             written_since_tick: 0,
+            written_last_tick: 0,
             resume: None,
-            is_full: false,
+            refused: None,
+            room: Room::default(),
+            is_clean: found.is_clean,
             is_closed: false,
             failed: None,
         };
@@ -284,12 +291,13 @@ impl Recovered {
             file: File::new(place.dir.clone(), crate::disk::Backing::Simulated(u64::MAX)),
             filled: 0,
             tail: None,
-            checkpoint: Checkpoint::default(),
+            checkpoint: Checkpoint::empty(Offset::ZERO),
             epochs: Epochs::default(),
             snapshots: Vec::new(),
             cut: None,
             bytes_read: 0,
             from_journal: 0,
+            is_clean: false,
         }
     }
 }

@@ -235,20 +235,20 @@ async fn search(
     let count = extent.indexed.offsets;
     // The last entry whose batch ends before what is wanted: its position is a good place to begin.
     let found = last_below(disk, path, OFFSET_ENTRY, count, u64::from(wanted), parse).await?;
-    let position = found.map_or(0, |entry: OffsetEntry| u64::from(entry.position));
+    let position = found.map_or(0, |(_, entry)| u64::from(entry.position));
     Ok(if position < extent.size { position.max(extent.from) } else { extent.from })
 }
 
-/// The last of `count` rising entries of a file whose key is below `wanted`; `None` where there is
+/// Place and content of the last of `count` rising entries of a file whose key is below `wanted`; `None` where there is
 /// none, or the file is missing, short or out of order.
-async fn last_below<T>(
+pub(super) async fn last_below<T>(
     disk: &DiskHandle,
     path: PathBuf,
     entry_bytes: usize,
     count: u32,
     wanted: u64,
     parse: impl Fn(&[u8]) -> Option<(u64, T)>,
-) -> Result<Option<T>, DiskError> {
+) -> Result<Option<(u32, T)>, DiskError> {
     const BLOCK: u32 = 512;
     let file = match disk.open(path, OpenMode::Read).await {
         Err(error) if error.is_not_found() => return Ok(None),
@@ -267,8 +267,9 @@ async fn last_below<T>(
     }
     let len = (high - low) as usize * entry_bytes;
     let block = disk.read(&file, u64::from(low) * entry_bytes as u64, len).await?;
-    let entries = block.chunks_exact(entry_bytes).filter_map(parse);
-    Ok(entries.take_while(|(key, _)| *key < wanted).last().map(|(_, entry)| entry))
+    let entries = (low..).zip(block.chunks_exact(entry_bytes).map_while(parse));
+    let found = entries.take_while(|(_, (key, _))| *key < wanted).last();
+    Ok(found.map(|(place, (_, entry))| (place, entry)))
 }
 
 /// Base offset and position of the first batch that ends after `offset`; the segment's end where
@@ -348,7 +349,7 @@ impl LookupPlan {
         let count = extent.indexed.times;
         let found = last_below(disk, path, TIME_ENTRY, count, wanted, parse).await?;
         match found {
-            Some(entry) => {
+            Some((_, entry)) => {
                 search(&self.place.dir, disk, extent, extent.base.plus(entry.last.into())).await
             }
             None => Ok(0),

@@ -50,6 +50,8 @@ pub(super) struct Recovered {
     pub(super) cut: Option<Cut>,
     pub(super) bytes_read: u64,
     pub(super) from_journal: usize,
+    /// Whether the files are as a clean stop left them.
+    pub(super) is_clean: bool,
 }
 
 /// Whether `name` is a segment's `.log` file.
@@ -94,13 +96,7 @@ pub(super) async fn recover(
     let is_new = point.is_none();
     let point = match (point, bases.first()) {
         (Some(point), _) => point,
-        (None, Some((base, _))) => Checkpoint {
-            number: 1,
-            start: *base,
-            end: *base,
-            segment: *base,
-            ..Checkpoint::default()
-        },
+        (None, Some((base, _))) => Checkpoint::empty(*base),
         (None, None) => unreachable!("there is a point or a segment"),
     };
     let epochs = Epochs::default();
@@ -126,7 +122,8 @@ pub(super) async fn recover(
         }),
         _ => None,
     };
-    let Recovery { epochs, bytes_read, .. } = recovery;
+    let Recovery { mut epochs, bytes_read, .. } = recovery;
+    epochs.trim_to(point.start);
     closed.push(active.segment);
     let filled = closed.last().map_or(0, |segment| segment.size);
     Ok(Recovered {
@@ -140,6 +137,7 @@ pub(super) async fn recover(
         cut,
         bytes_read,
         from_journal,
+        is_clean: false,
     })
 }
 
@@ -190,7 +188,8 @@ impl Recovery<'_> {
 
     /// Removes segments that lie below the log's start, and files that were never finished.
     async fn remove_leftovers(&self, bases: &mut Vec<(Offset, u64)>) -> Result<(), OpenError> {
-        let start = self.point.start;
+        // The one that holds the recovery point stays until that has moved.
+        let start = self.point.start.min(self.point.segment);
         let kept = bases.iter().rposition(|(base, _)| *base <= start).unwrap_or(0);
         let gone: Vec<Offset> = bases.drain(..kept).map(|(base, _)| base).collect();
         if !gone.is_empty() {
@@ -219,7 +218,8 @@ impl Recovery<'_> {
             let bytes = self.disk.read(&file, 0, len).await?;
             self.bytes_read += bytes.len() as u64;
             if self.replay.restore(&bytes, at) {
-                from = at.max(from);
+                // Where all that was kept since is gone, what is older is still known.
+                from = at;
                 break;
             }
             tracing::warn!(file = %path.display(), "kept state is not usable; an earlier one is tried");
@@ -253,14 +253,17 @@ impl Recovery<'_> {
         let mut segment = Segment::new(base);
         segment.size = position;
         segment.indexed = indexed;
+        let mut newest_indexed = None;
         if position > 0 {
             segment.end = self.point.end;
-            let newest = io::last_time(self.place, self.disk, base, indexed.times).await?;
-            segment.newest = newest.map(|(time, last)| (time, base.plus(last.into())));
-            segment.newest.get_or_insert((-1, base));
+            segment.newest = Some(self.point.newest);
+            newest_indexed = io::last_time(self.place, self.disk, base, indexed.times).await?;
+            if newest_indexed.is_none() {
+                // The index files are not what they were: they are made anew from here on.
+                segment.indexed = Indexed::default();
+            }
         }
-        let newest = segment.newest.map(|(time, _)| time).filter(|_| indexed.times > 0);
-        let tail = IndexTail::resume(newest);
+        let tail = IndexTail::resume(newest_indexed.map(|(time, _)| time));
         Ok(Scan { segment, file, len, tail, stopped: None, ends_in_zeros: false })
     }
 
@@ -330,7 +333,8 @@ impl Recovery<'_> {
         }
         let (offsets, times, added) = scan.tail.ready(u32::MAX);
         let segment = scan.segment.base;
-        let index = IndexWrite { segment, at: scan.segment.indexed, offsets, times };
+        let at = scan.segment.indexed;
+        let index = IndexWrite { segment, at, offsets, times, is_last: true };
         io::write_index(self.place, self.disk, &index).await?;
         scan.segment.indexed.offsets += added.offsets;
         scan.segment.indexed.times += added.times;
@@ -388,13 +392,10 @@ impl Recovery<'_> {
         let Scan { segment, tail, .. } = scan;
         let epoch = LeaderEpoch(u32::try_from(header.leader_epoch).unwrap_or(0));
         self.epochs.note(epoch, header.base_offset);
-        let newest = match segment.newest {
-            Some((time, offset)) if time >= header.max_timestamp => (time, offset),
-            _ => (header.max_timestamp, header.last_offset()),
-        };
+        segment.note(header.max_timestamp, header.last_offset());
+        let newest = segment.newest.expect("noted");
         let place = (header.last_offset(), segment.size, batch.len() as u64);
         tail.note(segment.base, place, newest, self.config.index_interval_bytes);
-        segment.newest = Some(newest);
         segment.size += batch.len() as u64;
         segment.end = header.next_offset();
         if header.next_offset() > from {
@@ -472,9 +473,12 @@ impl Recovery<'_> {
             self.disk.truncate(file, segment.size, &self.place.ticket).await?;
         }
         self.disk.sync(file).await?;
-        for (at, _) in files(self.found, Kind::Snapshot).filter(|(at, _)| *at > segment.end) {
-            let path = Kind::Snapshot.path(&self.place.dir, at);
-            self.disk.remove_under(path, &self.place.ticket).await?;
+        // States of what is gone would be taken for states of what comes.
+        let all = files(self.found, Kind::Snapshot).map(|(at, _)| at);
+        let stale: Vec<Offset> = all.filter(|at| *at > segment.end).collect();
+        io::remove_snapshots(self.place, self.disk, &stale).await?;
+        if !stale.is_empty() {
+            self.disk.sync_dir(&self.place.dir).await?;
         }
         Ok(())
     }

@@ -64,6 +64,7 @@ pub async fn repair(disk: DiskHandle, place: &LogPlace) -> Result<Option<Repaire
         return Err(RepairError::NoLog(place.dir.clone()));
     };
     let mut end = first;
+    let mut newest = (-1, first);
     let mut kept = 0;
     let mut bad = None;
     for (at, (base, len)) in bases.iter().enumerate() {
@@ -72,7 +73,8 @@ pub async fn repair(disk: DiskHandle, place: &LogPlace) -> Result<Option<Repaire
         }
         kept = at;
         let file = disk.open(Kind::Log.path(&place.dir, *base), OpenMode::ReadWrite).await?;
-        let (position, next, reason) = walk(disk, &file, *len, end).await?;
+        newest = (-1, *base);
+        let (position, next, reason) = walk(disk, &file, *len, end, &mut newest).await?;
         end = next;
         let is_last = at + 1 == bases.len();
         if reason.is_some() {
@@ -105,7 +107,7 @@ pub async fn repair(disk: DiskHandle, place: &LogPlace) -> Result<Option<Repaire
     };
     let gone: Vec<(Offset, u64)> = bases.drain(kept + 1..).collect();
     let segment = bases[kept].0;
-    let cutting = Cutting { file, segment, position, len, end, gone, start: first };
+    let cutting = Cutting { file, segment, position, len, end, newest, gone, start: first };
     Ok(Some(cut(disk, place, cutting).await?))
 }
 
@@ -116,12 +118,13 @@ struct Cutting {
     position: u64,
     len: u64,
     end: Offset,
+    newest: (i64, Offset),
     gone: Vec<(Offset, u64)>,
     start: Offset,
 }
 
 async fn cut(disk: &DiskHandle, place: &LogPlace, cutting: Cutting) -> Result<Repaired, DiskError> {
-    let Cutting { file, segment, position, len, end, gone, start } = cutting;
+    let Cutting { file, segment, position, len, end, newest, gone, start } = cutting;
     let mut repaired = Repaired {
         file: file.path().to_owned(),
         position,
@@ -142,7 +145,7 @@ async fn cut(disk: &DiskHandle, place: &LogPlace, cutting: Cutting) -> Result<Re
     let number =
         1 + read_point(disk, place.dir.join(checkpoint::FILE)).await?.map_or(0, |p| p.number);
     let indexed = Indexed::default();
-    let point = Checkpoint { number, start, end, segment, position, indexed };
+    let point = Checkpoint { number, start, end, segment, position, indexed, newest };
     make_checkpoint(disk, place, &point).await?;
     for (base, _) in gone.iter().rev() {
         io::remove(place, disk, &[*base]).await?;
@@ -184,6 +187,7 @@ async fn walk(
     file: &File,
     len: u64,
     mut end: Offset,
+    newest: &mut (i64, Offset),
 ) -> Result<(u64, Offset, Option<BatchError>), DiskError> {
     let mut position = 0;
     while position < len {
@@ -194,7 +198,12 @@ async fn walk(
         };
         let bytes = disk.read(file, position, needed.min(BATCH_BYTES_LIMIT) as usize).await?;
         match recovery::whole(&bytes, end) {
-            Ok(header) => end = header.next_offset(),
+            Ok(header) => {
+                end = header.next_offset();
+                if header.max_timestamp > newest.0 {
+                    *newest = (header.max_timestamp, header.last_offset());
+                }
+            }
             Err(reason) => return Ok((position, end, Some(reason))),
         }
         position += needed;

@@ -22,9 +22,11 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// Those that go when the segment goes.
-    pub(crate) const ALL: [Kind; 5] =
+    const ALL: [Kind; 5] =
         [Kind::Log, Kind::Index, Kind::TimeIndex, Kind::Snapshot, Kind::TxnIndex];
+    /// Those that go when the segment goes.
+    pub(crate) const OF_SEGMENT: [Kind; 4] =
+        [Kind::Log, Kind::Index, Kind::TimeIndex, Kind::TxnIndex];
 
     fn extension(self) -> &'static str {
         match self {
@@ -88,6 +90,13 @@ impl Segment {
             newest: Some((-1, base)),
             begun_ms: None,
             indexed: Indexed::default(),
+        }
+    }
+
+    /// Takes note of a batch with this largest timestamp and last offset.
+    pub(crate) fn note(&mut self, timestamp: i64, last: Offset) {
+        if self.newest.is_none_or(|(newest, _)| newest < timestamp) {
+            self.newest = Some((timestamp, last));
         }
     }
 

@@ -4,10 +4,10 @@ use std::mem;
 
 use super::{
     Log, LogFailure, LogIoDone, Mark, Wanted,
-    checkpoint::Checkpoint,
     index::IndexTail,
     io::{CheckpointWork, Lane, Outcome},
     segment::{Indexed, Segment},
+    truncate::Truncated,
 };
 use crate::{disk::File, ids::Offset};
 
@@ -21,6 +21,7 @@ impl Log {
             Lane::Write => self.running.write = false,
             Lane::Sync => self.running.sync = false,
             Lane::Zero => self.running.zero = false,
+            Lane::Space => self.running.space = false,
             Lane::Maintenance => {
                 self.running.maintenance = false;
                 self.running.is_exclusive = false;
@@ -33,6 +34,12 @@ impl Log {
             Ok(outcome) => {
                 self.apply(outcome);
                 self.check();
+                Ok(())
+            }
+            // Nothing is lost by it: what was to be done is done again when there is room.
+            Err(error) if error.is_full() && lane == Lane::Maintenance => {
+                self.room.note_refusal();
+                self.epochs_changed = true;
                 Ok(())
             }
             Err(error) => {
@@ -54,6 +61,11 @@ impl Log {
                 self.durable_end = self.durable_end.max(end);
             }
             Outcome::Committed { end } => self.durable_end = self.durable_end.max(end),
+            Outcome::Refused(refused) => {
+                self.room.note_refusal();
+                self.refused = Some(refused);
+            }
+            Outcome::Space { free } => self.room.note_free(free, self.config.free_floor_bytes),
             Outcome::Zeroed { end } => self.filled = end,
             Outcome::NotZeroed => self.zero_refused = true,
             Outcome::Rolled { file, base, zeroed, added } => self.rolled(file, base, zeroed, added),
@@ -62,18 +74,21 @@ impl Log {
                 self.checkpointed(&work);
                 if synced > self.synced.offset {
                     self.synced = Mark { offset: synced, position: work.checkpoint.position };
-                    self.durable_end = self.durable_end.max(synced);
+                }
+                if synced > self.durable_end {
+                    self.durable_end = synced;
+                    self.forget_unsettled();
+                    // What was written since is in nobody's hands but the segment's.
+                    if self.written.offset > synced {
+                        self.unsettled_bytes = u64::MAX >> 1;
+                    }
                 }
             }
             Outcome::Closed { work } => {
                 self.checkpointed(&work);
                 self.synced = Mark { offset: self.end, position: self.active.size };
                 self.durable_end = self.end;
-                self.wanted.clear();
-                self.file = None;
-                self.resume = None;
-                self.is_closed = true;
-                self.running.is_exclusive = true;
+                self.end_in_order();
             }
             Outcome::Removed { checkpoint, segments } => {
                 self.checkpoint = checkpoint;
@@ -85,10 +100,7 @@ impl Log {
                     self.wanted.pop_front();
                 }
             }
-            Outcome::Truncated { checkpoint, epochs, file, keep, size, end } => {
-                self.epochs = epochs;
-                self.truncated(checkpoint, file, keep, Mark { offset: end, position: size });
-            }
+            Outcome::Truncated(truncated) => self.truncated(*truncated),
             Outcome::Newest { segment, newest } => {
                 let found = self.closed.iter_mut().find(|known| known.base == segment);
                 if let Some(segment) = found {
@@ -100,16 +112,13 @@ impl Log {
     }
 
     fn checkpointed(&mut self, work: &CheckpointWork) {
-        let CheckpointWork { checkpoint, added, snapshot, stale, epochs, .. } = work;
+        let CheckpointWork { checkpoint, added, snapshot, stale, .. } = work;
         self.checkpoint = *checkpoint;
         self.indexed(*added);
         if snapshot.is_some() && self.snapshots.last() != Some(&checkpoint.end) {
             self.snapshots.push(checkpoint.end);
         }
         self.snapshots.retain(|kept| !stale.contains(kept));
-        if epochs.is_some() {
-            self.epochs_changed = false;
-        }
     }
 
     fn indexed(&mut self, added: Indexed) {
@@ -132,37 +141,42 @@ impl Log {
         self.written = base;
         self.synced = base;
         self.durable_end = self.durable_end.max(base.offset);
-        self.unsettled.clear();
-        self.unsettled_bytes = 0;
+        self.forget_unsettled();
         if self.wanted.front() == Some(&Wanted::Roll) {
             self.wanted.pop_front();
         }
     }
 
-    fn truncated(&mut self, checkpoint: Checkpoint, file: File, keep: Offset, end: Mark) {
-        while self.active.base > keep {
+    fn truncated(&mut self, truncated: Truncated) {
+        let Truncated { checkpoint, epochs, file, segment, tail, snapshots } = truncated;
+        while self.active.base > segment.base {
             self.active = self.closed.pop_back().expect("the kept segment is one of them");
         }
-        self.active.end = end.offset;
-        self.active.size = end.position;
-        self.active.newest = self.active.newest.filter(|(_, offset)| *offset < end.offset);
-        self.active.newest.get_or_insert((-1, self.active.base));
-        if checkpoint.segment == keep && checkpoint.end == end.offset {
-            self.active.indexed = Indexed::default();
-        }
-        self.tail = IndexTail::default();
+        let end = Mark { offset: segment.end, position: segment.size };
+        self.active = Segment { begun_ms: self.active.begun_ms, ..segment };
+        self.tail = tail;
         self.file = Some(file);
         self.resume = None;
         self.filled = end.position;
         self.checkpoint = checkpoint;
-        self.snapshots.retain(|kept| *kept <= end.offset);
+        self.start = checkpoint.start;
+        self.epochs = epochs;
+        self.snapshots = snapshots;
         self.written = end;
         self.synced = end;
         self.durable_end = end.offset;
         self.end = end.offset;
-        self.unsettled.clear();
-        self.unsettled_bytes = 0;
+        self.forget_unsettled();
         self.wanted.pop_front();
+    }
+
+    /// There is nothing more to be done.
+    pub(super) fn end_in_order(&mut self) {
+        self.wanted.clear();
+        self.file = None;
+        self.resume = None;
+        self.is_closed = true;
+        self.running.is_exclusive = true;
     }
 
     /// Lets time pass: to be called about once a second, and followed by [`Log::next_io`].
@@ -171,7 +185,8 @@ impl Log {
         if self.active_has_expired(now_ms) && self.wanted.is_empty() {
             self.roll();
         }
-        self.written_since_tick = 0;
+        self.written_last_tick = mem::take(&mut self.written_since_tick);
+        self.room.tick();
         // A descriptor that only reading needed is not kept.
         self.resume = None;
     }

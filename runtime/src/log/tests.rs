@@ -1,4 +1,6 @@
 //! The log, from its files' bytes to its lives on a disk that forgets.
 
 mod driver;
+mod golden;
+mod model;
 mod stories;
