@@ -10,6 +10,7 @@
 //! [`Broker`] is how everybody else speaks with it: a handle that finds the actor in charge.
 
 pub mod catalogue;
+pub mod consumer;
 pub mod controller;
 pub mod directories;
 pub mod group_coordinator;

@@ -1,0 +1,212 @@
+//! Where reading begins, and the fetches of each partition: one on its way, the next when its records
+//! have room.
+
+use std::{sync::Arc, time::Duration};
+
+use actix::prelude::*;
+use bytes::Bytes;
+use flumen_runtime::{batch::BatchHeader, credit::Permit, ids::Offset};
+
+use super::{
+    Assigned, Lookup, Records, Start,
+    actor::ConsumerActor,
+    deliveries::{Delivery, Queued, Wanted},
+};
+use crate::broker::{
+    group_coordinator::{ids::GroupId, messages::FetchOffsets, records::CommittedOffset},
+    names::{Isolation, TopicPartition},
+    partition::messages::{At, Fetch, FetchError, Fetched, FindOffset},
+};
+
+const RETRY: Duration = Duration::from_millis(50);
+const FETCH_BYTES_MIN: usize = 64 << 10;
+
+/// Where each partition begins.
+pub(super) type Begins = Vec<Assigned>;
+
+/// Asks the group what it has committed, and the partitions where the rest begins; until it is known.
+pub(super) async fn find_beginnings(
+    lookup: Arc<dyn Lookup>,
+    group: Option<GroupId>,
+    partitions: Vec<(TopicPartition, Start)>,
+) -> Begins {
+    let wanted: Vec<_> = partitions.iter().map(|(partition, _)| partition.clone()).collect();
+    let committed = match group {
+        Some(group) => fetch_committed(&lookup, &group, wanted).await,
+        None => wanted.into_iter().map(|partition| (partition, None)).collect(),
+    };
+    let mut begins = Begins::with_capacity(committed.len());
+    for ((partition, committed), (_, start)) in committed.into_iter().zip(partitions) {
+        let position = match (&committed, start) {
+            (Some(committed), _) => committed.offset,
+            (None, Start::Offset(offset)) => offset,
+            (None, start) => find(&lookup, &partition, start).await,
+        };
+        begins.push(Assigned { partition, position, committed });
+    }
+    begins
+}
+
+type Committed = Vec<(TopicPartition, Option<CommittedOffset>)>;
+
+async fn fetch_committed(
+    lookup: &Arc<dyn Lookup>,
+    group: &GroupId,
+    partitions: Vec<TopicPartition>,
+) -> Committed {
+    loop {
+        let request = FetchOffsets { group: group.clone(), partitions: Some(partitions.clone()) };
+        if let Some(coordinator) = lookup.coordinator(group)
+            && let Ok(Ok(fetched)) = coordinator.send(request).await
+        {
+            return fetched.partitions;
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+async fn find(lookup: &Arc<dyn Lookup>, partition: &TopicPartition, start: Start) -> Offset {
+    let mut at = start.at();
+    loop {
+        let found = match lookup.leader(partition) {
+            Some(leader) => leader.find.send(FindOffset::new(at)).await,
+            None => Err(MailboxError::Closed),
+        };
+        match found {
+            Ok(Ok(Some(found))) => return found.offset,
+            // No record is that late.
+            Ok(Ok(None)) => at = At::Latest,
+            _ => tokio::time::sleep(RETRY).await,
+        }
+    }
+}
+
+impl ConsumerActor {
+    /// Has a fetch of `partition` on its way, if one is due.
+    pub(super) fn fetch(&mut self, partition: &TopicPartition, ctx: &mut Context<Self>) {
+        let share = self.options.bytes_max / self.holdings.len().max(1);
+        let least = FETCH_BYTES_MIN.min(self.options.fetch_bytes_max);
+        let bytes_max = share.clamp(least, self.options.fetch_bytes_max.max(1));
+        let wait = self.options.fetch_wait.max(Duration::from_millis(1));
+        let Some(holding) = self.holdings.get_mut(partition) else { return };
+        let Some(offset) = holding.position.filter(|_| holding.is_idle()) else { return };
+        let Some(leader) = self.lookup.leader(partition) else {
+            return self.fetch_later(partition, ctx);
+        };
+        holding.is_fetching = true;
+        let (partition, wanted) = (partition.clone(), holding.wanted.clone());
+        let isolation = Isolation::Uncommitted;
+        let fetch = Fetch { offset, bytes_max, bytes_min: 1, wait, isolation };
+        let fetched = leader.fetch.send(fetch).into_actor(self);
+        ctx.spawn(fetched.map(move |fetched, act, ctx| match fetched {
+            Ok(Ok(fetched)) => act.on_fetched(partition, &wanted, offset, fetched, ctx),
+            Ok(Err(why)) => act.on_fetch_failed(&partition, &wanted, Some(&why), ctx),
+            Err(_) => act.on_fetch_failed(&partition, &wanted, None, ctx),
+        }));
+    }
+
+    fn fetch_later(&self, partition: &TopicPartition, ctx: &mut Context<Self>) {
+        let partition = partition.clone();
+        ctx.run_later(RETRY, move |act, ctx| act.fetch(&partition, ctx));
+    }
+
+    fn on_fetched(
+        &mut self,
+        partition: TopicPartition,
+        wanted: &Wanted,
+        position: Offset,
+        fetched: Fetched,
+        ctx: &mut Context<Self>,
+    ) {
+        let Some(holding) = self.holdings.get_mut(&partition) else { return };
+        if !holding.wanted.is(wanted) || !wanted.holds() {
+            return;
+        }
+        let high_watermark = fetched.marks.high_watermark;
+        let next = fetched.batches.last().and_then(end_of);
+        let Some(next) = next.filter(|next| *next > position) else {
+            holding.is_fetching = false;
+            return self.fetch(&partition, ctx);
+        };
+        assert!(next <= high_watermark, "GRP-2: {partition} gave {next} above {high_watermark}");
+        let bytes = fetched.bytes();
+        let batches = fetched.batches;
+        let wanted = wanted.clone();
+        let records = move |partition, permit| Records {
+            partition,
+            position,
+            next,
+            batches,
+            high_watermark,
+            permit,
+        };
+        match self.credit.try_acquire(1, bytes) {
+            Ok(permit) => self.on_room(&wanted, records(partition, permit), ctx),
+            Err(_) => {
+                let permit = self.credit.acquire(1, bytes).into_actor(self);
+                ctx.spawn(permit.map(move |permit: Permit, act, ctx| {
+                    act.on_room(&wanted, records(partition, permit), ctx);
+                }));
+            }
+        }
+    }
+
+    /// The records have room: they are delivered, and the next are fetched.
+    fn on_room(&mut self, wanted: &Wanted, records: Records, ctx: &mut Context<Self>) {
+        let Some(holding) = self.holdings.get_mut(&records.partition) else { return };
+        if !holding.wanted.is(wanted) || !wanted.holds() {
+            return;
+        }
+        let expected = holding.position == Some(records.position);
+        assert!(expected, "CONS-1: {records:?} does not follow {:?}", holding.position);
+        holding.is_fetching = false;
+        holding.position = Some(records.next);
+        holding.delivered = holding.delivered.max(records.next);
+        let partition = records.partition.clone();
+        self.deliver(Queued::Records(wanted.clone(), records));
+        self.fetch(&partition, ctx);
+    }
+
+    fn on_fetch_failed(
+        &mut self,
+        partition: &TopicPartition,
+        wanted: &Wanted,
+        why: Option<&FetchError>,
+        ctx: &mut Context<Self>,
+    ) {
+        let start = self.options.start;
+        let Some(holding) = self.holdings.get_mut(partition) else { return };
+        if !holding.wanted.is(wanted) || !wanted.holds() {
+            return;
+        }
+        holding.is_fetching = false;
+        match why {
+            Some(FetchError::OutOfRange { offset, log_start, log_end }) => {
+                let position = if start == Start::Latest { *log_end } else { *log_start };
+                tracing::warn!(%partition, %offset, %position, "the offset is gone; reading on");
+                holding.position = Some(position);
+                holding.delivered = holding.delivered.max(position);
+                self.fetch(partition, ctx);
+            }
+            Some(FetchError::Unreadable { offset, reason }) => {
+                holding.is_paused = true;
+                let (partition, offset) = (partition.clone(), *offset);
+                let reason = reason.clone();
+                let unreadable = Delivery::Unreadable { partition, offset, reason };
+                self.deliver(Queued::Other(unreadable));
+            }
+            // It opens, moves, or its leader does.
+            _ => self.fetch_later(partition, ctx),
+        }
+    }
+}
+
+/// The offset after the last whole batch in `bytes`.
+fn end_of(bytes: &Bytes) -> Option<Offset> {
+    let (mut rest, mut end) = (&bytes[..], None);
+    while let Ok(header) = BatchHeader::parse(rest) {
+        end = Some(header.next_offset());
+        rest = rest.get(header.batch_bytes as usize..)?;
+    }
+    end
+}
