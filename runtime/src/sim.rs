@@ -16,7 +16,7 @@
 //! ([`INJECTED`]) are expected.
 
 mod clock;
-mod events;
+mod logging;
 mod order;
 mod planted;
 mod process;
@@ -106,8 +106,8 @@ where
     let tasks = tokio::task::LocalSet::new();
     let world = tasks.block_on(&runtime, async { World::new(seed, planted) });
     let (trace, disks) = (world.trace.clone(), world.disks.clone());
-    let events = tracing::Dispatch::new(events::Events(trace.clone()));
-    let logging = tracing::dispatcher::set_default(&events);
+    let subscriber = tracing::Dispatch::new(logging::Logging(trace.clone()));
+    let logging = tracing::dispatcher::set_default(&subscriber);
     let ended =
         panic::catch_unwind(AssertUnwindSafe(|| tasks.block_on(&runtime, Box::pin(test(world)))));
     // What still runs ends here, inside its runtime, like a process that is killed.

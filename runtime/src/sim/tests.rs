@@ -45,9 +45,9 @@ fn the_clock_follows_virtual_time_and_can_be_set() {
 #[test]
 fn a_panic_is_the_outcome_also_where_a_task_hides_it_unless_it_was_injected() {
     let outcome = run(1, &[], |_| async {
-        let _ = tokio::task::spawn_local(async { panic!("LOG-9: hidden") }).await;
+        let _ = tokio::task::spawn_local(async { panic!("hidden") }).await;
     });
-    assert!(outcome.result.unwrap_err().starts_with("LOG-9: hidden at "));
+    assert!(outcome.result.unwrap_err().starts_with("hidden at "));
     let outcome = run(1, &[], |_| async {
         let _ = tokio::task::spawn_local(async { panic!("injected") }).await;
     });

@@ -46,7 +46,7 @@ impl Faults {
     #[must_use]
     pub fn swarm(rng: &mut Rng) -> Faults {
         Faults {
-            latency_ms: [0, 1, 3, 10][rng.below(4) as usize],
+            latency_ms: [0, 2, 8, 30][rng.below(4) as usize],
             slow: [0, 0, 5, 50][rng.below(4) as usize],
             slow_ms: 20 + rng.below(100),
             tears: rng.chance(2, 3),

@@ -8,14 +8,16 @@
 //! | 6 | 4 | entries |
 //! | 10 | 46 each | producer id 8, epoch 2, last sequence 4, last offset 8, offset delta 4, timestamp 8, coordinator epoch 4, first offset of the open transaction 8 (−1 none) |
 //!
-//! Only the last batch of each producer is in it; replay of what follows the snapshot fills the
-//! rest of the window, as in Kafka. A producer without batch has −1 as last sequence and offset.
+//! Each batch of a producer's window is an entry of its own, oldest first: Kafka keeps the last
+//! entry of an id, which is the last batch, all that it writes itself. With the last one alone, a
+//! producer that repeats five batches after a crash would be refused as out of order (found by the
+//! simulation). A producer without batch has one entry, with −1 as last sequence and offset.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use flumen_runtime::{codec::crc32c, ids::Offset};
-use smallvec::smallvec;
+use smallvec::{SmallVec, smallvec};
 
-use super::{Producers, Recent, State};
+use super::{Producers, RECENT_MAX, Recent, State};
 use crate::broker::names::ProducerId;
 
 const VERSION: i16 = 1;
@@ -43,24 +45,20 @@ impl Producers {
     /// As the content of a `.snapshot` file.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let mut out = BytesMut::with_capacity(HEAD_BYTES + ENTRY_BYTES * self.states.len());
+        let batches = |state: &State| state.recent.len().max(1);
+        let entries: usize = self.states.values().map(batches).sum();
+        let mut out = BytesMut::with_capacity(HEAD_BYTES + ENTRY_BYTES * entries);
         out.put_i16(VERSION);
         out.put_u32(0);
-        out.put_u32(u32::try_from(self.states.len()).expect("producers fit in memory"));
+        out.put_u32(u32::try_from(entries).expect("producers fit in memory"));
         for (id, state) in &self.states {
-            let none = Recent { last_sequence: -1, last_offset: Offset::ZERO, last_delta: 0 };
-            let (last, offset) = match state.recent.last() {
-                Some(last) => (last, last.last_offset.as_i64()),
-                None => (&none, -1),
-            };
-            out.put_i64(id.0);
-            out.put_i16(state.epoch);
-            out.put_i32(last.last_sequence);
-            out.put_i64(offset);
-            out.put_u32(last.last_delta);
-            out.put_i64(state.used_ms);
-            out.put_i32(state.coordinator_epoch);
-            out.put_i64(state.transaction_first.map_or(-1, Offset::as_i64));
+            if state.recent.is_empty() {
+                encode_entry(*id, state, (-1, -1, 0), &mut out);
+            }
+            for recent in &state.recent {
+                let batch = (recent.last_sequence, recent.last_offset.as_i64(), recent.last_delta);
+                encode_entry(*id, state, batch, &mut out);
+            }
         }
         let crc = crc32c(&[&out[6..]]);
         out[2..6].copy_from_slice(&crc.to_be_bytes());
@@ -93,10 +91,36 @@ impl Producers {
             if let Some(first) = state.transaction_first {
                 producers.open.insert((first, id));
             }
-            producers.states.insert(id, state);
+            producers.take(id, state);
         }
         Ok(producers)
     }
+
+    /// Takes in an entry; those of the same life of a producer make up its window.
+    fn take(&mut self, id: ProducerId, mut state: State) {
+        if let Some(before) = self.states.get(&id).filter(|before| before.epoch == state.epoch) {
+            let first = state.recent.first().map_or(Offset::ZERO, Recent::base_offset);
+            let older = before.recent.iter().filter(|recent| recent.last_offset < first).copied();
+            let mut recent: SmallVec<[Recent; RECENT_MAX]> = older.collect();
+            let excess = (recent.len() + state.recent.len()).saturating_sub(RECENT_MAX);
+            recent.drain(..excess.min(recent.len()));
+            recent.extend(state.recent);
+            state.recent = recent;
+        }
+        self.states.insert(id, state);
+    }
+}
+
+/// Appends the entry of a batch: its last sequence, last offset and last delta.
+fn encode_entry(id: ProducerId, state: &State, batch: (i32, i64, u32), out: &mut BytesMut) {
+    out.put_i64(id.0);
+    out.put_i16(state.epoch);
+    out.put_i32(batch.0);
+    out.put_i64(batch.1);
+    out.put_u32(batch.2);
+    out.put_i64(state.used_ms);
+    out.put_i32(state.coordinator_epoch);
+    out.put_i64(state.transaction_first.map_or(-1, Offset::as_i64));
 }
 
 fn decode_entry(rest: &mut &[u8]) -> Result<(ProducerId, State), SnapshotError> {

@@ -10,10 +10,10 @@ use tracing::{
 
 use super::Trace;
 
-/// Takes the events of flumen's own crates, from `info` up.
-pub(super) struct Events(pub(super) Trace);
+/// Takes what flumen's own crates log, from `info` up.
+pub(super) struct Logging(pub(super) Trace);
 
-impl Subscriber for Events {
+impl Subscriber for Logging {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         *metadata.level() <= Level::INFO && metadata.target().starts_with("flumen")
     }

@@ -1,0 +1,23 @@
+//! The high watermark of a partition never goes back, also over a restart.
+
+use std::collections::BTreeMap;
+
+use flumen_actors::broker::{names::TopicPartition, partition::marks::Marks};
+use flumen_runtime::ids::Offset;
+
+/// The furthest high watermark that was seen of each partition.
+#[derive(Default)]
+pub(crate) struct HighWatermarks(BTreeMap<TopicPartition, Offset>);
+
+impl HighWatermarks {
+    /// Looks at the marks of a partition that is open.
+    pub(crate) fn check(&mut self, partition: &TopicPartition, marks: &Marks) {
+        let seen = self.0.entry(partition.clone()).or_default();
+        assert!(
+            marks.high_watermark >= *seen,
+            "PART-2: the high watermark of {partition} went back from {seen} to {}",
+            marks.high_watermark
+        );
+        *seen = marks.high_watermark;
+    }
+}

@@ -1,0 +1,170 @@
+//! An idempotent producer, as a client on another machine: it keeps up to five batches in flight,
+//! and repeats them in their order until they are acknowledged, also over a restart of the node.
+
+use std::{cell::RefCell, collections::VecDeque, rc::Rc, time::Duration};
+
+use actix::Addr;
+use bytes::BytesMut;
+use flumen_actors::broker::{
+    names::{Acks, ProducerId, TopicPartition},
+    partition::{
+        Partition,
+        messages::{Append, AppendError, Appended},
+        producers::RECENT_MAX,
+    },
+};
+use flumen_runtime::{
+    batch::{BatchBuilder, RecordRef},
+    rng::Rng,
+    sim::World,
+};
+use futures::future::join_all;
+
+use crate::{book::Book, oracle::Value};
+
+/// A batch that was sent and is not known to be there.
+struct Unsettled {
+    first_sequence: i32,
+    values: Vec<Value>,
+    padding: usize,
+    /// How often it was sent.
+    sent: u32,
+}
+
+/// The producer of one partition.
+pub(crate) struct Producer {
+    number: u32,
+    pub(crate) partition: TopicPartition,
+    rng: Rng,
+    book: Book,
+    next_sequence: i32,
+    unsettled: VecDeque<Unsettled>,
+    /// Most bytes that pad a record.
+    padding_max: u64,
+}
+
+/// A producer that its own tasks of several lives of the node share.
+pub(crate) type Shared = Rc<RefCell<Producer>>;
+
+impl Producer {
+    pub(crate) fn new(world: &World, number: u32, partition: TopicPartition, book: Book) -> Shared {
+        let mut rng = world.rng.split(&format!("producer {number} of {partition}"));
+        let padding_max = [0, 50, 400, 3000][rng.below(4) as usize];
+        let unsettled = VecDeque::new();
+        let next_sequence = 0;
+        Rc::new(RefCell::new(Producer {
+            number,
+            partition,
+            rng,
+            book,
+            next_sequence,
+            unsettled,
+            padding_max,
+        }))
+    }
+
+    /// Fills the window with new batches; not while one has to be repeated, as in Kafka's client
+    /// (`RecordAccumulator.shouldStopDrainBatchesForPartition`).
+    fn fill(&mut self) {
+        if !self.unsettled.is_empty() {
+            return;
+        }
+        let wanted = 1 + self.rng.below(RECENT_MAX as u64) as usize;
+        while self.unsettled.len() < wanted {
+            let count = 1 + self.rng.below(4) as i32;
+            let mut known = self.book.known();
+            let ledger = known.ledgers.entry(self.partition.clone()).or_default();
+            let values = (0..count).map(|_| ledger.next(self.number)).collect();
+            let padding = self.rng.below(self.padding_max + 1) as usize;
+            let first_sequence = self.next_sequence;
+            self.next_sequence += count;
+            self.unsettled.push_back(Unsettled { first_sequence, values, padding, sent: 0 });
+        }
+    }
+
+    fn batches(&mut self, now_ms: i64) -> Vec<BytesMut> {
+        let id = self.id().0;
+        let encode = |batch: &mut Unsettled| {
+            batch.sent += 1;
+            let mut builder = BatchBuilder::new(now_ms).producer(id, 0, batch.first_sequence);
+            for value in &batch.values {
+                let bytes = value.to_bytes(batch.padding);
+                let value = Some(&bytes[..]);
+                builder.push(RecordRef { timestamp: now_ms, key: None, value, headers: &[] });
+            }
+            builder.build()
+        };
+        self.unsettled.iter_mut().map(encode).collect()
+    }
+
+    fn id(&self) -> ProducerId {
+        ProducerId(i64::from(self.number))
+    }
+
+    /// The answers to the whole window, in its order.
+    fn settle(&mut self, answers: Vec<Option<Result<Appended, AppendError>>>) {
+        let mut open = VecDeque::new();
+        let mut known = self.book.known();
+        for (batch, answer) in std::mem::take(&mut self.unsettled).into_iter().zip(answers) {
+            let is_first = open.is_empty();
+            match answer {
+                Some(Ok(appended)) => {
+                    let count = batch.values.len() as u64;
+                    let last = appended.base_offset.0 + count - 1;
+                    assert_eq!(appended.last_offset.0, last, "an answer for another batch");
+                    known.coverage.met("dedupe", u64::from(appended.is_duplicate));
+                    let ledger = known.ledgers.entry(self.partition.clone()).or_default();
+                    for (offset, value) in (appended.base_offset.0..).zip(batch.values) {
+                        ledger.acknowledge(offset, value);
+                    }
+                }
+                Some(Err(AppendError::Sequence(error))) if is_first => {
+                    panic!("PROD-2: a producer that repeats its last five in order: {error}")
+                }
+                // Refused because the one before it was, or for now, or nobody knows.
+                Some(Err(_)) | None => open.push_back(batch),
+            }
+        }
+        self.unsettled = open;
+    }
+}
+
+/// One round: sends the window, and takes the answers. True where all of it was acknowledged.
+pub(crate) async fn round(producer: &Shared, to: &Addr<Partition>, world: &World) -> bool {
+    let batches = producer.borrow_mut().batches(world.now_ms());
+    let sent = batches.into_iter().map(|batch| to.send(Append::new(batch).acks(Acks::InSync)));
+    let answers: Vec<_> = join_all(sent).await.into_iter().map(Result::ok).collect();
+    let mut producer = producer.borrow_mut();
+    for (batch, answer) in producer.unsettled.iter().zip(&answers) {
+        let (partition, number, first) =
+            (&producer.partition, producer.number, batch.first_sequence);
+        let what = format_args!("producer {number} of {partition}, sequence {first}: {answer:?}");
+        world.trace.line(what);
+    }
+    producer.settle(answers);
+    producer.unsettled.is_empty()
+}
+
+/// Produces until its task ends.
+pub(crate) async fn produce(producer: Shared, to: Addr<Partition>, world: World) {
+    loop {
+        producer.borrow_mut().fill();
+        let settled = round(&producer, &to, &world).await;
+        let pause = producer.borrow_mut().rng.below(if settled { 150 } else { 300 });
+        world.pass(Duration::from_millis(pause)).await;
+    }
+}
+
+/// Sends until everything that was ever sent is acknowledged.
+///
+/// # Panics
+/// Where that takes too long: the node makes no progress though nothing is wrong any more.
+pub(crate) async fn finish(producer: &Shared, to: &Addr<Partition>, world: &World) {
+    for _ in 0..100 {
+        if round(producer, to, world).await {
+            return;
+        }
+        world.pass(Duration::from_millis(200)).await;
+    }
+    panic!("no progress: {} takes nothing though all is well again", producer.borrow().partition);
+}
