@@ -50,13 +50,15 @@ pub mod waiting;
 
 use std::{
     collections::VecDeque,
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, WrapFuture};
 use flumen_runtime::{
-    ids::{LeaderEpoch, Offset},
-    log::{LogIoDone, ReadDone, ReadFailure},
+    disk::DiskError,
+    ids::{LeaderEpoch, LogId, Offset},
+    log::{LogFailure, LogIoDone, ReadDone, ReadFailure},
     supervision::{ChildSpec, Incarnation, Restart},
 };
 
@@ -67,11 +69,12 @@ use self::{
     },
     open::Open,
     opening::{OpenedLog, OpeningError},
-    options::{ClosedPartition, PartitionConfig, PartitionOptions},
-    probe::Snapshot,
+    options::{ClosedPartition, Handover, PartitionConfig, PartitionOptions, Room},
+    probe::{Probe, Snapshot},
     request::{OffsetAnswer, Request},
     state::{Recovered, State},
 };
+use crate::broker::names::TopicPartition;
 
 /// Most requests that wait for a log to open; more are refused as passing.
 pub const OPENING_MAX: usize = 4_096;
@@ -80,7 +83,13 @@ pub const OPENING_MAX: usize = 4_096;
 
 /// What all lives of a partition share: a new life takes up the newest role and settings.
 struct Shared {
-    options: Arc<PartitionOptions>,
+    partition: TopicPartition,
+    log: LogId,
+    data_dir: Arc<Path>,
+    dir: Arc<Path>,
+    handover: Arc<Handover>,
+    room: Room,
+    probe: Option<Arc<dyn Probe>>,
     assigned: Mutex<Assigned>,
 }
 
@@ -129,10 +138,19 @@ struct Cutting {
 /// role and settings it was given; place and deadlines are the caller's to set.
 #[must_use]
 pub fn child_spec(options: PartitionOptions) -> (ChildSpec, Addr<Partition>) {
-    let PartitionOptions { config, role, epoch, .. } = options.clone();
+    let PartitionOptions { config, role, epoch, .. } = options;
     let name = format!("partition/{}", options.partition);
-    let assigned = Mutex::new(Assigned { config, role, epoch, high_watermark: Offset::ZERO });
-    let shared = Arc::new(Shared { options: Arc::new(options), assigned });
+    let assigned = Assigned { config, role, epoch, high_watermark: Offset::ZERO };
+    let shared = Arc::new(Shared {
+        partition: options.partition,
+        log: options.log,
+        data_dir: options.data_dir.into(),
+        dir: options.dir.into(),
+        handover: options.handover,
+        room: options.room,
+        probe: options.probe,
+        assigned: Mutex::new(assigned),
+    });
     let (spec, address) = ChildSpec::actor(name.as_str(), move |incarnation| {
         let (shared, incarnation) = (shared.clone(), incarnation.clone());
         Ok(Partition { shared, incarnation, stage: Stage::Opening(VecDeque::new()) })
@@ -158,7 +176,7 @@ impl Partition {
     fn open(&mut self, ctx: &mut Context<Self>) {
         let config = self.shared.assigned().config.log.clone();
         let local = self.incarnation.local().clone();
-        let opening = opening::open(self.shared.options.clone(), config, local);
+        let opening = opening::open(self.shared.clone(), config, local);
         ctx.spawn(opening.into_actor(self).map(|opened, actor, ctx| actor.on_opened(opened, ctx)));
     }
 
@@ -199,7 +217,7 @@ impl Partition {
     }
 
     fn offline(&self, reason: &str, remedy: &str, is_passing: bool) -> OfflineError {
-        let partition = self.shared.options.partition.clone();
+        let partition = self.shared.partition.clone();
         OfflineError { partition, reason: reason.into(), remedy: remedy.into(), is_passing }
     }
 
@@ -208,6 +226,10 @@ impl Partition {
         let reason = why.to_string();
         let offline = self.offline(&reason, remedy, false);
         tracing::error!(partition = %offline.partition, %reason, %remedy, "a partition is offline");
+        self.stop_serving(offline, ctx);
+    }
+
+    fn stop_serving(&mut self, offline: OfflineError, ctx: &mut Context<Self>) {
         let stage = Stage::Offline(Box::new(offline.clone()));
         match std::mem::replace(&mut self.stage, stage) {
             Stage::Opening(waiting) => waiting.into_iter().for_each(|w| w.refuse(&offline)),
@@ -242,9 +264,9 @@ impl Partition {
         }
         match request {
             Request::Append(append, answer) => {
-                open.log.note_space(self.shared.options.room.free());
+                open.log.note_space(self.shared.room.free());
                 if open.log.is_full() {
-                    let partition = self.shared.options.partition.clone();
+                    let partition = self.shared.partition.clone();
                     return answer.give(Err(AppendError::DiskFull(partition)));
                 }
                 open.append(append, answer, now_ms);
@@ -302,7 +324,7 @@ impl Partition {
     }
 
     fn look(&self) {
-        let (Some(probe), Stage::Open(open)) = (&self.shared.options.probe, &self.stage) else {
+        let (Some(probe), Stage::Open(open)) = (&self.shared.probe, &self.stage) else {
             return;
         };
         let (role, epoch) = open.state.role();
@@ -317,7 +339,7 @@ impl Partition {
             waiting,
             parked,
         };
-        probe.partition(&self.shared.options.partition, &snapshot);
+        probe.partition(&self.shared.partition, &snapshot);
     }
 
     fn on_io(&mut self, done: LogIoDone, ctx: &mut Context<Self>) {
@@ -326,8 +348,15 @@ impl Partition {
             Stage::Cutting(cutting) => cutting.open.log.on_io(done),
             Stage::Opening(_) | Stage::Offline(_) => return,
         };
-        if let Err(failure) = failed {
-            return self.go_offline(&failure.error, "see to the disk, then start again", ctx);
+        match failed {
+            Ok(()) => {}
+            Err(LogFailure { error: DiskError::Fenced(_), .. }) => {
+                let superseded = self.offline("a newer life of it has taken over", "retry", true);
+                return self.stop_serving(superseded, ctx);
+            }
+            Err(LogFailure { error, .. }) => {
+                return self.go_offline(&error, "see to the disk, then start again", ctx);
+            }
         }
         self.maybe_closed();
         self.maybe_reopen(ctx);
@@ -391,7 +420,7 @@ impl Partition {
         let Stage::Open(open) = &mut self.stage else { return };
         if let Some(log) = open.log.to_closed() {
             let producers = open.state.producers().encode().into();
-            self.shared.options.handover.set_closed(ClosedPartition { log, producers });
+            self.shared.handover.set_closed(ClosedPartition { log, producers });
             open.is_drained();
         }
     }
@@ -417,7 +446,7 @@ impl Partition {
     }
 
     fn status(&self) -> PartitionStatus {
-        let partition = self.shared.options.partition.clone();
+        let partition = self.shared.partition.clone();
         let epoch = self.shared.assigned().epoch;
         let condition = match &self.stage {
             Stage::Opening(_) | Stage::Cutting(_) => Condition::Opening,

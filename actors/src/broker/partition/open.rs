@@ -247,8 +247,7 @@ impl Open {
                 Effect::Read(answer, range) => self.read(answer, range, ctx),
             }
         }
-        // Its room is used again; an idle partition keeps none that was large.
-        effects.shrink_to(4);
+        // Its room is used again, until a tick finds the partition idle.
         self.effects = effects;
         while let Some(io) = self.log.next_io(now_ms, self.state.producers()) {
             let done = wrap_future::<_, Partition>(io.run(self.disk.clone()));
@@ -317,6 +316,9 @@ impl Open {
             self.state.on_tick(now_ms, Answer::is_unwanted);
             self.log.tick(now_ms);
             self.follow_log();
+            if self.effects.is_empty() {
+                self.effects = Vec::new();
+            }
         }
     }
 

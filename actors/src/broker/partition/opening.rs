@@ -9,7 +9,7 @@ use flumen_runtime::{
     placement::Local,
 };
 
-use super::{options::PartitionOptions, producers::Producers, replay::Replayed};
+use super::{Shared, producers::Producers, replay::Replayed};
 
 /// How long writes of a superseded life may still be in flight before the process must end.
 const TAKE_OVER_WITHIN: Duration = Duration::from_secs(5);
@@ -37,16 +37,16 @@ pub(super) enum OpeningError {
 
 /// Opens the log. A future of its own: what it comes to is one step of the actor.
 pub(super) async fn open(
-    options: Arc<PartitionOptions>,
+    shared: Arc<Shared>,
     config: LogConfig,
     local: Rc<Local>,
 ) -> Result<OpenedLog, OpeningError> {
-    let gate = local.gates().gate(&options.dir);
+    let gate = local.gates().gate(&shared.dir);
     let ticket = era::take_over(&gate, TAKE_OVER_WITHIN).await?;
-    let disk = local.disk(&options.data_dir)?;
-    let place = LogPlace { dir: options.dir.clone(), id: options.log, ticket };
+    let disk = local.disk(&shared.data_dir)?;
+    let place = LogPlace { dir: shared.dir.to_path_buf(), id: shared.log, ticket };
     let now_ms = local.clock().now_ms();
-    if let Some(closed) = options.handover.take_closed()
+    if let Some(closed) = shared.handover.take_closed()
         && let Ok(producers) = Producers::decode(&closed.producers)
     {
         let log = Log::reopen(&disk, place, config, closed.log, now_ms).await?;
@@ -54,8 +54,8 @@ pub(super) async fn open(
         return Ok(OpenedLog { log, replayed, disk });
     }
     let mut replayed = Replayed::new(now_ms);
-    let journaled = options.handover.journaled();
+    let journaled = shared.handover.journaled();
     let (log, _) = log::open(disk.clone(), place, config, journaled, &mut replayed, now_ms).await?;
-    options.handover.journal_is_used();
+    shared.handover.journal_is_used();
     Ok(OpenedLog { log, replayed, disk })
 }

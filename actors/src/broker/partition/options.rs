@@ -74,7 +74,8 @@ pub struct ClosedPartition {
 pub struct Handover {
     /// Batches of the commit journal that the log's segments may be short of.
     journaled: Mutex<Vec<Journaled>>,
-    closed: Mutex<Option<ClosedPartition>>,
+    /// Boxed: a partition that runs holds none.
+    closed: Mutex<Option<Box<ClosedPartition>>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -87,13 +88,16 @@ impl Handover {
     /// closed, if it was.
     #[must_use]
     pub fn new(journaled: Vec<Journaled>, closed: Option<ClosedPartition>) -> Arc<Self> {
-        Arc::new(Self { journaled: Mutex::new(journaled), closed: Mutex::new(closed) })
+        Arc::new(Self {
+            journaled: Mutex::new(journaled),
+            closed: Mutex::new(closed.map(Box::new)),
+        })
     }
 
     /// What the partition said of itself when it was drained; `None` where it was not, or had failed.
     #[must_use]
     pub fn closed(&self) -> Option<ClosedPartition> {
-        lock(&self.closed).clone()
+        lock(&self.closed).as_deref().cloned()
     }
 
     /// A copy; the payloads are shared.
@@ -107,11 +111,11 @@ impl Handover {
     }
 
     pub(super) fn take_closed(&self) -> Option<ClosedPartition> {
-        lock(&self.closed).take()
+        lock(&self.closed).take().map(|closed| *closed)
     }
 
     pub(super) fn set_closed(&self, closed: ClosedPartition) {
-        *lock(&self.closed) = Some(closed);
+        *lock(&self.closed) = Some(Box::new(closed));
     }
 }
 

@@ -1,6 +1,6 @@
 //! The actor, its log and a simulated disk together.
 
-use std::{collections::BTreeSet, sync::Mutex, time::Duration};
+use std::{collections::BTreeSet, rc::Rc, sync::Mutex, time::Duration};
 
 use actix::Addr;
 use bytes::{Bytes, BytesMut};
@@ -8,8 +8,9 @@ use flumen_runtime::{
     batch::{self, BatchBuilder, RecordRef},
     credit::Credit,
     disk::sim::Faults,
-    ids::LogId,
+    ids::ArbiterId,
     log::LogConfig,
+    placement::Place,
     sim::{self, End, Process, World},
     supervision::{SupervisorRef, SupervisorSpec},
 };
@@ -203,6 +204,43 @@ fn a_panic_makes_the_partition_anew_and_nothing_is_lost_or_doubled() {
             assert_eq!(node.restarts().await, 1);
         })
         .await;
+    });
+}
+
+#[test]
+fn when_an_arbiter_wedges_its_partitions_serve_elsewhere_and_what_is_late_is_fenced() {
+    simulate(async |world| {
+        let story = async |process: Rc<Process>| {
+            let root = SupervisorSpec::new("node").start(process.placement.clone());
+            let start = async |shard: u32| {
+                let mut options = options();
+                options.partition.partition = PartitionId(shard);
+                options.log.shard = shard;
+                options.dir = options.data_dir.join(options.partition.to_string());
+                let (spec, partition) = child_spec(options);
+                root.start_child(spec.place(Place::On(ArbiterId(0)))).await.unwrap();
+                partition.send(Append::new(record(0, "first"))).await.unwrap().unwrap();
+                partition
+            };
+            let (victim, neighbour) = (start(0).await, start(1).await);
+            process.wedge(ArbiterId(0), Some(&"partition/orders-0".into()));
+            let held = actix_rt::spawn(victim.send(Append::new(record(1, "held"))));
+            world.pass(SECOND / 10).await;
+            let wedged = tokio::time::Instant::now();
+            neighbour.send(Append::new(record(1, "b"))).await.unwrap().unwrap();
+            assert!(wedged.elapsed() < 5 * SECOND, "after {:?}", wedged.elapsed());
+            let again = victim.send(Append::new(record(1, "held"))).await.unwrap().unwrap();
+            assert!(!again.is_duplicate, "what the wedged life holds is not in the log");
+
+            process.release(ArbiterId(0));
+            world.pass(SECOND).await;
+            let late = held.await.unwrap();
+            assert!(!matches!(late, Ok(Ok(_))), "a superseded life acknowledges nothing: {late:?}");
+            let node = Node { root, partition: victim };
+            assert_eq!(node.read_all(Offset(0)).await, ["first", "held"]);
+            (End::Exit, ())
+        };
+        world.process(2, story).await;
     });
 }
 
