@@ -267,9 +267,7 @@ impl DiskActor {
             Effect::Write { file, header, position, bytes } => {
                 let parts = header.map(|header| (0, header)).into_iter().chain([(position, bytes)]);
                 let written = write_in_order(driver, ticket, file, parts);
-                self.then(ctx, written, |journal, written| {
-                    journal.state.on_written(journal.now(), written);
-                });
+                self.then(ctx, written, |journal, written| journal.state.on_written(written));
             }
             Effect::SyncSegment { half, number, log, file } => {
                 self.then(ctx, driver.submit(Op::Sync { file }), move |journal, synced| {

@@ -117,6 +117,7 @@ pub(super) struct State<R> {
     active: usize,
     waiting: VecDeque<Waiting<R>>,
     waiting_bytes: usize,
+    /// Since when the oldest waits: what came during a slow sync has waited enough.
     waiting_since: Duration,
     writing: Vec<Waiting<R>>,
     timer: bool,
@@ -416,14 +417,13 @@ impl<R> State<R> {
         Effect::Write { file, header, position, bytes: bytes.freeze() }
     }
 
-    pub(super) fn on_written(&mut self, now: Duration, written: Result<(), DiskError>) {
+    pub(super) fn on_written(&mut self, written: Result<(), DiskError>) {
         let group = mem::take(&mut self.writing);
         assert!(!group.is_empty(), "JRN-1: one group is written at a time");
         match written {
             Ok(()) => {
                 let replies = group.into_iter().map(|waiting| waiting.reply).collect();
                 self.ready.push_back(Effect::Answer { replies, result: Ok(()) });
-                self.waiting_since = now;
             }
             Err(error) => {
                 for waiting in group.into_iter().rev() {

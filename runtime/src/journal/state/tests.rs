@@ -94,7 +94,7 @@ impl Bench {
             Effect::Write { .. } => {
                 self.writes += 1;
                 let written = if self.fail_writes { Err(eio()) } else { Ok(()) };
-                self.state.on_written(self.now, written);
+                self.state.on_written(written);
             }
             Effect::SyncSegment { half, number, log, .. } => {
                 self.synced_segments += 1;
@@ -161,6 +161,24 @@ fn many_logs_wait_a_millisecond_and_share_a_sync() {
 }
 
 #[test]
+fn what_came_during_a_slow_sync_does_not_wait_again() {
+    let mut bench = Bench::new();
+    for log in 0..15 {
+        bench.commit(log);
+    }
+    bench.submit(15, 100);
+    bench.now += GATHER;
+    let written = bench.state.next(bench.now).unwrap();
+    assert!(matches!(written, Effect::Write { .. }), "{written:?}");
+    let seq = bench.submit(16, 100);
+    bench.now += GATHER;
+    bench.carry_out(written);
+    bench.run();
+    assert_eq!(bench.answered[&seq], Ok(()));
+    assert!(bench.waits.is_empty());
+}
+
+#[test]
 fn a_few_bytes_more_than_enough_are_not_waited_for() {
     let mut bench = Bench::with_file_bytes(4 << 20);
     for log in 0..RECENT as u32 {
@@ -217,7 +235,7 @@ fn a_file_that_cannot_be_written_is_set_aside_and_its_group_goes_to_the_next() {
     let seq = bench.submit(1, 100);
     let written = bench.state.next(bench.now).unwrap();
     assert!(matches!(written, Effect::Write { .. }), "{written:?}");
-    bench.state.on_written(bench.now, Err(eio()));
+    bench.state.on_written(Err(eio()));
     bench.run();
     assert_eq!(bench.answered[&seq], Ok(()));
     assert_eq!(bench.made, [PathBuf::from("/j/1-0-1"), "/j/1-0-2".into()]);
