@@ -1,4 +1,5 @@
 //! Flumen.
 
+pub mod stream;
 pub mod topology;
 pub mod typed;

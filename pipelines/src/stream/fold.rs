@@ -1,0 +1,110 @@
+//! An outlet that folds: small numbers by name, kept with the position.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use flumen_actors::broker::names::TopicPartition;
+use flumen_runtime::{batch::Record, ids::Offset};
+use futures::{FutureExt as _, future, future::LocalBoxFuture};
+
+use super::{
+    Operators,
+    outlet::{Outlet, StageError, State},
+};
+
+/// Counts by name.
+pub type Counts = BTreeMap<String, u64>;
+
+/// What all members of a counting stage have committed, by partition. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Tally(Arc<Mutex<BTreeMap<TopicPartition, Counts>>>);
+
+impl Tally {
+    /// The sum over all partitions.
+    #[must_use]
+    pub fn total(&self) -> Counts {
+        let mut total = Counts::new();
+        for counts in self.lock().values() {
+            for (name, count) in counts {
+                *total.entry(name.clone()).or_default() += count;
+            }
+        }
+        total
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<TopicPartition, Counts>> {
+        // Replaced entry by entry: a panic cannot leave it torn.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Counts the results of `operators` by the name that each of them is.
+pub struct Fold {
+    operators: Operators<String>,
+    counts: BTreeMap<TopicPartition, Counts>,
+    tally: Tally,
+}
+
+impl Fold {
+    /// Counts into `tally`.
+    #[must_use]
+    pub fn new(operators: Operators<String>, tally: Tally) -> Self {
+        Self { operators, counts: BTreeMap::new(), tally }
+    }
+}
+
+impl Outlet for Fold {
+    fn begin<'a>(
+        &'a mut self,
+        partition: &'a TopicPartition,
+        _: Offset,
+        state: Option<&'a str>,
+    ) -> LocalBoxFuture<'a, Result<(), StageError>> {
+        let counts = match state.filter(|state| !state.is_empty()) {
+            None => Ok(Counts::new()),
+            Some(state) => serde_json::from_str(state).map_err(|error| StageError::State {
+                partition: partition.clone(),
+                reason: error.to_string(),
+            }),
+        };
+        let begun = counts.map(|counts: Counts| {
+            self.tally.lock().insert(partition.clone(), counts.clone());
+            self.counts.insert(partition.clone(), counts);
+        });
+        future::ready(begun).boxed_local()
+    }
+
+    fn take(&mut self, partition: &TopicPartition, record: &Record) -> Result<(), StageError> {
+        let counts = self.counts.entry(partition.clone()).or_default();
+        let taken = self.operators.run(record, &mut |item| {
+            *counts.entry(item.value).or_default() += 1;
+        });
+        taken.map_err(|error| StageError::Value {
+            partition: partition.clone(),
+            offset: record.offset,
+            error,
+        })
+    }
+
+    fn finish<'a>(
+        &'a mut self,
+        partition: &'a TopicPartition,
+        _: Offset,
+    ) -> LocalBoxFuture<'a, Result<State, StageError>> {
+        let counts = self.counts.get(partition).cloned().unwrap_or_default();
+        let state = serde_json::to_string(&counts).expect("names and numbers are JSON");
+        future::ready(Ok(state)).boxed_local()
+    }
+
+    fn committed(&mut self, partition: &TopicPartition) {
+        if let Some(counts) = self.counts.get(partition) {
+            self.tally.lock().insert(partition.clone(), counts.clone());
+        }
+    }
+
+    fn end(&mut self, partition: &TopicPartition) {
+        self.counts.remove(partition);
+    }
+}

@@ -1,0 +1,318 @@
+//! A stage: an actor that reads as a member of its group, runs records through an outlet, and
+//! commits position and state together.
+//!
+//! ```text
+//!   Assigned ──► begin      Records ──► take      timer, Revoking, Drain ──► finish ──► commit
+//! ```
+//!
+//! # Failure
+//! Permanent. Whatever fails ends this life; the next one begins from what was committed.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use actix::prelude::*;
+use flumen_actors::{
+    answer::{Answer, Answering, later},
+    broker::{
+        Broker,
+        consumer::{
+            CommitError, ConsumedTo, Consumer, ConsumerOptions, Deliveries, Delivery, Reads,
+            Records, member::MemberOptions,
+        },
+        names::TopicPartition,
+    },
+};
+use flumen_runtime::{
+    batch::{self, BatchHeader, Record},
+    ids::Offset,
+    mailbox::{ActorName, Drain},
+    supervision::{ChildSpec, Incarnation},
+};
+use futures::{FutureExt as _, StreamExt as _, future};
+use tokio::{sync::watch, time::Instant};
+
+use super::outlet::{Outlet, StageError};
+
+/// Bytes of records after which a stage finishes and commits, whatever the time.
+const FINISH_BYTES: usize = 4 << 20;
+
+/// Sees every record that a stage takes in: for latencies.
+pub type Observer = Arc<dyn Fn(&Record) + Send + Sync>;
+
+/// What a stage is made with, in each of its lives.
+#[derive(Clone)]
+pub struct StageOptions {
+    /// The name of its actor.
+    pub name: ActorName,
+    /// Where it reads.
+    pub broker: Broker,
+    /// As whom.
+    pub member: MemberOptions,
+    /// How it reads.
+    pub consumer: ConsumerOptions,
+    /// How often it finishes and commits.
+    pub commit_interval: Duration,
+    /// Makes the outlet of each life.
+    pub outlet: Arc<dyn Fn() -> Box<dyn Outlet> + Send + Sync>,
+    /// Sees every record; nobody, as a rule.
+    pub observer: Option<Observer>,
+    /// Where it tells how far it is.
+    pub progress: Progress,
+}
+
+/// How far a stage is. Clones share it, over all its lives.
+#[derive(Clone, Debug, Default)]
+pub struct Progress(Arc<Mutex<BTreeMap<TopicPartition, PartitionProgress>>>);
+
+/// How far a stage is in one partition.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PartitionProgress {
+    /// Records taken in, in all lives, those that were taken in again included.
+    pub records: u64,
+    /// The position that was committed last.
+    pub committed: Offset,
+    /// Where the partition ended when it was read last.
+    pub high_watermark: Offset,
+}
+
+impl Progress {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<TopicPartition, PartitionProgress>> {
+        // Numbers that are replaced one by one: a panic cannot leave them torn.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn update(&self, partition: &TopicPartition, change: impl FnOnce(&mut PartitionProgress)) {
+        change(self.lock().entry(partition.clone()).or_default());
+    }
+
+    /// How far it is, by partition.
+    #[must_use]
+    pub fn partitions(&self) -> BTreeMap<TopicPartition, PartitionProgress> {
+        self.lock().clone()
+    }
+
+    /// Records that were read and are not committed, or not read yet.
+    #[must_use]
+    pub fn lag(&self) -> u64 {
+        self.lock().values().map(|p| p.high_watermark.since(p.committed)).sum()
+    }
+
+    /// Records that are committed.
+    #[must_use]
+    pub fn committed(&self) -> u64 {
+        self.lock().values().map(|p| p.committed.0).sum()
+    }
+}
+
+/// See the module.
+pub struct Stage {
+    options: StageOptions,
+    incarnation: Incarnation<Stage>,
+    stop: watch::Sender<bool>,
+    draining: Vec<Answer<()>>,
+    has_ended: bool,
+}
+
+/// A stage under supervision, and its address.
+#[must_use]
+pub fn child_spec(options: StageOptions) -> (ChildSpec, Addr<Stage>) {
+    ChildSpec::actor(options.name.clone(), move |incarnation| {
+        Ok(Stage {
+            options: options.clone(),
+            incarnation: incarnation.clone(),
+            stop: watch::channel(false).0,
+            draining: Vec::new(),
+            has_ended: false,
+        })
+    })
+}
+
+impl Actor for Stage {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let running = run(self.options.clone(), self.stop.subscribe());
+        ctx.spawn(running.into_actor(self).map(|ended, actor, _| {
+            actor.has_ended = true;
+            if let Err(error) = ended {
+                actor.incarnation.fail(error);
+            }
+            actor.draining.drain(..).for_each(|answer| answer.give(()));
+        }));
+    }
+}
+
+impl Handler<Drain> for Stage {
+    type Result = Answering<()>;
+
+    fn handle(&mut self, _: Drain, _: &mut Self::Context) -> Self::Result {
+        let (answer, answering) = later();
+        self.stop.send_replace(true);
+        if self.has_ended {
+            answer.give(());
+        } else {
+            self.draining.push(answer);
+        }
+        answering
+    }
+}
+
+async fn run(options: StageOptions, mut stop: watch::Receiver<bool>) -> Result<(), StageError> {
+    let refused = |error: &dyn std::fmt::Display| StageError::Group(error.to_string());
+    options.broker.coordinator(&options.member.group).await.map_err(|error| refused(&error))?;
+    let lookup = Arc::new(options.broker.clone());
+    let reads = Reads::Subscribed(options.member.clone());
+    let (consumer, deliveries) = Consumer::start(lookup, reads, options.consumer.clone());
+    let outlet = (options.outlet)();
+    let mut life = Life { options, consumer, outlet, taken: BTreeMap::new(), bytes: 0 };
+    life.run(deliveries, &mut stop).await?;
+    life.finish_all().await?;
+    life.consumer.close().await;
+    Ok(())
+}
+
+struct Life {
+    options: StageOptions,
+    consumer: Consumer,
+    outlet: Box<dyn Outlet>,
+    /// Partitions of which something was taken in and not committed, and up to where.
+    taken: BTreeMap<TopicPartition, Offset>,
+    bytes: usize,
+}
+
+impl Life {
+    /// Takes in what is delivered, until the stage is to stop.
+    async fn run(
+        &mut self,
+        mut deliveries: Deliveries,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<(), StageError> {
+        let mut finish_at = Instant::now() + self.options.commit_interval;
+        loop {
+            let stopped = stop.wait_for(|stop| *stop).map(drop).boxed_local();
+            let next = tokio::time::timeout_at(finish_at, deliveries.next()).boxed_local();
+            let delivery = match future::select(stopped, next).await {
+                future::Either::Left(_) => return Ok(()),
+                future::Either::Right((delivery, _)) => delivery,
+            };
+            match delivery {
+                Ok(Some(delivery)) => self.on_delivery(delivery).await?,
+                Ok(None) => return Err(StageError::Group("its consumer ended".to_owned())),
+                Err(_) => {}
+            }
+            if self.bytes >= FINISH_BYTES || Instant::now() >= finish_at {
+                self.finish_all().await?;
+                finish_at = Instant::now() + self.options.commit_interval;
+            }
+        }
+    }
+
+    async fn on_delivery(&mut self, delivery: Delivery) -> Result<(), StageError> {
+        match delivery {
+            Delivery::Assigned(all) => {
+                for assigned in all {
+                    let committed = assigned.committed.filter(|c| c.offset == assigned.position);
+                    let state = committed.as_ref().map(|committed| &*committed.metadata);
+                    let (partition, position) = (&assigned.partition, assigned.position);
+                    self.outlet.begin(partition, position, state).await?;
+                    self.options.progress.update(partition, |p| p.committed = position);
+                }
+            }
+            Delivery::Records(records) => self.take(&records)?,
+            Delivery::Revoking(revocation) => {
+                for partition in revocation.partitions() {
+                    self.finish(std::slice::from_ref(partition)).await?;
+                    self.outlet.end(partition);
+                }
+                revocation.finish();
+            }
+            Delivery::Lost(partitions) => {
+                for partition in &partitions {
+                    self.taken.remove(partition);
+                    self.outlet.end(partition);
+                }
+            }
+            Delivery::Unreadable { partition, offset, reason } => {
+                return Err(StageError::Unreadable { partition, offset, reason });
+            }
+            Delivery::Failed(error) => return Err(StageError::Group(error.to_string())),
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, records: &Records) -> Result<(), StageError> {
+        let partition = &records.partition;
+        let unreadable = |offset, reason: &dyn std::fmt::Display| StageError::Unreadable {
+            partition: partition.clone(),
+            offset,
+            reason: reason.to_string(),
+        };
+        let mut count = 0;
+        for bytes in &records.batches {
+            let mut at = 0;
+            while at < bytes.len() {
+                let header = BatchHeader::parse(&bytes[at..])
+                    .map_err(|error| unreadable(records.position, &error))?;
+                let whole = bytes.slice(at..at + header.batch_bytes as usize);
+                at += whole.len();
+                if header.attributes.is_control() {
+                    continue;
+                }
+                let all = batch::records(&whole, &header)
+                    .map_err(|error| unreadable(header.base_offset, &error))?;
+                for record in all {
+                    let record = record.map_err(|error| unreadable(header.base_offset, &error))?;
+                    if record.offset >= records.position && record.offset < records.next {
+                        self.outlet.take(partition, &record)?;
+                        self.options.observer.iter().for_each(|observe| observe(&record));
+                        count += 1;
+                    }
+                }
+            }
+            self.bytes += bytes.len();
+        }
+        self.taken.insert(partition.clone(), records.next);
+        self.options.progress.update(partition, |progress| {
+            progress.records += count;
+            progress.high_watermark = records.high_watermark;
+        });
+        Ok(())
+    }
+
+    async fn finish_all(&mut self) -> Result<(), StageError> {
+        let partitions: Vec<TopicPartition> = self.taken.keys().cloned().collect();
+        self.bytes = 0;
+        self.finish(&partitions).await
+    }
+
+    /// Puts out what was taken in of `partitions`, and commits it.
+    async fn finish(&mut self, partitions: &[TopicPartition]) -> Result<(), StageError> {
+        let mut positions = Vec::new();
+        for partition in partitions {
+            let Some(next) = self.taken.remove(partition) else { continue };
+            let state = self.outlet.finish(partition, next).await?;
+            let metadata = state.into();
+            positions.push(ConsumedTo { metadata, ..ConsumedTo::new(partition.clone(), next) });
+        }
+        while !positions.is_empty() {
+            match self.consumer.commit(positions.clone()).await {
+                Ok(()) => break,
+                Err(CommitError::NotAssigned(gone)) => {
+                    // Another member has it, from what was committed before.
+                    self.outlet.end(&gone);
+                    positions.retain(|position| position.partition != gone);
+                }
+                Err(error) => return Err(StageError::Group(error.to_string())),
+            }
+        }
+        for ConsumedTo { partition, offset, .. } in positions {
+            self.outlet.committed(&partition);
+            self.options.progress.update(&partition, |progress| progress.committed = offset);
+        }
+        Ok(())
+    }
+}
