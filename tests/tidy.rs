@@ -141,7 +141,7 @@ fn the_top_level_is_what_it_should_be() {
 
 #[test]
 fn every_example_is_a_section_of_the_readme() {
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let readme = fs::read_to_string(root().join("README.md")).unwrap_or_default();
     let sources = sources();
     let examples = sources.iter().filter_map(|source| {
         source.path.strip_prefix("examples/").and_then(|name| name.strip_suffix(".rs"))

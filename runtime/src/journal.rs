@@ -22,7 +22,8 @@
 //!   they are answered: entries below a log's start or of an unknown log mean nothing.
 //!
 //! # Invariants
-//! - JRN-1: one group is in flight a journal (see `journal/group.rs`).
+//! The first, JRN-1, stands with the bytes in `journal/format.rs`.
+//!
 //! - JRN-2: a file is written only after it was made, and its name is durable.
 //! - JRN-3: a file is used again only when every segment that its entries cover has been synced since.
 //! - JRN-4: a file is never written beyond the blocks that were zeroed when it was made: a file that
@@ -43,7 +44,7 @@
 //! journal waits about a millisecond for more; one log, or a few that each wait for their acks, are
 //! synced at once.
 
-mod group;
+mod format;
 mod replay;
 mod state;
 
@@ -63,7 +64,7 @@ use tokio::time::Instant;
 
 use self::state::{Effect, Layout, State};
 pub use self::{
-    group::FileError,
+    format::FileError,
     replay::{Journaled, ReplayError, Replayed, clear, replay},
 };
 use crate::{
@@ -111,18 +112,18 @@ pub enum JournalEntry {
 }
 
 impl JournalEntry {
-    fn into_parts(self, seq: u64) -> (group::Record, Option<File>) {
+    fn into_parts(self, seq: u64) -> (format::Record, Option<File>) {
         let (log, what, file) = match self {
             JournalEntry::Append { log, epoch, base_offset, end_offset, payload, file } => {
                 let (base, end) = (base_offset, end_offset);
-                (log, group::What::Append { epoch, base, end, payload }, Some(file))
+                (log, format::What::Append { epoch, base, end, payload }, Some(file))
             }
             JournalEntry::TruncatedTo { log, offset } => {
-                (log, group::What::TruncatedTo(offset), None)
+                (log, format::What::TruncatedTo(offset), None)
             }
-            JournalEntry::Deleted { log } => (log, group::What::Deleted, None),
+            JournalEntry::Deleted { log } => (log, format::What::Deleted, None),
         };
-        (group::Record { log, seq, what }, file)
+        (format::Record { log, seq, what }, file)
     }
 }
 

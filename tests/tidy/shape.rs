@@ -44,7 +44,7 @@ pub(super) fn too_long(source: &Source) -> Vec<String> {
 /// Tests that wait for real. Time is paused in them; where it cannot be (processes, disks), a comment
 /// `// Real time: why` stands at most three lines above.
 pub(super) fn sleeping_tests(source: &Source) -> Vec<String> {
-    let paused = ["start_paused", "time::pause()"];
+    let paused = ["start_paused", "time::pause()", "sim::run("];
     if paused.iter().any(|paused| source.tests.contains(paused)) {
         return Vec::new();
     }

@@ -16,7 +16,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::{
     FOLDER, Journals,
-    group::{self, FileError, Header, Record, What},
+    format::{self, FileError, Header, Record, What},
 };
 use crate::{
     disk::{DiskError, OpenMode, actor::DiskHandle},
@@ -92,7 +92,7 @@ pub async fn replay(disk: &DiskHandle, data: &Path) -> Result<Replayed, ReplayEr
             continue;
         }
         let bytes = read(disk, &path).await?;
-        match group::parse_file(&bytes) {
+        match format::parse_file(&bytes) {
             Err(error) => return Err(ReplayError::File { path, error }),
             Ok(None) => {}
             Ok(Some((of_boot, of_file))) => {
@@ -161,11 +161,11 @@ impl Replayed {
     async fn keep(&self, disk: &DiskHandle, records: &[Record]) -> Result<(), DiskError> {
         let boot = self.journals.0.boot;
         let path = self.journals.0.dir.join(format!("{boot}-kept"));
-        let mut bytes = BytesMut::from(&group::header(&Header { boot, salt: boot })[..]);
+        let mut bytes = BytesMut::from(&format::header(&Header { boot, salt: boot })[..]);
         let mut number = 0;
         for record in records {
             number += 1;
-            group::put_group(boot, number, std::iter::once(record), &mut bytes);
+            format::put_group(boot, number, std::iter::once(record), &mut bytes);
         }
         let ticket = Ticket::unshared(&path);
         disk.write_atomically(&path, bytes.freeze(), &ticket).await

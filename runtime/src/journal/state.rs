@@ -20,7 +20,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 
-use super::group::{self, Header, Record, SECTOR, What};
+use super::format::{self, Header, Record, SECTOR, What};
 use crate::{
     disk::{DiskError, File},
     ids::LogId,
@@ -356,7 +356,7 @@ impl<R> State<R> {
             0 => self.truncated.values().map(Record::bytes).sum(),
             _ => 0,
         };
-        group::group_bytes(entries + carried) as u64
+        format::group_bytes(entries + carried) as u64
     }
 
     fn fits(&self) -> bool {
@@ -399,11 +399,11 @@ impl<R> State<R> {
         half.stage = Stage::Filling;
         if half.groups == 0 {
             half.salt = self.rng.next_u64();
-            header = Some(group::header(&Header { boot: self.layout.boot, salt: half.salt }));
+            header = Some(format::header(&Header { boot: self.layout.boot, salt: half.salt }));
             let carried = self.truncated.values().chain(records);
-            group::put_group(half.salt, 1, carried, &mut bytes);
+            format::put_group(half.salt, 1, carried, &mut bytes);
         } else {
-            group::put_group(half.salt, half.groups + 1, records, &mut bytes);
+            format::put_group(half.salt, half.groups + 1, records, &mut bytes);
         }
         assert_eq!(bytes.len() as u64, room, "JRN-4: a group takes the room that was reserved");
         half.groups += 1;

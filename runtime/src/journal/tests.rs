@@ -127,7 +127,8 @@ async fn work(node: Node, log: u32, file: File, mut rng: Rng) -> Result<(), Disk
         }
         let leave = node.abandoned.get() && std::ptr::eq(disk, &raw const node.disks[0]);
         if leave || (!node.abandoned.get() && rng.chance(1, 50)) {
-            // As a take-over: the successor syncs what it finds.
+            // As a take-over: the successor syncs what it finds. What it voids stays so although the
+            // journal that it left is never written again (JRN-7).
             disk.sync(&file).await?;
             disk = &node.disks[if leave { 1 } else { rng.below(2) as usize }];
             node.counts.borrow_mut().moves += 1;
