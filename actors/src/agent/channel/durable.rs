@@ -138,6 +138,9 @@ struct Open {
     is_writing_head: bool,
     /// Whoever waits for the head file to be written as it is then.
     keeping: Vec<Answer<Result<(), ChannelError>>>,
+    /// A sink that attaches while the head file is being written: it must not act by a state that
+    /// is not durable yet.
+    attaching: Vec<AttachAnswer>,
     unasked_bytes: u64,
     is_head_due: bool,
 }
@@ -214,6 +217,7 @@ impl DurableChannel {
                 puts.for_each(|answer| answer.give(Err(error.clone())));
                 open.opening.into_iter().for_each(|one| one.answer.give(Err(error.clone())));
                 open.keeping.into_iter().for_each(|answer| answer.give(Err(error.clone())));
+                open.attaching.into_iter().for_each(|answer| answer.give(Err(error.clone())));
             }
             Stage::Offline(_) => {}
         }
@@ -390,6 +394,12 @@ impl DurableChannel {
         let Stage::Open(open) = &mut self.stage else { return };
         open.is_writing_head = false;
         open.written_head = head;
+        if open.keeping.is_empty() {
+            for answer in std::mem::take(&mut open.attaching) {
+                let attached = open.attach_sink();
+                answer.give(Ok(attached));
+            }
+        }
         let oldest = open.log.segments().next().map(|segment| segment.end);
         if open.log.segments().count() > 1 && oldest.is_some_and(|end| end <= head) {
             open.log.trim_to(head);

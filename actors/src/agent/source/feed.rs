@@ -40,6 +40,15 @@ pub struct FeedOptions {
     pub interceptors: Interceptors,
 }
 
+impl FeedOptions {
+    /// The source called `source`, into `channel` and through no interceptor.
+    #[must_use]
+    pub fn new(source: impl Into<Text>, channel: Channel) -> Self {
+        let selector = Replicating::to(channel);
+        Self { source: source.into(), selector, interceptors: Arc::new(Vec::new) }
+    }
+}
+
 /// Where an event ends in its part of the source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mark {

@@ -52,6 +52,7 @@ impl Handler<AttachSink> for DurableChannel {
         self.parked = None;
         match &mut self.stage {
             Stage::Opening { sinks, .. } => sinks.push(answer),
+            Stage::Open(open) if open.is_writing_head => open.attaching.push(answer),
             Stage::Open(open) => answer.give(Ok(open.attach_sink())),
             Stage::Offline(why) => {
                 let (channel, why) = (self.options.name.clone(), why.clone());

@@ -134,6 +134,7 @@ impl DurableChannel {
             written_head,
             is_writing_head: false,
             keeping: Vec::new(),
+            attaching: Vec::new(),
             unasked_bytes: 0,
             is_head_due: false,
         };
