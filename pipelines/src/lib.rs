@@ -1,5 +1,7 @@
 //! Flumen.
 
+pub mod cli;
+pub mod node;
 pub mod stream;
 pub mod topology;
 pub mod typed;

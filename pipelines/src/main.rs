@@ -1,3 +1,11 @@
 //! The command line `flumen`.
 
-fn main() {}
+use std::process::ExitCode;
+
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() -> ExitCode {
+    flumen::cli::main()
+}

@@ -292,6 +292,19 @@ fn check_empty(path: &Path) -> Result<(), DataDirError> {
 }
 
 /// Takes the lock, and writes our number into its file for the sentence that others get.
+/// Keeps every node out of the data directory `path` until it is dropped: for tools that change
+/// files behind a node's back.
+#[derive(Debug)]
+pub struct Held(#[expect(dead_code, reason = "the lock is held as long as the file is open")] File);
+
+/// Keeps every node out of a data directory.
+///
+/// # Errors
+/// [`DataDirError::InUse`] where a node runs on it.
+pub fn hold(path: &Path) -> Result<Held, DataDirError> {
+    lock(path).map(Held)
+}
+
 fn lock(path: &Path) -> Result<File, DataDirError> {
     let file = path.join(LOCK);
     let opened = File::options().read(true).write(true).create(true).truncate(false).open(&file);

@@ -1,0 +1,173 @@
+//! The command line: one file a command.
+
+pub mod consume;
+pub mod log;
+pub mod topics;
+
+use std::{io, path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+use flumen_actors::broker::{
+    Broker, Topic, TopicError,
+    names::{TopicName, TopicNameError},
+};
+use flumen_runtime::{disk::Engine, log::RepairError};
+
+use crate::node::{NodeError, NodeOptions};
+
+/// Collects, buffers and delivers: a log broker and its agents in one program.
+#[derive(Debug, Parser)]
+#[command(name = "flumen", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Prints the values of a topic, one a line, up to its end.
+    Consume(consume::ConsumeArgs),
+    /// Lists the topics, or describes one.
+    Topics(topics::TopicsArgs),
+    /// Looks after the files of a log.
+    #[command(subcommand)]
+    Log(log::LogCommand),
+}
+
+/// Where a node keeps its data.
+#[derive(Clone, Debug, Args)]
+pub struct DataArgs {
+    /// Directory of the node's data; may be given more than once, for several disks.
+    #[arg(long, value_name = "DIR", required = true)]
+    data: Vec<PathBuf>,
+    /// Disk driver: io_uring where it is allowed, or threads.
+    #[arg(long, value_enum, default_value = "auto")]
+    disk: DiskArg,
+}
+
+/// The names of disk drivers on the command line.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub enum DiskArg {
+    /// io_uring where it is allowed, else threads.
+    Auto,
+    /// io_uring or nothing.
+    Uring,
+    /// Threads.
+    Threads,
+}
+
+impl DataArgs {
+    /// A node on these directories.
+    #[must_use]
+    pub fn node(&self) -> NodeOptions {
+        let engine = match self.disk {
+            DiskArg::Auto => Engine::Auto,
+            DiskArg::Uring => Engine::Uring,
+            DiskArg::Threads => Engine::Threads,
+        };
+        NodeOptions { data: self.data.clone(), engine, ..NodeOptions::new("") }
+    }
+}
+
+/// Why a command failed; what is printed is a sentence with what, where and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// The node.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// A topic cannot be made or changed.
+    #[error(transparent)]
+    Topic(#[from] TopicError),
+    /// A text that is no topic's name.
+    #[error(transparent)]
+    TopicName(#[from] TopicNameError),
+    /// There is no such topic.
+    #[error("there is no topic `{name}`; {there}")]
+    UnknownTopic {
+        /// What was asked for.
+        name: TopicName,
+        /// What there is.
+        there: String,
+    },
+    /// A partition that cannot be read.
+    #[error("{0}")]
+    Unreadable(String),
+    /// An option that does not fit.
+    #[error("`{option} {value}` does not fit: {expected}")]
+    Option {
+        /// Which.
+        option: &'static str,
+        /// What was given.
+        value: String,
+        /// What is wanted.
+        expected: &'static str,
+    },
+    /// Nothing could be written to standard output.
+    #[error("cannot write to standard output: {0}")]
+    Output(#[from] io::Error),
+    /// A log cannot be repaired.
+    #[error(transparent)]
+    Repair(#[from] RepairError),
+}
+
+/// The topic called `name`.
+///
+/// # Errors
+/// [`CliError::UnknownTopic`], which names those there are.
+pub fn find_topic(broker: &Broker, name: &TopicName) -> Result<Topic, CliError> {
+    let topics = broker.topics();
+    if let Some(topic) = topics.get(name) {
+        return Ok(topic.clone());
+    }
+    let names: Vec<&str> =
+        topics.values().filter(|t| !t.is_internal).map(|t| t.name.as_str()).collect();
+    let there = match names.as_slice() {
+        [] => "there are no topics in this data directory yet".to_owned(),
+        names => format!("the topics here are {}", names.join(", ")),
+    };
+    Err(CliError::UnknownTopic { name: name.clone(), there })
+}
+
+/// Resolves at the first Ctrl-C or SIGTERM.
+///
+/// # Errors
+/// Where the system lets nobody listen for signals.
+pub async fn told_to_stop() -> io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let (terminated, interrupted) = (Box::pin(terminate.recv()), Box::pin(interrupt.recv()));
+    futures::future::select(terminated, interrupted).await;
+    Ok(())
+}
+
+/// Runs the command line.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = tracing_subscriber::EnvFilter::try_from_env("FLUMEN_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    let outcome = match cli.command {
+        Command::Consume(args) => consume::run(args),
+        Command::Topics(args) => topics::run(args),
+        Command::Log(command) => log::run(command),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read our output has had enough: that is no failure.
+        Err(CliError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            tell(format_args!("flumen: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Says something to the person at the terminal.
+pub fn tell(what: impl std::fmt::Display) {
+    // Where nobody can be told, nothing is lost by not telling.
+    let _ = io::Write::write_fmt(&mut io::stderr(), format_args!("{what}\n"));
+}

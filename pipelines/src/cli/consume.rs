@@ -1,0 +1,194 @@
+//! `flumen consume`: the values of a topic, one a line, up to where it ends now.
+
+use std::{collections::BTreeMap, io::Write as _, sync::Arc};
+
+use clap::Args;
+use flumen_actors::broker::{
+    consumer::{
+        ConsumedTo, Consumer, ConsumerOptions, Deliveries, Delivery, Reads, Records, Start,
+    },
+    group_coordinator::ids::GroupId,
+    names::{TopicName, TopicPartition},
+    partition::messages::{Condition, Status},
+};
+use flumen_runtime::{
+    batch::{self, BatchHeader},
+    ids::Offset,
+};
+use futures::{StreamExt as _, future};
+
+use super::{CliError, DataArgs, find_topic, told_to_stop};
+use crate::node::{self, Node};
+
+/// Options of `flumen consume`.
+#[derive(Debug, Args)]
+pub struct ConsumeArgs {
+    /// The topic.
+    topic: String,
+    #[command(flatten)]
+    data: DataArgs,
+    /// Where to begin: `beginning`, `end`, an OFFSET, or a TIME `@MS` in milliseconds since 1970.
+    #[arg(long, default_value = "beginning", value_name = "FROM")]
+    from: String,
+    /// Read as this group: begin after what it has committed, and commit what was printed.
+    #[arg(long)]
+    group: Option<String>,
+    /// Only this partition.
+    #[arg(long)]
+    partition: Option<u32>,
+}
+
+fn start_of(from: &str) -> Result<Start, CliError> {
+    let wrong = || CliError::Option {
+        option: "--from",
+        value: from.to_owned(),
+        expected: "give `beginning`, `end`, an offset such as `42`, or a time such as `@1700000000000`",
+    };
+    match from {
+        "beginning" => Ok(Start::Earliest),
+        "end" => Ok(Start::Latest),
+        text => match text.strip_prefix('@') {
+            Some(time) => time.parse().map(Start::Timestamp).map_err(|_| wrong()),
+            None => text.parse().map(|offset| Start::Offset(Offset(offset))).map_err(|_| wrong()),
+        },
+    }
+}
+
+/// Runs it.
+///
+/// # Errors
+/// [`CliError`].
+pub fn run(args: ConsumeArgs) -> Result<(), CliError> {
+    let start = start_of(&args.from)?;
+    node::run(args.data.node(), |node| async move {
+        let topic = find_topic(node.broker(), &TopicName::new(&args.topic)?)?;
+        let group = args.group.as_deref().map(GroupId::from);
+        if let Some(group) = &group {
+            node.broker().coordinator(group).await?;
+        }
+        let mut partitions = BTreeMap::new();
+        for partition in topic.partition_ids() {
+            if args.partition.is_none_or(|only| only == partition.0) {
+                let name = TopicPartition { topic: topic.name.clone(), partition };
+                let end = end_of(&node, &name).await?;
+                partitions.insert(name, end);
+            }
+        }
+        if partitions.is_empty() {
+            return Err(CliError::Option {
+                option: "--partition",
+                value: args.partition.map_or_else(String::new, |only| only.to_string()),
+                expected: "the topic has fewer partitions; see `flumen topics`",
+            });
+        }
+        let reads = Reads::Partitions {
+            partitions: partitions.keys().map(|name| (name.clone(), start)).collect(),
+            group: group.clone(),
+        };
+        let lookup = Arc::new(node.broker().clone());
+        let (consumer, deliveries) = Consumer::start(lookup, reads, ConsumerOptions::default());
+        let mut reader = Reader { ends: partitions, consumer, commits: group.is_some() };
+        let reading = Box::pin(reader.read(deliveries));
+        match future::select(reading, Box::pin(told_to_stop())).await {
+            future::Either::Left((outcome, _)) => outcome,
+            future::Either::Right((stopped, _)) => Ok(stopped?),
+        }
+    })
+}
+
+/// Where a partition ends now.
+async fn end_of(node: &Node, partition: &TopicPartition) -> Result<Offset, CliError> {
+    let unreadable = |reason: &str| CliError::Unreadable(format!("`{partition}`: {reason}"));
+    let address = node
+        .broker()
+        .partition(partition)
+        .ok_or_else(|| unreadable("its data directory was not given"))?;
+    let status = address.send(Status).await.map_err(|_| unreadable("its actor stopped"))?;
+    match status.condition {
+        Condition::Offline { reason, remedy } => {
+            Err(CliError::Unreadable(format!("`{partition}` is offline: {reason}; {remedy}")))
+        }
+        _ => Ok(status.marks.high_watermark),
+    }
+}
+
+struct Reader {
+    /// Partitions that are still read, and where they end.
+    ends: BTreeMap<TopicPartition, Offset>,
+    consumer: Consumer,
+    commits: bool,
+}
+
+impl Reader {
+    async fn read(&mut self, mut deliveries: Deliveries) -> Result<(), CliError> {
+        while !self.ends.is_empty() {
+            match deliveries.next().await {
+                Some(Delivery::Assigned(all)) => {
+                    for assigned in all {
+                        self.is_read_to(&assigned.partition, assigned.position);
+                    }
+                }
+                Some(Delivery::Records(records)) => {
+                    let next = print(&records)?;
+                    self.commit(&records.partition, next).await?;
+                    self.is_read_to(&records.partition, next);
+                }
+                Some(Delivery::Unreadable { partition, offset, reason }) => {
+                    return Err(CliError::Unreadable(format!(
+                        "`{partition}` cannot be read at offset {offset}: {reason}"
+                    )));
+                }
+                Some(Delivery::Failed(error)) => {
+                    return Err(CliError::Unreadable(error.to_string()));
+                }
+                Some(Delivery::Revoking(_) | Delivery::Lost(_)) => {}
+                None => return Err(CliError::Unreadable("the consumer ended".to_owned())),
+            }
+        }
+        self.consumer.close().await;
+        Ok(())
+    }
+
+    fn is_read_to(&mut self, partition: &TopicPartition, next: Offset) {
+        if self.ends.get(partition).is_some_and(|end| next >= *end) {
+            self.ends.remove(partition);
+        }
+    }
+
+    async fn commit(&self, partition: &TopicPartition, next: Offset) -> Result<(), CliError> {
+        if !self.commits {
+            return Ok(());
+        }
+        let position = ConsumedTo::new(partition.clone(), next);
+        let committed = self.consumer.commit(vec![position]).await;
+        committed.map_err(|error| CliError::Unreadable(error.to_string()))
+    }
+}
+
+/// Prints the values, and returns the offset after the last.
+fn print(records: &Records) -> Result<Offset, CliError> {
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let unreadable = |error: &dyn std::fmt::Display| {
+        CliError::Unreadable(format!("`{}`: {error}", records.partition))
+    };
+    for bytes in &records.batches {
+        let mut at = 0;
+        while at < bytes.len() {
+            let header = BatchHeader::parse(&bytes[at..]).map_err(|error| unreadable(&error))?;
+            let whole = bytes.slice(at..at + header.batch_bytes as usize);
+            at += whole.len();
+            if header.attributes.is_control() {
+                continue;
+            }
+            for record in batch::records(&whole, &header).map_err(|error| unreadable(&error))? {
+                let record = record.map_err(|error| unreadable(&error))?;
+                if record.offset >= records.position {
+                    out.write_all(record.value.as_deref().unwrap_or_default())?;
+                    out.write_all(b"\n")?;
+                }
+            }
+        }
+    }
+    out.flush()?;
+    Ok(records.next)
+}

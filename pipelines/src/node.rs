@@ -1,0 +1,200 @@
+//! A node: an embedded broker with its arbiters, disks and supervisors, in this process.
+//!
+//! ```text
+//!   root (supervisor) ─┬─ broker        controller, partitions, coordinators
+//!                      └─ pipelines     what is started on the node: agents, stages
+//! ```
+//!
+//! [`run`] makes the actix system, starts a node in it, runs a program on it, and stops it in order:
+//! pipelines drain first, then the broker closes its logs, then the data directories are let go of.
+
+use std::{future::Future, io, path::PathBuf, sync::Arc};
+
+use flumen_actors::broker::{
+    self, Broker, BrokerSpec, DataDirectory, NodeId, TopicError, group_coordinator::turn,
+};
+use flumen_runtime::{
+    data_dir::{DataDir, DataDirError, Identity},
+    disk::{DiskMaker as _, Engine, EngineError, RealDisks},
+    log::LogConfig,
+    placement::{Placement, Services, ThreadOptions, ThreadPlacement},
+    rng::Rng,
+    supervision::{ChildSpec, Exit, SupervisorRef, SupervisorSpec},
+};
+
+/// How a node is set up.
+#[derive(Clone, Debug)]
+pub struct NodeOptions {
+    /// Its data directories, each on a disk of its own if there are several; the first one holds the
+    /// catalogue. Made where they are missing (but not their parents).
+    pub data: Vec<PathBuf>,
+    /// Its number in a cluster.
+    pub node: u32,
+    /// Which disk driver.
+    pub engine: Engine,
+    /// Its threads.
+    pub threads: ThreadOptions,
+    /// How logs are kept where a topic's settings say nothing.
+    pub log: LogConfig,
+    /// How groups are coordinated.
+    pub groups: turn::Options,
+    /// Partitions of the topic that keeps groups' offsets, when it is made.
+    pub offsets_partitions: u32,
+}
+
+impl NodeOptions {
+    /// Node 1 in one data directory, one arbiter a core.
+    #[must_use]
+    pub fn new(data: impl Into<PathBuf>) -> Self {
+        Self {
+            data: vec![data.into()],
+            node: 1,
+            engine: Engine::default(),
+            threads: ThreadOptions::default(),
+            log: LogConfig::default(),
+            groups: turn::Options::default(),
+            offsets_partitions: 50,
+        }
+    }
+}
+
+/// Why a node did not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// A data directory cannot be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The disk driver that was demanded is not to be had.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The system gives no threads.
+    #[error("cannot start the node's threads: {0}; see `ulimit -u`")]
+    Threads(#[source] io::Error),
+    /// The broker cannot start, or refuses.
+    #[error(transparent)]
+    Topic(#[from] TopicError),
+    /// Nothing was given to keep data in.
+    #[error("a node needs a data directory; name one with `--data DIR`")]
+    NoData,
+    /// A supervisor gave up.
+    #[error("the node ended: {0}; what it had acknowledged is safe, start it again")]
+    Ended(Exit),
+}
+
+/// A running node. Clones are of the same node.
+#[derive(Clone)]
+pub struct Node {
+    broker: Broker,
+    root: SupervisorRef,
+    pipelines: SupervisorRef,
+    placement: Arc<ThreadPlacement>,
+    about: Arc<str>,
+}
+
+impl Node {
+    /// The broker.
+    #[must_use]
+    pub fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
+    /// The supervisor of what is started on the node.
+    #[must_use]
+    pub fn pipelines(&self) -> &SupervisorRef {
+        &self.pipelines
+    }
+
+    /// The root of all supervisors.
+    #[must_use]
+    pub fn root(&self) -> &SupervisorRef {
+        &self.root
+    }
+
+    /// What all arbiters share.
+    #[must_use]
+    pub fn services(&self) -> &Services {
+        self.placement.services()
+    }
+
+    /// What a person should know who started it: data directories, disk driver, what an ack promises.
+    #[must_use]
+    pub fn about(&self) -> &str {
+        &self.about
+    }
+}
+
+/// Starts a node, runs `program` on it, and stops the node in order.
+///
+/// Where the node ends before the program does, since a supervisor gave up, so does this.
+///
+/// # Errors
+/// [`NodeError`] where the node does not start or ends, as the program's own error type takes it in.
+pub fn run<T, E, F>(options: NodeOptions, program: impl FnOnce(Node) -> F) -> Result<T, E>
+where
+    F: Future<Output = Result<T, E>>,
+    E: From<NodeError>,
+{
+    actix_rt::System::new().block_on(async move {
+        let (node, directories) = start(options).await?;
+        let ended = Box::pin(node.root.exited());
+        let outcome = match futures::future::select(Box::pin(program(node.clone())), ended).await {
+            futures::future::Either::Left((outcome, _)) => outcome,
+            futures::future::Either::Right((exit, _)) => Err(NodeError::Ended(exit).into()),
+        };
+        node.root.stop().await;
+        let exit = node.root.exited().await;
+        node.placement.stop();
+        if exit == Exit::Normal {
+            for directory in directories {
+                directory.close().map_err(NodeError::from)?;
+            }
+        }
+        outcome
+    })
+}
+
+async fn start(options: NodeOptions) -> Result<(Node, Vec<DataDir>), NodeError> {
+    let mut rng = Rng::from_system();
+    let mut directories: Vec<DataDir> = Vec::new();
+    for path in &options.data {
+        let cluster = directories.first().map(DataDir::cluster);
+        directories.push(DataDir::open(path, Identity { node: options.node, cluster }, &mut rng)?);
+    }
+    if directories.is_empty() {
+        return Err(NodeError::NoData);
+    }
+    let disks = RealDisks::choose(options.engine)?;
+    let about = about(&options, &disks.describe());
+    let services = Services::of_system(Arc::new(disks));
+    let placement =
+        ThreadPlacement::start(options.threads, services).map_err(NodeError::Threads)?;
+    let spec = BrokerSpec {
+        node: NodeId(i32::try_from(options.node).unwrap_or(i32::MAX)),
+        directories: directories
+            .iter()
+            .map(|dir| DataDirectory::new(dir.id(), dir.path()))
+            .collect(),
+        log: options.log,
+        groups: options.groups,
+        offsets_partitions: options.offsets_partitions,
+        probe: None,
+    };
+    let (child, broker) = broker::start(spec);
+    let (pipelines_child, pipelines) = ChildSpec::supervisor(SupervisorSpec::new("pipelines"));
+    let root =
+        SupervisorSpec::new("root").child(child).child(pipelines_child).start(placement.clone());
+    let node = Node { broker, root, pipelines, placement, about: about.into() };
+    node.broker.ready().await?;
+    Ok((node, directories))
+}
+
+fn about(options: &NodeOptions, disks: &str) -> String {
+    let data: Vec<String> =
+        options.data.iter().map(|path| format!("`{}`", path.display())).collect();
+    let promise = if options.log.is_lazy() {
+        "an acknowledged record survives a crash of the process, not a power cut"
+    } else {
+        "an acknowledged record is on the disk"
+    };
+    format!("data in {}; {disks}; {promise}", data.join(", "))
+}
