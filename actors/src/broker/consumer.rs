@@ -36,7 +36,7 @@ use flumen_runtime::{
     ids::{LeaderEpoch, Offset},
     mailbox::tell,
 };
-use futures::channel::mpsc;
+use futures::{channel::mpsc, future::LocalBoxFuture};
 
 pub use self::deliveries::{Assigned, Deliveries, Delivery, Records, Revocation};
 use self::{
@@ -44,6 +44,7 @@ use self::{
     member::MemberOptions,
 };
 use super::{
+    Broker,
     group_coordinator::{GroupCoordinator, error::GroupError, ids::GroupId},
     names::{TopicName, TopicPartition},
     partition::messages::{At, Fetch, FindOffset},
@@ -51,8 +52,11 @@ use super::{
 
 /// Where a consumer finds what it talks to; the broker's handle is one.
 pub trait Lookup: Send + Sync {
-    /// The coordinator of `group`; none while it is not up.
-    fn coordinator(&self, group: &GroupId) -> Option<Addr<GroupCoordinator>>;
+    /// The coordinator of `group`; none while it is not up. Its address stays good over its lives.
+    fn coordinator(
+        &self,
+        group: &GroupId,
+    ) -> LocalBoxFuture<'static, Option<Addr<GroupCoordinator>>>;
     /// How many partitions `topic` has; none where there is no such topic.
     fn partitions(&self, topic: &TopicName) -> Option<u32>;
     /// A partition's leader; none while it is not up.
@@ -66,6 +70,28 @@ pub struct PartitionPorts {
     pub fetch: Recipient<Fetch>,
     /// Finds offsets.
     pub find: Recipient<FindOffset>,
+}
+
+impl Lookup for Broker {
+    fn coordinator(
+        &self,
+        group: &GroupId,
+    ) -> LocalBoxFuture<'static, Option<Addr<GroupCoordinator>>> {
+        let (broker, group) = (self.clone(), group.clone());
+        Box::pin(async move {
+            let found = Broker::coordinator(&broker, &group).await;
+            found.inspect_err(|why| tracing::debug!(%group, %why, "no coordinator yet")).ok()
+        })
+    }
+
+    fn partitions(&self, topic: &TopicName) -> Option<u32> {
+        self.topics().get(topic).map(|topic| topic.partitions.len() as u32)
+    }
+
+    fn leader(&self, partition: &TopicPartition) -> Option<PartitionPorts> {
+        let leader = self.partition(partition)?;
+        Some(PartitionPorts { fetch: leader.clone().recipient(), find: leader.recipient() })
+    }
 }
 
 /// How a consumer reads.
@@ -261,3 +287,6 @@ impl Consumer {
         let _ = self.actor.send(Close).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -62,6 +62,7 @@ pub(super) struct ConsumerActor {
     pub(super) credit: Credit,
     pub(super) holdings: BTreeMap<TopicPartition, Holding>,
     group: Option<GroupId>,
+    coordinator: Option<Addr<GroupCoordinator>>,
     member: Option<Member>,
     /// What is read without a group's assignment; taken up at start.
     fixed: Vec<(TopicPartition, Start)>,
@@ -89,6 +90,7 @@ impl ConsumerActor {
             queue,
             holdings: BTreeMap::new(),
             group,
+            coordinator: None,
             member,
             fixed,
             next_tenure: 0,
@@ -101,8 +103,20 @@ impl ConsumerActor {
         let _ = self.queue.unbounded_send(delivery);
     }
 
-    fn coordinator(&self) -> Option<Addr<GroupCoordinator>> {
-        self.lookup.coordinator(self.group.as_ref()?)
+    /// Everything begins once the group's coordinator, if there is a group, is found.
+    fn begin(&mut self, coordinator: Option<Addr<GroupCoordinator>>, ctx: &mut Context<Self>) {
+        if self.is_closing {
+            return;
+        }
+        self.coordinator = coordinator;
+        let fixed = std::mem::take(&mut self.fixed);
+        self.take(fixed, ctx);
+        if let Some(member) = &self.member {
+            let third = u64::from(member.options().session_timeout_ms) / 3;
+            let interval = HEARTBEAT_MAX.min(Duration::from_millis(third.max(1)));
+            ctx.run_interval(interval, |act, ctx| act.step(Input::Beat, ctx));
+            self.step(Input::Join, ctx);
+        }
     }
 
     // ---- Membership ------------------------------------------------------------------------------
@@ -162,7 +176,7 @@ impl ConsumerActor {
         T: Send + 'static,
         GroupCoordinator: Handler<M>,
     {
-        let coordinator = self.coordinator();
+        let coordinator = self.coordinator.clone();
         let answer = async move {
             match coordinator {
                 Some(coordinator) => coordinator.send(request).await,
@@ -199,7 +213,8 @@ impl ConsumerActor {
         if partitions.is_empty() {
             return;
         }
-        let found = find_beginnings(self.lookup.clone(), self.group.clone(), partitions);
+        let group = self.group.clone().zip(self.coordinator.clone());
+        let found = find_beginnings(self.lookup.clone(), group, partitions);
         let found = found.into_actor(self).map(move |found, act, ctx| {
             act.on_beginnings(&tenures, found, ctx);
         });
@@ -277,14 +292,17 @@ impl Actor for ConsumerActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        let fixed = std::mem::take(&mut self.fixed);
-        self.take(fixed, ctx);
-        if let Some(member) = &self.member {
-            let third = u64::from(member.options().session_timeout_ms) / 3;
-            let interval = HEARTBEAT_MAX.min(Duration::from_millis(third.max(1)));
-            ctx.run_interval(interval, |act, ctx| act.step(Input::Beat, ctx));
-            self.step(Input::Join, ctx);
-        }
+        let (lookup, group) = (self.lookup.clone(), self.group.clone());
+        let found = async move {
+            let group = group?;
+            loop {
+                if let Some(coordinator) = lookup.coordinator(&group).await {
+                    return Some(coordinator);
+                }
+                tokio::time::sleep(RETRY).await;
+            }
+        };
+        ctx.spawn(found.into_actor(self).map(|found, act, ctx| act.begin(found, ctx)));
     }
 }
 
@@ -348,7 +366,7 @@ impl Handler<Commit> for ConsumerActor {
             Err(refused) => return Box::pin(ready(Err(refused))),
         };
         let is_member = request.generation.is_some();
-        let Some(coordinator) = self.coordinator() else {
+        let Some(coordinator) = self.coordinator.clone() else {
             return Box::pin(ready(Err(Refused::ForNow)));
         };
         let answer = coordinator.send(request).map(move |answer| match answer {
@@ -415,7 +433,7 @@ impl Handler<Close> for ConsumerActor {
 
     fn handle(&mut self, _: Close, ctx: &mut Self::Context) -> Self::Result {
         let (answer, answering) = answer::later();
-        let leave = self.member.as_mut().and_then(Member::leave).zip(self.coordinator());
+        let leave = self.member.as_mut().and_then(Member::leave).zip(self.coordinator.clone());
         self.queue.close_channel();
         for partition in self.holdings.keys().cloned().collect::<Vec<_>>() {
             self.release(&partition);

@@ -13,7 +13,9 @@ use super::{
     deliveries::{Delivery, Queued, Wanted},
 };
 use crate::broker::{
-    group_coordinator::{ids::GroupId, messages::FetchOffsets, records::CommittedOffset},
+    group_coordinator::{
+        GroupCoordinator, ids::GroupId, messages::FetchOffsets, records::CommittedOffset,
+    },
     names::{Isolation, TopicPartition},
     partition::messages::{At, Fetch, FetchError, Fetched, FindOffset},
 };
@@ -27,12 +29,12 @@ pub(super) type Begins = Vec<Assigned>;
 /// Asks the group what it has committed, and the partitions where the rest begins; until it is known.
 pub(super) async fn find_beginnings(
     lookup: Arc<dyn Lookup>,
-    group: Option<GroupId>,
+    group: Option<(GroupId, Addr<GroupCoordinator>)>,
     partitions: Vec<(TopicPartition, Start)>,
 ) -> Begins {
     let wanted: Vec<_> = partitions.iter().map(|(partition, _)| partition.clone()).collect();
     let committed = match group {
-        Some(group) => fetch_committed(&lookup, &group, wanted).await,
+        Some((group, coordinator)) => fetch_committed(&coordinator, group, wanted).await,
         None => wanted.into_iter().map(|partition| (partition, None)).collect(),
     };
     let mut begins = Begins::with_capacity(committed.len());
@@ -50,15 +52,13 @@ pub(super) async fn find_beginnings(
 type Committed = Vec<(TopicPartition, Option<CommittedOffset>)>;
 
 async fn fetch_committed(
-    lookup: &Arc<dyn Lookup>,
-    group: &GroupId,
+    coordinator: &Addr<GroupCoordinator>,
+    group: GroupId,
     partitions: Vec<TopicPartition>,
 ) -> Committed {
+    let request = FetchOffsets { group, partitions: Some(partitions) };
     loop {
-        let request = FetchOffsets { group: group.clone(), partitions: Some(partitions.clone()) };
-        if let Some(coordinator) = lookup.coordinator(group)
-            && let Ok(Ok(fetched)) = coordinator.send(request).await
-        {
+        if let Ok(Ok(fetched)) = coordinator.send(request.clone()).await {
             return fetched.partitions;
         }
         tokio::time::sleep(RETRY).await;
