@@ -423,23 +423,5 @@ impl Broker {
     }
 }
 
-impl consumer::Lookup for Broker {
-    fn coordinator(&self, group: &GroupId) -> Option<Addr<GroupCoordinator>> {
-        let topics = self.topics();
-        let offsets = topics.iter().find(|(name, _)| name.as_str() == OFFSETS_TOPIC)?.1;
-        self.shared.coordinators.get(&group.partition_of(offsets.partitions.len() as u32))
-    }
-
-    fn partitions(&self, topic: &TopicName) -> Option<u32> {
-        self.topics().get(topic).map(|topic| topic.partitions.len() as u32)
-    }
-
-    fn leader(&self, partition: &TopicPartition) -> Option<consumer::PartitionPorts> {
-        let address = self.partition(partition)?;
-        let fetch = address.clone().recipient();
-        Some(consumer::PartitionPorts { fetch, find: address.recipient() })
-    }
-}
-
 #[cfg(test)]
 mod tests;
