@@ -11,6 +11,7 @@
 mod book;
 mod coverage;
 mod invariants;
+mod log;
 mod oracle;
 mod partitions;
 mod producer;

@@ -221,7 +221,9 @@ impl Log {
 
     /// Moves the recovery point, once what it is to cover is synced.
     fn checkpoint(&mut self, now_ms: i64, owner: &dyn Owner) -> Option<Work> {
-        let is_barred = self.wanted.contains(&Wanted::Close) || !self.room.is_there();
+        // A trim that was asked for before the close may still need one.
+        let is_closing = self.wanted.front() == Some(&Wanted::Close);
+        let is_barred = is_closing || !self.room.is_there();
         if self.running.maintenance || is_barred {
             return None;
         }
