@@ -419,8 +419,8 @@ impl Partition {
     fn maybe_closed(&mut self) {
         let Stage::Open(open) = &mut self.stage else { return };
         if let Some(log) = open.log.to_closed() {
-            let producers = open.state.producers().encode().into();
-            self.shared.handover.set_closed(ClosedPartition { log, producers });
+            let snapshot = open.state.encode().into();
+            self.shared.handover.set_closed(ClosedPartition { log, snapshot });
             open.is_drained();
         }
     }

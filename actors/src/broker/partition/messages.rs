@@ -51,6 +51,13 @@ impl Append {
         self
     }
 
+    /// Appends the marker that ends a transaction.
+    #[must_use]
+    pub fn as_coordinator(mut self) -> Self {
+        self.origin = Origin::Coordinator;
+        self
+    }
+
     /// With the room that it takes.
     #[must_use]
     pub fn permit(mut self, permit: Permit) -> Self {

@@ -249,7 +249,7 @@ impl Open {
         }
         // Its room is used again, until a tick finds the partition idle.
         self.effects = effects;
-        while let Some(io) = self.log.next_io(now_ms, self.state.producers()) {
+        while let Some(io) = self.log.next_io(now_ms, &self.state) {
             let done = wrap_future::<_, Partition>(io.run(self.disk.clone()));
             ctx.spawn(actix::ActorFutureExt::map(done, |done, actor: &mut Partition, ctx| {
                 actor.on_io(done, ctx);

@@ -9,7 +9,7 @@ use flumen_runtime::{
     placement::Local,
 };
 
-use super::{Shared, producers::Producers, replay::Replayed};
+use super::{Shared, replay::Replayed};
 
 /// How long writes of a superseded life may still be in flight before the process must end.
 const TAKE_OVER_WITHIN: Duration = Duration::from_secs(5);
@@ -47,10 +47,9 @@ pub(super) async fn open(
     let place = LogPlace { dir: shared.dir.to_path_buf(), id: shared.log, ticket };
     let now_ms = local.clock().now_ms();
     if let Some(closed) = shared.handover.take_closed()
-        && let Ok(producers) = Producers::decode(&closed.producers)
+        && let Ok(replayed) = Replayed::restored(&closed.snapshot)
     {
         let log = Log::reopen(&disk, place, config, closed.log, now_ms).await?;
-        let replayed = Replayed::restored(producers);
         return Ok(OpenedLog { log, replayed, disk });
     }
     let mut replayed = Replayed::new(now_ms);

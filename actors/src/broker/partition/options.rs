@@ -64,9 +64,9 @@ impl PartitionConfig {
 pub struct ClosedPartition {
     /// Its log.
     pub log: ClosedLog,
-    /// Its producers, as in a `.snapshot` file.
+    /// Its producers and aborted transactions, as in a `.snapshot` file.
     #[serde(with = "serde_bytes")]
-    pub producers: Vec<u8>,
+    pub snapshot: Vec<u8>,
 }
 
 /// What goes between a partition and whoever starts and stops the node.

@@ -10,7 +10,10 @@ use flumen_runtime::{
 };
 
 use super::{
-    messages::AbortedTransaction, producers::Producers, state::marker, transactions::Transactions,
+    messages::AbortedTransaction,
+    producers::{Producers, SnapshotError},
+    state::{State, marker},
+    transactions::Transactions,
     validate,
 };
 
@@ -32,10 +35,13 @@ impl Replayed {
         Self { now_ms, ..Self::default() }
     }
 
-    /// What a log that was closed in order said: there is nothing to replay.
-    #[must_use]
-    pub fn restored(producers: Producers) -> Self {
-        Self { producers, ..Self::default() }
+    /// What a log that was closed in order kept: there is nothing to replay.
+    ///
+    /// # Errors
+    /// [`SnapshotError`] where it is no snapshot.
+    pub fn restored(snapshot: &[u8]) -> Result<Self, SnapshotError> {
+        let (producers, aborted) = Producers::decode(snapshot)?;
+        Ok(Self { producers, transactions: Transactions::restored(aborted), now_ms: 0 })
     }
 }
 
@@ -43,12 +49,13 @@ impl Replay for Replayed {
     fn restore(&mut self, snapshot: &[u8], at: Offset) -> bool {
         // At the start of a log there is nothing to restore.
         let restored = match snapshot {
-            [] => Ok(Producers::default()),
+            [] => Ok(Default::default()),
             snapshot => Producers::decode(snapshot),
         };
         match restored {
-            Ok(producers) => {
-                *self = Self { producers, ..Self::new(self.now_ms) };
+            Ok((producers, aborted)) => {
+                let transactions = Transactions::restored(aborted);
+                *self = Self { producers, transactions, now_ms: self.now_ms };
                 true
             }
             Err(error) => {
@@ -72,7 +79,7 @@ impl Replay for Replayed {
     }
 }
 
-impl Owner for Producers {
+impl<A, F> Owner for State<A, F> {
     fn snapshot(&self) -> Option<Bytes> {
         Some(self.encode())
     }

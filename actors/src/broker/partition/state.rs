@@ -172,7 +172,13 @@ impl<A, F> State<A, F> {
         (self.role, self.epoch)
     }
 
-    /// The producers' states, for snapshots.
+    /// What replaying the log would give, as the content of a `.snapshot` file.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        self.producers.encode(self.transactions.aborted())
+    }
+
+    /// The producers' states.
     #[must_use]
     pub fn producers(&self) -> &Producers {
         &self.producers

@@ -23,7 +23,7 @@ use super::{
     probe::Probe,
     *,
 };
-use crate::broker::names::{Acks, PartitionId, ProducerId, TopicName, TopicPartition};
+use crate::broker::names::{Acks, Isolation, PartitionId, ProducerId, TopicName, TopicPartition};
 
 const DATA: &str = "/data";
 const SECOND: Duration = Duration::from_secs(1);
@@ -359,6 +359,49 @@ fn a_drained_partition_is_opened_again_from_what_it_said_of_itself() {
             assert!(node.append(record(0, "a")).await.unwrap().is_duplicate);
             node.append(record(1, "b")).await.unwrap();
             assert_eq!(node.read_all(Offset(0)).await, ["a", "b"]);
+        })
+        .await;
+    });
+}
+
+#[test]
+fn aborted_records_are_named_to_committed_readers_also_after_restarts() {
+    simulate(async |world| {
+        let aborted = async |node: &Node| {
+            let isolation = Isolation::Committed;
+            let fetched = node.fetch(Fetch { isolation, ..Fetch::from(Offset(0)) }).await;
+            let name = |aborted: &messages::AbortedTransaction| {
+                (aborted.first_offset.0, aborted.last_offset.0)
+            };
+            fetched.aborted.iter().map(name).collect::<Vec<_>>()
+        };
+        let handover = Handover::new(Vec::new(), None);
+        let given = PartitionOptions { handover: handover.clone(), ..options() };
+        life(&world, given, End::Exit, async |node| {
+            for n in 0..2 {
+                let attributes = testing::TRANSACTIONAL;
+                let producer = (8, 0, n);
+                let spec = testing::Spec { attributes, producer, ..testing::Spec::default() };
+                node.append(spec.build()).await.unwrap();
+            }
+            let isolation = Isolation::Committed;
+            let open = node.fetch(Fetch { isolation, ..Fetch::from(Offset(0)) }).await;
+            assert_eq!((open.bytes(), open.marks.last_stable), (0, Offset(0)), "undecided");
+            let marker = Append::new(testing::marker((8, 0), false, 0)).as_coordinator();
+            node.partition.send(marker).await.unwrap().unwrap();
+            assert_eq!(aborted(node).await, [(0, 2)]);
+            node.root.stop().await;
+        })
+        .await;
+        let handover = Handover::new(Vec::new(), handover.closed());
+        let given = PartitionOptions { handover, ..options() };
+        life(&world, given, End::PowerCut, async |node| {
+            assert_eq!(aborted(node).await, [(0, 2)], "handed over");
+            node.append(record(0, "after")).await.unwrap();
+        })
+        .await;
+        life(&world, options(), End::Exit, async |node| {
+            assert_eq!(aborted(node).await, [(0, 2)], "restored from the snapshot");
         })
         .await;
     });

@@ -28,6 +28,18 @@ pub struct Transactions {
 }
 
 impl Transactions {
+    /// Those that a snapshot names, all of them settled.
+    #[must_use]
+    pub fn restored(aborted: Vec<AbortedTransaction>) -> Self {
+        Self { decided: VecDeque::new(), aborted }
+    }
+
+    /// All aborted transactions that somebody may still read, in the order of their markers.
+    #[must_use]
+    pub fn aborted(&self) -> &[AbortedTransaction] {
+        &self.aborted
+    }
+
     /// A transaction ended with the marker at `transaction.last_offset`.
     pub fn end(&mut self, transaction: AbortedTransaction, is_commit: bool) {
         let (first, marker) = (transaction.first_offset, transaction.last_offset);

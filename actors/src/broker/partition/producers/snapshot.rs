@@ -8,6 +8,18 @@
 //! | 6 | 4 | entries |
 //! | 10 | 46 each | producer id 8, epoch 2, last sequence 4, last offset 8, offset delta 4, timestamp 8, coordinator epoch 4, first offset of the open transaction 8 (−1 none) |
 //!
+//! Behind the entries, where transactions were aborted, in the bytes of Kafka's `.txnindex`
+//! (`AbortedTxn.json`):
+//!
+//! | size | field |
+//! |---|---|
+//! | 4 | aborted transactions |
+//! | 34 each | version = 0 2, producer id 8, first offset 8, last offset 8, last stable offset 8 (here: the first) |
+//!
+//! Kafka reads the entries and passes over what follows, which its checksum covers. One file instead
+//! of two, so that both are of the same moment: a `.txnindex` of its own would have to become durable
+//! between the marker and the recovery point.
+//!
 //! Each batch of a producer's window is an entry of its own, oldest first: Kafka keeps the last
 //! entry of an id, which is the last batch, all that it writes itself. With the last one alone, a
 //! producer that repeats five batches after a crash would be refused as out of order (found by the
@@ -18,11 +30,12 @@ use flumen_runtime::{codec::crc32c, ids::Offset};
 use smallvec::{SmallVec, smallvec};
 
 use super::{Producers, RECENT_MAX, Recent, State};
-use crate::broker::names::ProducerId;
+use crate::broker::{names::ProducerId, partition::messages::AbortedTransaction};
 
 const VERSION: i16 = 1;
 const HEAD_BYTES: usize = 10;
 const ENTRY_BYTES: usize = 46;
+const ABORTED_BYTES: usize = 34;
 
 /// Bytes that are no snapshot of producer states.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -42,9 +55,9 @@ pub enum SnapshotError {
 }
 
 impl Producers {
-    /// As the content of a `.snapshot` file.
+    /// As the content of a `.snapshot` file, with the transactions that were aborted.
     #[must_use]
-    pub fn encode(&self) -> Bytes {
+    pub fn encode(&self, aborted: &[AbortedTransaction]) -> Bytes {
         let batches = |state: &State| state.recent.len().max(1);
         let entries: usize = self.states.values().map(batches).sum();
         let mut out = BytesMut::with_capacity(HEAD_BYTES + ENTRY_BYTES * entries);
@@ -60,21 +73,32 @@ impl Producers {
                 encode_entry(*id, state, batch, &mut out);
             }
         }
+        if !aborted.is_empty() {
+            out.put_u32(u32::try_from(aborted.len()).expect("transactions fit in memory"));
+        }
+        for AbortedTransaction { producer, first_offset, last_offset } in aborted {
+            out.put_i16(0);
+            out.put_i64(producer.0);
+            out.put_i64(first_offset.as_i64());
+            out.put_i64(last_offset.as_i64());
+            out.put_i64(first_offset.as_i64());
+        }
         let crc = crc32c(&[&out[6..]]);
         out[2..6].copy_from_slice(&crc.to_be_bytes());
         out.freeze()
     }
 
-    /// Reads the content of a `.snapshot` file.
+    /// Reads the content of a `.snapshot` file: producers, and aborted transactions in the order of
+    /// their ends.
     ///
     /// # Errors
     /// [`SnapshotError`]; the file is then as good as missing, and older state is replayed.
-    pub fn decode(bytes: &[u8]) -> Result<Producers, SnapshotError> {
+    pub fn decode(bytes: &[u8]) -> Result<(Producers, Vec<AbortedTransaction>), SnapshotError> {
         let length = SnapshotError::Length(bytes.len());
         if bytes.len() < HEAD_BYTES {
             return Err(length);
         }
-        let (mut head, mut rest) = bytes.split_at(HEAD_BYTES);
+        let (mut head, rest) = bytes.split_at(HEAD_BYTES);
         let version = head.get_i16();
         if version != VERSION {
             return Err(SnapshotError::Version(version));
@@ -82,18 +106,18 @@ impl Producers {
         if head.get_u32() != crc32c(&[&bytes[6..]]) {
             return Err(SnapshotError::Checksum);
         }
-        if rest.len() as u64 != u64::from(head.get_u32()) * ENTRY_BYTES as u64 {
-            return Err(length);
-        }
+        let entries = head.get_u32() as usize;
+        let split = entries.checked_mul(ENTRY_BYTES).and_then(|end| rest.split_at_checked(end));
+        let (mut entries, mut aborted) = split.ok_or(length)?;
         let mut producers = Producers::default();
-        while rest.has_remaining() {
-            let (id, state) = decode_entry(&mut rest)?;
+        while entries.has_remaining() {
+            let (id, state) = decode_entry(&mut entries)?;
             if let Some(first) = state.transaction_first {
                 producers.open.insert((first, id));
             }
             producers.take(id, state);
         }
-        Ok(producers)
+        Ok((producers, decode_aborted(&mut aborted)?))
     }
 
     /// Takes in an entry; those of the same life of a producer make up its window.
@@ -109,6 +133,34 @@ impl Producers {
         }
         self.states.insert(id, state);
     }
+}
+
+fn unsigned(value: i64) -> Result<u64, SnapshotError> {
+    u64::try_from(value).map_err(|_| SnapshotError::Value(value))
+}
+
+fn decode_aborted(rest: &mut &[u8]) -> Result<Vec<AbortedTransaction>, SnapshotError> {
+    let length = SnapshotError::Length(rest.len());
+    if rest.is_empty() {
+        return Ok(Vec::new());
+    }
+    let count = rest.try_get_u32().map_err(|_| length.clone())? as usize;
+    if count.checked_mul(ABORTED_BYTES) != Some(rest.len()) {
+        return Err(length);
+    }
+    let mut aborted = Vec::with_capacity(count);
+    for _ in 0..count {
+        let version = rest.get_i16();
+        if version != 0 {
+            return Err(SnapshotError::Version(version));
+        }
+        let producer = ProducerId(rest.get_i64());
+        let first_offset = Offset(unsigned(rest.get_i64())?);
+        let last_offset = Offset(unsigned(rest.get_i64())?);
+        rest.advance(8);
+        aborted.push(AbortedTransaction { producer, first_offset, last_offset });
+    }
+    Ok(aborted)
 }
 
 /// Appends the entry of a batch: its last sequence, last offset and last delta.
@@ -133,7 +185,6 @@ fn decode_entry(rest: &mut &[u8]) -> Result<(ProducerId, State), SnapshotError> 
     let coordinator_epoch = rest.get_i32();
     let transaction_first = rest.get_i64();
 
-    let unsigned = |value: i64| u64::try_from(value).map_err(|_| SnapshotError::Value(value));
     unsigned(id)?;
     unsigned(epoch.into())?;
     let recent = if last_sequence < 0 || last_offset < 0 {

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::broker::partition::messages::AbortedTransaction;
 
 const ID: ProducerId = ProducerId(7);
 
@@ -128,7 +129,7 @@ fn a_marker_ends_the_open_transaction_and_fences_older_coordinators() {
 fn a_snapshot_has_kafkas_layout() {
     let mut producers = Producers::default();
     producers.follow(&batch(2, 10, 5), Offset(100), 1_700_000_000_000);
-    let bytes = producers.encode();
+    let bytes = producers.encode(&[]);
     assert_eq!(bytes.len(), 10 + 46);
     assert_eq!(bytes[..2], [0, 1], "version");
     assert_eq!(bytes[6..10], [0, 0, 0, 1], "entries");
@@ -140,14 +141,36 @@ fn a_snapshot_has_kafkas_layout() {
     assert_eq!(bytes[36..44], 1_700_000_000_000_i64.to_be_bytes(), "timestamp");
     assert_eq!(bytes[44..48], (-1_i32).to_be_bytes(), "coordinator epoch");
     assert_eq!(bytes[48..56], (-1_i64).to_be_bytes(), "no open transaction");
-    assert_eq!(Producers::decode(&bytes).unwrap(), producers);
+    assert_eq!(Producers::decode(&bytes).unwrap(), (producers, Vec::new()));
+}
+
+#[test]
+fn aborted_transactions_go_behind_the_entries_in_the_bytes_of_a_txnindex() {
+    let mut producers = Producers::default();
+    producers.follow(&batch(2, 10, 5), Offset(100), 0);
+    let aborted = |first, last| AbortedTransaction {
+        producer: ProducerId(9),
+        first_offset: Offset(first),
+        last_offset: Offset(last),
+    };
+    let aborted = vec![aborted(20, 40), aborted(50, 60)];
+    let bytes = producers.encode(&aborted);
+    assert_eq!(bytes.len(), 10 + 46 + 4 + 2 * 34);
+    assert_eq!(bytes[60..70], [0, 0, 0, 0, 0, 0, 0, 0, 0, 9], "version and producer id");
+    assert_eq!(Producers::decode(&bytes).unwrap(), (producers, aborted));
+    for cut in 57..bytes.len() {
+        let mut cut = bytes[..cut].to_vec();
+        let crc = flumen_runtime::codec::crc32c(&[&cut[6..]]).to_be_bytes();
+        cut[2..6].copy_from_slice(&crc);
+        assert!(matches!(Producers::decode(&cut), Err(SnapshotError::Length(_))));
+    }
 }
 
 #[test]
 fn a_damaged_or_newer_snapshot_is_refused() {
     let mut producers = Producers::default();
     producers.follow(&batch(2, 10, 5), Offset(100), 0);
-    let good = producers.encode();
+    let good = producers.encode(&[]);
     for at in 0..good.len() {
         let mut bad = good.to_vec();
         bad[at] ^= 0x40;
@@ -267,7 +290,7 @@ proptest! {
         let mut batches = Vec::new();
         for (n, count) in counts.into_iter().enumerate() {
             if n == cut {
-                kept = Some(whole.encode());
+                kept = Some(whole.encode(&[]));
             }
             let batch = batch(0, sequence, count);
             prop_assert_eq!(try_one(&mut whole, &batch, end), Ok(Verdict::New));
@@ -275,7 +298,7 @@ proptest! {
             sequence = sequence_after(sequence, count);
             end += u64::from(count);
         }
-        let mut restored = Producers::decode(&kept.unwrap_or_else(|| whole.encode())).unwrap();
+        let mut restored = Producers::decode(&kept.unwrap_or_else(|| whole.encode(&[]))).unwrap().0;
         // Replay may begin before the snapshot: what it holds already must change nothing.
         for (batch, base) in &batches[cut.saturating_sub(1)..] {
             restored.follow(batch, Offset(*base), 0);
