@@ -1,6 +1,7 @@
 //! Flumen.
 
 pub mod cli;
+pub mod demo;
 pub mod node;
 pub mod stream;
 pub mod topology;

@@ -8,7 +8,12 @@
 //! [`run`] makes the actix system, starts a node in it, runs a program on it, and stops it in order:
 //! pipelines drain first, then the broker closes its logs, then the data directories are let go of.
 
-use std::{future::Future, io, path::PathBuf, sync::Arc};
+use std::{
+    future::Future,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use flumen_actors::broker::{
     self, Broker, BrokerSpec, DataDirectory, NodeId, TopicError, group_coordinator::turn,
@@ -88,10 +93,17 @@ pub struct Node {
     root: SupervisorRef,
     pipelines: SupervisorRef,
     placement: Arc<ThreadPlacement>,
+    data: Arc<Path>,
     about: Arc<str>,
 }
 
 impl Node {
+    /// Its first data directory.
+    #[must_use]
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
     /// The broker.
     #[must_use]
     pub fn broker(&self) -> &Broker {
@@ -183,7 +195,8 @@ async fn start(options: NodeOptions) -> Result<(Node, Vec<DataDir>), NodeError> 
     let (pipelines_child, pipelines) = ChildSpec::supervisor(SupervisorSpec::new("pipelines"));
     let root =
         SupervisorSpec::new("root").child(child).child(pipelines_child).start(placement.clone());
-    let node = Node { broker, root, pipelines, placement, about: about.into() };
+    let data = directories.first().ok_or(NodeError::NoData)?.path().into();
+    let node = Node { broker, root, pipelines, placement, data, about: about.into() };
     node.broker.ready().await?;
     Ok((node, directories))
 }

@@ -14,7 +14,7 @@ use super::{
     outlet::{Outlet, StageError, State},
 };
 
-/// Counts by name.
+/// Sums by name.
 pub type Counts = BTreeMap<String, u64>;
 
 /// What all members of a counting stage have committed, by partition. Clones share it.
@@ -28,7 +28,8 @@ impl Tally {
         let mut total = Counts::new();
         for counts in self.lock().values() {
             for (name, count) in counts {
-                *total.entry(name.clone()).or_default() += count;
+                let sum = total.entry(name.clone()).or_default();
+                *sum = sum.wrapping_add(*count);
             }
         }
         total
@@ -40,9 +41,10 @@ impl Tally {
     }
 }
 
-/// Counts the results of `operators` by the name that each of them is.
+/// Adds up the results of `operators`: amounts by name. Sums wrap around at 2⁶⁴, so that checksums
+/// may be summed too.
 pub struct Fold {
-    operators: Operators<String>,
+    operators: Operators<(String, u64)>,
     counts: BTreeMap<TopicPartition, Counts>,
     tally: Tally,
 }
@@ -50,7 +52,7 @@ pub struct Fold {
 impl Fold {
     /// Counts into `tally`.
     #[must_use]
-    pub fn new(operators: Operators<String>, tally: Tally) -> Self {
+    pub fn new(operators: Operators<(String, u64)>, tally: Tally) -> Self {
         Self { operators, counts: BTreeMap::new(), tally }
     }
 }
@@ -79,7 +81,9 @@ impl Outlet for Fold {
     fn take(&mut self, partition: &TopicPartition, record: &Record) -> Result<(), StageError> {
         let counts = self.counts.entry(partition.clone()).or_default();
         let taken = self.operators.run(record, &mut |item| {
-            *counts.entry(item.value).or_default() += 1;
+            let (name, amount) = item.value;
+            let sum: &mut u64 = counts.entry(name).or_default();
+            *sum = sum.wrapping_add(amount);
         });
         taken.map_err(|error| StageError::Value {
             partition: partition.clone(),
