@@ -291,7 +291,7 @@ async fn read_all(driver: &Driver, model: &RefCell<Model>) {
 /// The end of a life: in order, by a kill, or with the power.
 async fn end(world: &World, mut driver: Driver, model: &RefCell<Model>, rng: &mut Rng) -> End {
     if rng.chance(1, 4) {
-        for _ in 0..200 {
+        for _ in 0..2_000 {
             driver.log.close();
             driver.pump(world.now_ms());
             world.pass(Duration::from_millis(50)).await;
@@ -300,7 +300,7 @@ async fn end(world: &World, mut driver: Driver, model: &RefCell<Model>, rng: &mu
                 break;
             }
         }
-        assert!(driver.log.is_closed(), "no progress: a log does not close");
+        assert!(driver.log.is_closed(), "no progress: a log does not close: {:?}", driver.log);
         let mut model = model.borrow_mut();
         model.coverage.met("clean stop", 1);
         model.closed = driver

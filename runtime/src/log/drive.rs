@@ -70,6 +70,10 @@ impl Log {
             && self.refused.is_none()
             && self.room.is_there();
         let is_drained = self.queue.is_empty();
+        // A truncation may have left nothing to roll.
+        if is_quiet && is_drained && self.active.is_empty() {
+            self.wanted.retain(|wanted| *wanted != Wanted::Roll);
+        }
         let work = match self.wanted.front() {
             _ if !is_quiet => None,
             Some(Wanted::Truncate(offset)) => Some(self.truncate(*offset)),
