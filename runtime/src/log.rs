@@ -50,6 +50,7 @@ mod drive;
 mod epochs;
 mod index;
 mod io;
+mod lookup;
 mod open;
 mod read;
 mod recovery;
@@ -67,8 +68,9 @@ use serde::{Deserialize, Serialize};
 pub use config::LogConfig;
 pub use epochs::Epochs;
 pub use io::{LogIo, LogIoDone};
+pub use lookup::LookupPlan;
 pub use open::{Cut, LogPlace, OpenError, Opened, open};
-pub use read::{LookupPlan, OutOfRangeError, READ_BYTES_MAX, ReadDone, ReadFailure, ReadPlan};
+pub use read::{OutOfRangeError, READ_BYTES_MAX, ReadDone, ReadFailure, ReadPlan};
 pub use repair::{RepairError, Repaired, repair};
 pub use segment::Segment;
 

@@ -27,6 +27,9 @@ const JOURNAL_BYTES_MAX: u64 = 32 << 10;
 const BUSY_BYTES: u64 = 1 << 20;
 /// Bytes of zeros that are written at once.
 const ZERO_BYTES: u64 = 8 << 20;
+/// Entries that a busy log gathers before they are written to its index files. What a crash takes
+/// of them is not made again: a search there begins at the entry before.
+const INDEX_ENTRIES_MIN: usize = 4096;
 /// A recovery point that lags in a log which has become quiet is moved after this time.
 const CHECKPOINT_QUIET_MS: i64 = 60_000;
 
@@ -320,7 +323,9 @@ impl Log {
 
     /// What the index files of the active segment lack of batches before `end`.
     fn index_work(&self, end: Offset, is_last: bool) -> (IndexWrite, Indexed) {
-        let until = super::index::relative(self.active.base, end);
+        // Each write to an index costs two syncs of a growing file: a busy log makes few of them.
+        let is_worth_it = is_last || !self.is_busy() || self.tail.len() >= INDEX_ENTRIES_MIN;
+        let until = if is_worth_it { super::index::relative(self.active.base, end) } else { 0 };
         let (offsets, times, added) = self.tail.ready(until);
         let (segment, at) = (self.active.base, self.active.indexed);
         (IndexWrite { segment, at, offsets, times, is_last }, added)

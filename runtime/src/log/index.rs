@@ -6,7 +6,7 @@
 //! | `.timeindex` | 8 bytes: largest timestamp so far; 4 bytes: its last offset less the base |
 //!
 //! Entries come in memory as batches are appended, and go to the files when the recovery point
-//! moves or the segment closes: what is lost in a crash is made again from the batches.
+//! moves or the segment closes. Beyond that point recovery makes them again from the batches.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -95,6 +95,11 @@ impl IndexTail {
     /// Goes on after entries that are on the disk.
     pub(crate) fn resume(newest_indexed: Option<i64>) -> Self {
         Self { newest_indexed, ..Self::default() }
+    }
+
+    /// How many entries of the offset index there are.
+    pub(crate) fn len(&self) -> usize {
+        self.offsets.len()
     }
 
     /// The entries that cover batches before `end` (relative), as bytes for the files, and how many.

@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use super::{
     LogPlace,
-    index::{OFFSET_ENTRY, OffsetEntry, TIME_ENTRY, TimeEntry},
+    index::{OFFSET_ENTRY, OffsetEntry},
     recovery::BATCH_BYTES_LIMIT,
     segment::{Indexed, Kind},
 };
@@ -77,6 +77,10 @@ pub enum ReadFailure {
     /// The disk refused.
     #[error(transparent)]
     Disk(#[from] DiskError),
+    /// The segment was removed or cut, by retention or a truncation, since the plan was made: plan
+    /// anew.
+    #[error("the segment was removed or cut while it was read; ask again")]
+    Removed,
     /// The bytes are not those that were written.
     #[error("`{}` is damaged at byte {position}: {reason}; restore the file, or cut the log there with `flumen log repair`", file.display())]
     Damaged {
@@ -109,13 +113,19 @@ impl ReadPlan {
     /// a damaged one are returned, and the next read meets it.
     pub async fn run(self, disk: DiskHandle) -> Result<ReadDone, ReadFailure> {
         let ReadPlan { place, extent, from, end, bytes_max } = self;
-        let file = open(&place.dir, &disk, &extent).await?;
-        let mut position = search(&place.dir, &disk, &extent, from).await?;
+        let file = match open(&place.dir, &disk, &extent).await {
+            Err(error) if error.is_not_found() => return Err(ReadFailure::Removed),
+            opened => opened?,
+        };
+        let mut position = search(&place.dir, &disk, &extent, &file, from).await?;
         let mut want = bytes_max.clamp(READ_BYTES_MIN, READ_BYTES_MAX);
         let mut done = ReadDone { next: from, ..ReadDone::default() };
         while position < extent.size {
             let len = want.min((extent.size - position) as usize);
             let chunk = disk.read(&file, position, len).await?;
+            if chunk.len() < len {
+                return Err(ReadFailure::Removed);
+            }
             let damaged = |at: usize, reason| ReadFailure::Damaged {
                 file: file.path().to_owned(),
                 position: position + at as u64,
@@ -211,7 +221,11 @@ fn take(chunk: &[u8], from: Offset, end: Offset, bytes_max: usize) -> Taken {
     }
 }
 
-async fn open(dir: &Path, disk: &DiskHandle, extent: &Extent) -> Result<File, DiskError> {
+pub(super) async fn open(
+    dir: &Path,
+    disk: &DiskHandle,
+    extent: &Extent,
+) -> Result<File, DiskError> {
     match &extent.file {
         Some(file) => Ok(file.clone()),
         None => disk.open(Kind::Log.path(dir, extent.base), OpenMode::Read).await,
@@ -219,11 +233,12 @@ async fn open(dir: &Path, disk: &DiskHandle, extent: &Extent) -> Result<File, Di
 }
 
 /// Where to begin to look for the batch that holds `offset`: by the index file, or from the best
-/// place known where the file is missing or makes no sense.
+/// place known where the file is missing or does not tell the truth.
 async fn search(
     dir: &Path,
     disk: &DiskHandle,
     extent: &Extent,
+    file: &File,
     offset: Offset,
 ) -> Result<u64, DiskError> {
     let wanted = match u32::try_from(offset.since(extent.base)) {
@@ -235,8 +250,16 @@ async fn search(
     let count = extent.indexed.offsets;
     // The last entry whose batch ends before what is wanted: its position is a good place to begin.
     let found = last_below(disk, path, OFFSET_ENTRY, count, u64::from(wanted), parse).await?;
-    let position = found.map_or(0, |(_, entry)| u64::from(entry.position));
-    Ok(if position < extent.size { position.max(extent.from) } else { extent.from })
+    let Some((_, entry)) = found else { return Ok(extent.from) };
+    let position = u64::from(entry.position);
+    if position <= extent.from || position >= extent.size {
+        return Ok(extent.from);
+    }
+    // Index files bear no checksum: the batch itself must say what its entry says.
+    let header = BatchHeader::parse(&disk.read(file, position, HEADER_BYTES).await?);
+    let last = header.map(|header| header.last_offset());
+    let is_true = last.is_ok_and(|last| last == extent.base.plus(entry.last.into()));
+    Ok(if is_true { position } else { extent.from })
 }
 
 /// Place and content of the last of `count` rising entries of a file whose key is below `wanted`; `None` where there is
@@ -281,7 +304,7 @@ pub(super) async fn locate(
     offset: Offset,
 ) -> Result<(Offset, u64), DiskError> {
     let file = open(&place.dir, disk, extent).await?;
-    let mut position = search(&place.dir, disk, extent, offset).await?;
+    let mut position = search(&place.dir, disk, extent, &file, offset).await?;
     let mut end = extent.base;
     while position < extent.size {
         let bytes = disk.read(&file, position, HEADER_BYTES).await?;
@@ -293,89 +316,4 @@ pub(super) async fn locate(
         position += u64::from(header.batch_bytes);
     }
     Ok((end, position.min(extent.size)))
-}
-
-/// A look-up by time to be carried out.
-#[derive(Debug)]
-pub struct LookupPlan {
-    pub(super) place: Rc<LogPlace>,
-    pub(super) extents: Vec<(Extent, Option<i64>)>,
-    pub(super) timestamp: i64,
-    pub(super) start: Offset,
-    pub(super) end: Offset,
-}
-
-impl LookupPlan {
-    /// Offset and timestamp of the first record, in the order of offsets, that is not older; `None`
-    /// where there is none. In a compressed batch that is the batch's first offset and largest time.
-    ///
-    /// # Errors
-    /// As [`ReadPlan::run`].
-    pub async fn run(mut self, disk: DiskHandle) -> Result<Option<(Offset, i64)>, ReadFailure> {
-        for (mut extent, newest) in std::mem::take(&mut self.extents) {
-            if newest.is_some_and(|newest| newest < self.timestamp) {
-                continue;
-            }
-            extent.from = self.begin(&disk, &extent).await?;
-            extent.is_exact = true;
-            let (mut from, mut position) = (self.start, extent.from);
-            loop {
-                extent.from = position;
-                let plan = ReadPlan {
-                    place: self.place.clone(),
-                    extent: extent.clone(),
-                    from,
-                    end: self.end,
-                    bytes_max: READ_BYTES_MAX,
-                };
-                let done = plan.run(disk.clone()).await?;
-                let Some(resume) = done.resume else { break };
-                if let Some(found) = first_not_older(&done.batches, self.timestamp, self.start) {
-                    return Ok(Some(found));
-                }
-                (from, position) = (done.next, resume.position);
-            }
-        }
-        Ok(None)
-    }
-
-    /// The position from which the time index says to look.
-    async fn begin(&self, disk: &DiskHandle, extent: &Extent) -> Result<u64, DiskError> {
-        let Ok(wanted) = u64::try_from(self.timestamp) else { return Ok(0) };
-        let path = Kind::TimeIndex.path(&self.place.dir, extent.base);
-        let parse = |bytes: &[u8]| {
-            TimeEntry::parse(bytes).map(|e| (u64::try_from(e.timestamp).unwrap_or(0), e))
-        };
-        let count = extent.indexed.times;
-        let found = last_below(disk, path, TIME_ENTRY, count, wanted, parse).await?;
-        match found {
-            Some((_, entry)) => {
-                search(&self.place.dir, disk, extent, extent.base.plus(entry.last.into())).await
-            }
-            None => Ok(0),
-        }
-    }
-}
-
-fn first_not_older(batches: &Bytes, timestamp: i64, start: Offset) -> Option<(Offset, i64)> {
-    let mut at = 0;
-    for (header, batch) in batch::split(batches).map_while(Result::ok) {
-        let whole = batches.slice(at..at + batch.len());
-        at += batch.len();
-        if header.max_timestamp < timestamp || header.attributes.is_control() {
-            continue;
-        }
-        match batch::records(&whole, &header) {
-            Err(_) => return Some((header.base_offset.max(start), header.max_timestamp)),
-            Ok(records) => {
-                let mut fits = records
-                    .map_while(Result::ok)
-                    .filter(|record| record.timestamp >= timestamp && record.offset >= start);
-                if let Some(record) = fits.next() {
-                    return Some((record.offset, record.timestamp));
-                }
-            }
-        }
-    }
-    None
 }

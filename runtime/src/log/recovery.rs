@@ -80,6 +80,8 @@ struct Scan {
     stopped: Option<BatchError>,
     /// Whether only zeros were seen after its end.
     ends_in_zeros: bool,
+    /// Whether offsets may be missing: compaction takes some, below the recovery point only.
+    has_holes: bool,
 }
 
 /// Recovers the log at `place`, whose directory holds `found`.
@@ -234,6 +236,7 @@ impl Recovery<'_> {
             let is_last = *base == self.point.segment;
             let end = if is_last { self.point.position } else { *len };
             let mut scan = self.begin(*base, *len, 0, Indexed::default()).await?;
+            scan.has_holes = true;
             self.scan(&mut scan, end, from).await?;
             if let Some(reason) = scan.stopped {
                 return Err(self.damaged(self.log_path(*base), scan.segment.size, reason));
@@ -264,7 +267,8 @@ impl Recovery<'_> {
             }
         }
         let tail = IndexTail::resume(newest_indexed.map(|(time, _)| time));
-        Ok(Scan { segment, file, len, tail, stopped: None, ends_in_zeros: false })
+        let has_holes = false;
+        Ok(Scan { segment, file, len, tail, stopped: None, ends_in_zeros: false, has_holes })
     }
 
     /// Reads the segments from the recovery point on: all but the last must be whole.
@@ -356,7 +360,8 @@ impl Recovery<'_> {
             want = CHUNK_BYTES;
             let mut at = 0;
             while at < chunk.len() {
-                match whole(&chunk[at..], scan.segment.end) {
+                let from_offset = scan.segment.end;
+                match whole(&chunk[at..], from_offset, scan.has_holes) {
                     Ok(header) => {
                         let batch = &chunk[at..at + header.batch_bytes as usize];
                         self.take(scan, &header, batch, from);
@@ -485,15 +490,20 @@ impl Recovery<'_> {
 }
 
 /// The header of the batch at the beginning of `bytes`, if all of it is there, sound, and begins at
-/// `offset`.
-pub(super) fn whole(bytes: &[u8], offset: Offset) -> Result<BatchHeader, BatchError> {
+/// `offset`, or after it where there may be holes.
+pub(super) fn whole(
+    bytes: &[u8],
+    offset: Offset,
+    has_holes: bool,
+) -> Result<BatchHeader, BatchError> {
     let header = BatchHeader::parse(bytes)?;
     let needed = header.batch_bytes as usize;
     if bytes.len() < needed {
         return Err(BatchError::Short { bytes: bytes.len(), needed });
     }
     batch::check(bytes, &header)?;
-    if header.base_offset != offset {
+    let base = header.base_offset;
+    if base < offset || (base > offset && !has_holes) {
         let value = header.base_offset.as_i64();
         return Err(BatchError::Field { field: "base offset", value });
     }

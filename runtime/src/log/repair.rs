@@ -197,7 +197,7 @@ async fn walk(
             Err(reason) => return Ok((position, end, Some(reason))),
         };
         let bytes = disk.read(file, position, needed.min(BATCH_BYTES_LIMIT) as usize).await?;
-        match recovery::whole(&bytes, end) {
+        match recovery::whole(&bytes, end, false) {
             Ok(header) => {
                 end = header.next_offset();
                 if header.max_timestamp > newest.0 {

@@ -1,0 +1,118 @@
+//! Looking for the first record that is not older than a given time.
+//!
+//! Timestamps are the writers' own and need not rise, so the answer is the first in the order of
+//! offsets, as Kafka's `ListOffsets` has it. A segment whose largest timestamp is smaller is passed
+//! over; in the others the time index says up to where all is older.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use super::{
+    LogPlace,
+    index::{TIME_ENTRY, TimeEntry},
+    read::{self, Extent, READ_BYTES_MAX, ReadFailure, ReadPlan},
+    segment::Kind,
+};
+use crate::{
+    batch::{self, BatchHeader, HEADER_BYTES},
+    disk::{DiskError, actor::DiskHandle},
+    ids::Offset,
+};
+
+/// A look-up by time to be carried out.
+#[derive(Debug)]
+pub struct LookupPlan {
+    pub(super) place: Rc<LogPlace>,
+    pub(super) extents: Vec<(Extent, Option<i64>)>,
+    pub(super) timestamp: i64,
+    pub(super) start: Offset,
+    pub(super) end: Offset,
+}
+
+impl LookupPlan {
+    /// Offset and timestamp of the first record, in the order of offsets, that is not older; `None`
+    /// where there is none. In a compressed batch that is the batch's first offset and largest time.
+    ///
+    /// # Errors
+    /// As [`ReadPlan::run`].
+    pub async fn run(mut self, disk: DiskHandle) -> Result<Option<(Offset, i64)>, ReadFailure> {
+        for (mut extent, newest) in std::mem::take(&mut self.extents) {
+            if newest.is_some_and(|newest| newest < self.timestamp) {
+                continue;
+            }
+            let begin = match self.begin(&disk, &extent).await {
+                // The segment was removed since the plan was made.
+                Err(error) if error.is_not_found() => continue,
+                begun => begun?,
+            };
+            extent.from = begin;
+            extent.is_exact = true;
+            let (mut from, mut position) = (self.start, extent.from);
+            loop {
+                extent.from = position;
+                let plan = ReadPlan {
+                    place: self.place.clone(),
+                    extent: extent.clone(),
+                    from,
+                    end: self.end,
+                    bytes_max: READ_BYTES_MAX,
+                };
+                let done = match plan.run(disk.clone()).await {
+                    Err(ReadFailure::Removed) => break,
+                    read => read?,
+                };
+                let Some(resume) = done.resume else { break };
+                if let Some(found) = first_not_older(&done.batches, self.timestamp, self.start) {
+                    return Ok(Some(found));
+                }
+                (from, position) = (done.next, resume.position);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The position from which the time index says to look.
+    async fn begin(&self, disk: &DiskHandle, extent: &Extent) -> Result<u64, DiskError> {
+        let Ok(wanted) = u64::try_from(self.timestamp) else { return Ok(0) };
+        let path = Kind::TimeIndex.path(&self.place.dir, extent.base);
+        let parse = |bytes: &[u8]| {
+            TimeEntry::parse(bytes).map(|e| (u64::try_from(e.timestamp).unwrap_or(0), e))
+        };
+        let count = extent.indexed.times;
+        let found = read::last_below(disk, path, TIME_ENTRY, count, wanted, parse).await?;
+        let Some((_, entry)) = found else { return Ok(0) };
+        // As with offsets, the batch must say what the index says of it.
+        let last = extent.base.plus(entry.last.into());
+        let (_, position) = read::locate(&self.place, disk, extent, last).await?;
+        let file = read::open(&self.place.dir, disk, extent).await?;
+        let header = BatchHeader::parse(&disk.read(&file, position, HEADER_BYTES).await?);
+        let is_true = header.is_ok_and(|header| {
+            header.last_offset() == last && header.max_timestamp == entry.timestamp
+        });
+        Ok(if is_true { position } else { 0 })
+    }
+}
+
+fn first_not_older(batches: &Bytes, timestamp: i64, start: Offset) -> Option<(Offset, i64)> {
+    let mut at = 0;
+    for (header, batch) in batch::split(batches).map_while(Result::ok) {
+        let whole = batches.slice(at..at + batch.len());
+        at += batch.len();
+        if header.max_timestamp < timestamp || header.attributes.is_control() {
+            continue;
+        }
+        match batch::records(&whole, &header) {
+            Err(_) => return Some((header.base_offset.max(start), header.max_timestamp)),
+            Ok(records) => {
+                let mut fits = records
+                    .map_while(Result::ok)
+                    .filter(|record| record.timestamp >= timestamp && record.offset >= start);
+                if let Some(record) = fits.next() {
+                    return Some((record.offset, record.timestamp));
+                }
+            }
+        }
+    }
+    None
+}
