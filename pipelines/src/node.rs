@@ -9,6 +9,7 @@
 //! pipelines drain first, then the broker closes its logs, then the data directories are let go of.
 
 use std::{
+    collections::BTreeMap,
     future::Future,
     io,
     path::{Path, PathBuf},
@@ -16,11 +17,15 @@ use std::{
 };
 
 use flumen_actors::broker::{
-    self, Broker, BrokerSpec, DataDirectory, NodeId, TopicError, group_coordinator::turn,
+    self, Broker, BrokerSpec, DataDirectory, NodeId, TopicError,
+    group_coordinator::turn,
+    names::{TopicName, TopicPartition},
+    partition::messages::Status,
 };
 use flumen_runtime::{
     data_dir::{DataDir, DataDirError, Identity},
     disk::{DiskMaker as _, Engine, EngineError, RealDisks},
+    ids::Offset,
     log::LogConfig,
     placement::{Placement, Services, ThreadOptions, ThreadPlacement},
     rng::Rng,
@@ -120,6 +125,21 @@ impl Node {
     #[must_use]
     pub fn root(&self) -> &SupervisorRef {
         &self.root
+    }
+
+    /// Where the partitions of `topic` end, as far as consumers may read.
+    pub async fn ends(&self, topic: &TopicName) -> BTreeMap<TopicPartition, Offset> {
+        let mut ends = BTreeMap::new();
+        let topics = self.broker.topics();
+        for partition in topics.get(topic).into_iter().flat_map(|topic| topic.partition_ids()) {
+            let name = TopicPartition { topic: topic.clone(), partition };
+            if let Some(address) = self.broker.partition(&name)
+                && let Ok(status) = address.send(Status).await
+            {
+                ends.insert(name, status.marks.high_watermark);
+            }
+        }
+        ends
     }
 
     /// What all arbiters share.

@@ -12,6 +12,7 @@
 //!
 //! Operators are pure functions: the same record gives the same results in each life of a stage.
 
+pub mod each;
 pub mod files;
 pub mod fold;
 pub mod outlet;

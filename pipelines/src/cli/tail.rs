@@ -17,7 +17,6 @@ use flumen_actors::{
     broker::{
         Topic, TopicSpec,
         names::{TopicName, TopicPartition},
-        partition::messages::Status,
     },
 };
 use flumen_runtime::supervision::ChildSpec;
@@ -88,17 +87,8 @@ pub fn agent(
 }
 
 /// Records of all partitions of `topic` together.
-pub async fn records(node: &Node, topic: &Topic) -> u64 {
-    let mut records = 0;
-    for partition in topic.partition_ids() {
-        let name = TopicPartition { topic: topic.name.clone(), partition };
-        if let Some(address) = node.broker().partition(&name)
-            && let Ok(status) = address.send(Status).await
-        {
-            records += status.marks.high_watermark.0;
-        }
-    }
-    records
+async fn records(node: &Node, topic: &Topic) -> u64 {
+    node.ends(&topic.name).await.values().map(|end| end.0).sum()
 }
 
 /// Runs it.

@@ -1,0 +1,148 @@
+//! The stream's side of the builder: topic → operators → topic or sink.
+
+use std::{path::PathBuf, sync::Arc};
+
+use bytes::Bytes;
+use flumen_actors::broker::TopicSpec;
+
+use super::{MakeOutlet, Pipeline, StagePlan};
+use crate::{
+    stream::{
+        Operators,
+        each::Each,
+        files::Files,
+        fold::{Fold, Tally},
+        outlet::Outlet,
+        to_topic::ToTopic,
+    },
+    topology::Kind,
+    typed::Format,
+};
+
+/// Values of type `T` on their way from a topic.
+pub struct Stream<'p, T> {
+    pipeline: &'p mut Pipeline,
+    topic: String,
+    last: String,
+    operators: Operators<T>,
+}
+
+impl<'p, T: 'static> Stream<'p, T> {
+    pub(super) fn new(pipeline: &'p mut Pipeline, topic: &str, operators: Operators<T>) -> Self {
+        Self { pipeline, topic: topic.to_owned(), last: topic.to_owned(), operators }
+    }
+
+    fn then<U>(
+        self,
+        name: &str,
+        what: &str,
+        operator: impl FnOnce(Operators<T>) -> Operators<U>,
+    ) -> Stream<'p, U> {
+        let Self { pipeline, topic, last, operators } = self;
+        pipeline.topology.add(Kind::Operator, name, what);
+        pipeline.topology.connect(&last, name);
+        Stream { pipeline, topic, last: name.to_owned(), operators: operator(operators) }
+    }
+
+    /// Each value, changed. Like all operators a pure function: it runs again after a crash.
+    #[must_use]
+    pub fn map<U: 'static>(
+        self,
+        name: &str,
+        change: impl Fn(T) -> U + Send + Sync + 'static,
+    ) -> Stream<'p, U> {
+        self.then(name, "map", |operators| operators.map(change))
+    }
+
+    /// Only the values that `keep` says yes to.
+    #[must_use]
+    pub fn filter(
+        self,
+        name: &str,
+        keep: impl Fn(&T) -> bool + Send + Sync + 'static,
+    ) -> Stream<'p, T> {
+        self.then(name, "filter", |operators| operators.filter(keep))
+    }
+
+    /// Any number of values for each, in order.
+    #[must_use]
+    pub fn flat_map<U: 'static, I: IntoIterator<Item = U>>(
+        self,
+        name: &str,
+        change: impl Fn(T) -> I + Send + Sync + 'static,
+    ) -> Stream<'p, U> {
+        self.then(name, "flat_map", |operators| operators.flat_map(change))
+    }
+
+    /// The same values under other keys: equal keys meet in one partition of the topic they go to.
+    #[must_use]
+    pub fn key_by<K: Into<Bytes>>(
+        self,
+        name: &str,
+        key: impl Fn(&T) -> K + Send + Sync + 'static,
+    ) -> Stream<'p, T> {
+        self.then(name, "key_by", |operators| operators.key_by(key))
+    }
+
+    /// The stage that runs it all, whose group and positions are called `<pipeline>/<name>`.
+    fn end(
+        self,
+        name: &str,
+        detail: &str,
+        outlet: impl FnOnce(&flumen_actors::broker::Broker, Operators<T>) -> MakeOutlet + 'static,
+    ) -> &'p mut Pipeline {
+        let Self { pipeline, topic, last, operators } = self;
+        pipeline.topology.add(Kind::Sink, name, detail);
+        pipeline.topology.connect(&last, name);
+        let outlet = Box::new(move |broker: &_| outlet(broker, operators));
+        pipeline.stages.push(StagePlan { name: name.to_owned(), topic, outlet });
+        pipeline
+    }
+
+    /// Appends to a topic, each result once; the topic is made where there is none.
+    pub fn topic(self, name: &str, topic: TopicSpec, format: impl Format<T> + Send + Sync) {
+        let (stage, target) = (format!("{}/{name}", self.pipeline.name), topic.name.clone());
+        let pipeline = self.end(name, "", move |broker, operators| {
+            let broker = broker.clone();
+            Arc::new(move || {
+                let (operators, format) = (operators.clone(), format.clone());
+                let (broker, target) = (broker.clone(), target.clone());
+                Box::new(ToTopic::new(&stage, operators, format, broker, target)) as Box<dyn Outlet>
+            })
+        });
+        pipeline.writes(name, topic);
+    }
+
+    /// Calls `each` with every value, at least once: a crash may show some again.
+    pub fn for_each(self, name: &str, each: impl Fn(T) + Send + Sync + 'static) {
+        let each = Arc::new(each);
+        self.end(name, "for_each", move |_, operators| {
+            Arc::new(move || {
+                Box::new(Each::new(operators.clone(), each.clone())) as Box<dyn Outlet>
+            })
+        });
+    }
+}
+
+impl Stream<'_, Bytes> {
+    /// Writes files below `dir`, a line a value, each once.
+    pub fn files(self, name: &str, dir: impl Into<PathBuf>) {
+        let dir = dir.into();
+        let detail = dir.display().to_string();
+        self.end(name, &detail, move |_, operators| {
+            Arc::new(move || Box::new(Files::new(operators.clone(), &dir)) as Box<dyn Outlet>)
+        });
+    }
+}
+
+impl Stream<'_, (String, u64)> {
+    /// Adds up amounts by name, each once; `tally` shows the sums.
+    pub fn sum(self, name: &str, tally: &Tally) {
+        let tally = tally.clone();
+        self.end(name, "sum", move |_, operators| {
+            Arc::new(move || {
+                Box::new(Fold::new(operators.clone(), tally.clone())) as Box<dyn Outlet>
+            })
+        });
+    }
+}
