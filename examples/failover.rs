@@ -1,0 +1,74 @@
+//! Two ways to fail: an actor that panics, and one that blocks its thread. Both are made anew behind
+//! the same address, and what was queued is answered.
+
+use std::{sync::Arc, time::Duration};
+
+use actix::prelude::*;
+use flumen_runtime::{
+    disk::{Engine, RealDisks},
+    mailbox::Drain,
+    placement::{Services, ThreadOptions, ThreadPlacement},
+    supervision::{ChildSpec, SupervisorSpec},
+};
+
+struct Adder(u64);
+
+impl Actor for Adder {
+    type Context = Context<Self>;
+}
+
+#[derive(Message)]
+#[rtype(result = "u64")]
+enum Ask {
+    Add(u64),
+    Panic,
+    Block,
+}
+
+impl Handler<Ask> for Adder {
+    type Result = u64;
+
+    #[expect(clippy::disallowed_methods, reason = "blocking the thread is the failure to be shown")]
+    fn handle(&mut self, ask: Ask, _: &mut Self::Context) -> u64 {
+        match ask {
+            Ask::Add(amount) => self.0 += amount,
+            Ask::Panic => panic!("this life is over"),
+            Ask::Block => std::thread::sleep(Duration::from_secs(2)),
+        }
+        self.0
+    }
+}
+
+impl Handler<Drain> for Adder {
+    type Result = ();
+
+    fn handle(&mut self, _: Drain, _: &mut Self::Context) {}
+}
+
+#[expect(clippy::print_stdout, reason = "an example shows what it does")]
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    actix_rt::System::new().block_on(async {
+        let services = Services::of_system(Arc::new(RealDisks::choose(Engine::Auto)?));
+        let wedged_after = Duration::from_millis(300);
+        let options = ThreadOptions { wedged_after, ..ThreadOptions::default() };
+        let placement = ThreadPlacement::start(options, services)?;
+        let (child, adder) = ChildSpec::actor("adder", |_| Ok(Adder(0)));
+        let root = SupervisorSpec::new("root").child(child).start(placement.clone());
+
+        println!("7 + 0 = {}", adder.send(Ask::Add(7)).await?);
+        for failure in [Ask::Panic, Ask::Block] {
+            let failing = adder.send(failure);
+            let queued = adder.send(Ask::Add(1));
+            println!("failed: {:?}; queued: {}", failing.await.err(), queued.await?);
+        }
+        for child in root.children().await? {
+            println!(
+                "{} was made anew {} times: {:?}",
+                child.name, child.restarts, child.last_exit
+            );
+        }
+        root.stop().await;
+        placement.stop();
+        Ok(())
+    })
+}

@@ -1,0 +1,42 @@
+//! One source, two channels: every line goes to a topic and, marked with its host, to files as well.
+
+use std::time::Duration;
+
+use flumen::{
+    node::{self, NodeOptions},
+    pipeline::{Buffer, Pipeline, PipelineError},
+};
+use flumen_actors::{agent::interceptor::host::Host, broker::TopicSpec};
+
+#[expect(clippy::print_stdout, reason = "an example shows what it does")]
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let dir = tempfile::tempdir()?;
+    let (log, archive) = (dir.path().join("app.log"), dir.path().join("archive"));
+    std::fs::write(&log, "one\ntwo\nthree\n")?;
+    std::fs::create_dir(&archive)?;
+
+    let mut pipeline = Pipeline::new("fan-out");
+    pipeline
+        .tail("lines", [log.display().to_string()])
+        .intercept("host", || Host::named("web-1"))
+        .channel("for-topic", Buffer::durable())
+        .topic("publish", TopicSpec::new("app", 1)?)
+        .channel("for-files", Buffer::memory())
+        .files("archive", &archive);
+    println!("{}", pipeline.topology());
+
+    node::run(NodeOptions::new(dir.path().join("data")), |node| async move {
+        let running = pipeline.start(&node).await?;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        for (name, sink) in running.status().await.sinks {
+            println!("{name}: {} events delivered", sink.committed);
+        }
+        running.drain().await;
+        Ok::<(), PipelineError>(())
+    })?;
+    for entry in std::fs::read_dir(&archive)? {
+        let entry = entry?;
+        println!("{}:\n{}", entry.file_name().display(), std::fs::read_to_string(entry.path())?);
+    }
+    Ok(())
+}
