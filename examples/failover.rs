@@ -57,8 +57,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
         println!("7 + 0 = {}", adder.send(Ask::Add(7)).await?);
         for failure in [Ask::Panic, Ask::Block] {
-            let failing = adder.send(failure);
-            let queued = adder.send(Ask::Add(1));
+            let (failing, queued) = (adder.send(failure), adder.send(Ask::Add(1)));
             println!("failed: {:?}; queued: {}", failing.await.err(), queued.await?);
         }
         for child in root.children().await? {

@@ -87,7 +87,7 @@ fn write_in_flight_is_released(fate: Fate) {
     let (ready, ticket) = mpsc::channel();
     let (end, stuck) = mpsc::channel::<()>();
     let ended = Arc::new(AtomicBool::new(false));
-    let (maker, has_ended, path) = (disks.clone(), ended.clone(), pipe.clone());
+    let (maker, has_ended, path) = (disks.clone(), ended.clone(), pipe);
     let arbiter = thread::spawn(move || {
         let kept = local(async {
             let disk = DiskHandle::start(maker.make(ARBITER, path.parent().unwrap()).unwrap());

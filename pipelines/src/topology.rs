@@ -252,15 +252,18 @@ mod tests {
     fn topo_1_a_name_given_twice_is_found() {
         let twice = line(&[(Kind::Source, "a"), (Kind::Channel, "a")]);
         let error = twice.check().unwrap_err();
-        assert!(matches!(&error, TopologyError::NameTwice { name, .. } if name == "a"), "{error}");
+        let is_named = matches!(&error, TopologyError::NameTwice { name, .. } if name == "a");
+        assert!(is_named, "TOPO-1: {error}");
     }
 
     #[test]
     fn topo_2_dangling_ends_are_found() {
         let error = line(&[(Kind::Source, "a"), (Kind::Channel, "b")]).check().unwrap_err();
-        assert!(matches!(&error, TopologyError::Dangling { name, .. } if name == "b"), "{error}");
+        let is_named = matches!(&error, TopologyError::Dangling { name, .. } if name == "b");
+        assert!(is_named, "TOPO-2: {error}");
         let error = line(&[(Kind::Channel, "b"), (Kind::Sink, "c")]).check().unwrap_err();
-        assert!(matches!(&error, TopologyError::Unfed { name, .. } if name == "b"), "{error}");
+        let is_named = matches!(&error, TopologyError::Unfed { name, .. } if name == "b");
+        assert!(is_named, "TOPO-2: {error}");
     }
 
     #[test]
@@ -270,6 +273,6 @@ mod tests {
         circle.connect("b", "g");
         circle.connect("g", "a");
         let error = circle.check().unwrap_err();
-        assert_eq!(error.to_string().matches("->").count(), 4, "{error}");
+        assert_eq!(error.to_string().matches("->").count(), 4, "TOPO-3: {error}");
     }
 }

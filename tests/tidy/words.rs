@@ -124,7 +124,7 @@ pub(super) fn arbiters(source: &Source) -> Vec<String> {
         "start_in_arbiter",
     ];
     let mut complaints = Vec::new();
-    let launch = ["runtime/src/placement", "pipelines/src/launch", "pipelines/src/main"];
+    let launch = ["runtime/src/placement", "pipelines/src/node", "pipelines/src/cli"];
     if !belongs_to_any(source, &launch) {
         for phrase in making {
             let found = phrases(&source.code, phrase);

@@ -73,12 +73,19 @@ enum SinkPlan {
     Null,
 }
 
+struct ChannelPlan {
+    name: String,
+    buffer: Buffer,
+    /// Its name, and where it delivers; missing until it is given.
+    sink: Option<(String, SinkPlan)>,
+}
+
 /// An agent in the making.
 pub(super) struct AgentPlan {
     source: String,
     files: Vec<String>,
     interceptors: Vec<MakeInterceptor>,
-    channels: Vec<(String, Buffer, Option<(String, SinkPlan)>)>,
+    channels: Vec<ChannelPlan>,
 }
 
 impl AgentPlan {
@@ -92,7 +99,7 @@ impl AgentPlan {
         let name = format!("{pipeline}/{}", self.source);
         let mut agent = AgentSpec::new(name.as_str());
         let mut required = Vec::new();
-        for (channel_name, buffer, sink) in self.channels {
+        for ChannelPlan { name: channel_name, buffer, sink } in self.channels {
             let channel = if buffer.is_durable {
                 let place = node.data().join("channels").join(pipeline).join(&channel_name);
                 agent.durable_channel(DurableChannelOptions {
@@ -179,7 +186,7 @@ impl<'p> Collected<'p> {
         let detail = if buffer.is_durable { "on disk" } else { "in memory" };
         self.pipeline.topology.add(Kind::Channel, name, detail);
         self.pipeline.topology.connect(&self.last, name);
-        self.plan().channels.push((name.to_owned(), buffer, None));
+        self.plan().channels.push(ChannelPlan { name: name.to_owned(), buffer, sink: None });
         Buffered { collected: self, channel: name.to_owned() }
     }
 }
@@ -196,7 +203,7 @@ impl<'p> Buffered<'p> {
         topology.add(Kind::Sink, name, detail);
         topology.connect(&self.channel, name);
         let channel = self.collected.plan().channels.last_mut().expect("it was added before");
-        channel.2 = Some((name.to_owned(), plan));
+        channel.sink = Some((name.to_owned(), plan));
         self.collected
     }
 

@@ -1,3 +1,5 @@
+//! Tests of the batch format: by hand-written bytes, by flipped bits, and by random records.
+
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 

@@ -381,9 +381,9 @@ impl Log {
             Some(_) => 0,
             None => match self.expired(now_ms) {
                 Ok(expired) => expired,
-                Err(unread) => {
+                Err((segment, times)) => {
                     self.running.maintenance = true;
-                    return Some(unread);
+                    return Some(Work::Newest { segment, times });
                 }
             },
         };
@@ -410,9 +410,9 @@ impl Log {
         })
     }
 
-    /// How many of the oldest closed segments are over age or size; or the work that finds out how
-    /// old the first is whose age matters and is not known.
-    fn expired(&self, now_ms: i64) -> Result<usize, Work> {
+    /// How many of the oldest closed segments are over age or size; or, where the age of one
+    /// matters and is not known, its base and how many entries its time index has.
+    fn expired(&self, now_ms: i64) -> Result<usize, (Offset, u32)> {
         let mut bytes = self.bytes();
         for (place, segment) in self.closed.iter().enumerate() {
             let over_size =
@@ -420,8 +420,7 @@ impl Log {
             if !over_size {
                 let Some(age_max) = self.config.retention_ms else { return Ok(place) };
                 let Some((newest, _)) = segment.newest else {
-                    let (segment, times) = (segment.base, segment.indexed.times);
-                    return Err(Work::Newest { segment, times });
+                    return Err((segment.base, segment.indexed.times));
                 };
                 let age_max = i64::try_from(age_max).unwrap_or(i64::MAX);
                 // Records without a time are kept until size removes them.

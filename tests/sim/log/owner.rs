@@ -102,7 +102,8 @@ impl Driver {
         let mut first = Ok(());
         while let Ok(done) = self.done.1.try_recv() {
             self.running -= 1;
-            first = first.and(self.log.on_io(done));
+            let applied = self.log.on_io(done);
+            first = first.and(applied);
         }
         first
     }

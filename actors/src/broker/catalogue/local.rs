@@ -185,3 +185,117 @@ impl Coordination for LocalCoordination {
         .boxed_local()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{future::Future, path::Path};
+
+    use flumen_runtime::{
+        clock::ManualClock,
+        disk::sim::{Faults, SimDisks},
+        ids::ArbiterId,
+        placement::{LocalPlacement, Placement, Services},
+        rng::Rng,
+    };
+    use tokio::sync::oneshot;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::broker::{
+        catalogue::{
+            settings::Settings,
+            state::{Assigned, NodeId},
+        },
+        names::TopicName,
+    };
+
+    /// Runs `test` on an arbiter of a new process on `disks`.
+    async fn in_process<T: Send + 'static, F: Future<Output = T> + 'static>(
+        disks: &SimDisks,
+        test: impl FnOnce(Rc<Local>) -> F + Send + 'static,
+    ) -> T {
+        let maker = Arc::new(disks.clone());
+        let services = Services::new(Arc::new(ManualClock::at(0)), Rng::seeded(1), maker);
+        let placement = LocalPlacement::new(1, services);
+        let (done, result) = oneshot::channel();
+        let job = Box::new(move |local: &Rc<Local>| {
+            let running = test(local.clone());
+            drop(tokio::task::spawn_local(async move { drop(done.send(running.await)) }));
+        });
+        placement.run_on(ArbiterId(0), job).expect("it is there");
+        result.await.expect("it ends")
+    }
+
+    fn paused(test: impl Future<Output = ()>) {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+        tokio::task::LocalSet::new().block_on(&runtime.unwrap(), test);
+    }
+
+    fn create(catalogue: &Catalogue, number: u32) -> Change {
+        let name = TopicName::new(&format!("t{number}")).unwrap();
+        let id = Uuid::from_u128(number.into());
+        catalogue.create(id, &name, 1, Settings::default(), |_| assigned()).unwrap()
+    }
+
+    fn disks() -> SimDisks {
+        let disks = SimDisks::new(&Rng::seeded(1), Faults::none());
+        disks.install(Path::new("/data/.keep"), b"");
+        disks
+    }
+
+    #[test]
+    fn changes_come_back_in_their_order_after_a_power_cut() {
+        paused(async {
+            let disks = disks();
+            let mut wanted = Catalogue::default();
+            for number in 0..20 {
+                let change = create(&wanted, number);
+                wanted.apply(change.clone());
+                let name = TopicName::new(&format!("t{number}")).unwrap();
+                let growth = wanted.grow(&name, 2, |_| assigned()).unwrap();
+                wanted.apply(growth.clone());
+                in_process(&disks, move |local| async move {
+                    let (mut coordination, _) =
+                        LocalCoordination::open(&local, Path::new("/data")).await.unwrap();
+                    coordination.commit(&change).await.unwrap();
+                    coordination.commit(&growth).await.unwrap();
+                })
+                .await;
+                disks.crash();
+            }
+            let found = in_process(&disks, |local| async move {
+                LocalCoordination::open(&local, Path::new("/data")).await.unwrap().1
+            });
+            assert_eq!(found.await, wanted, "COORD-2: a growth before its creation would be lost");
+        });
+    }
+
+    fn assigned() -> Assigned {
+        Assigned {
+            leader: NodeId(1),
+            leader_epoch: LeaderEpoch(0),
+            in_sync: vec![NodeId(1)],
+            directory: Uuid::nil(),
+        }
+    }
+
+    #[test]
+    fn nothing_is_committed_after_a_failure() {
+        paused(async {
+            let disks = disks();
+            let failing = disks.clone();
+            in_process(&disks, move |local| async move {
+                let (mut coordination, catalogue) =
+                    LocalCoordination::open(&local, Path::new("/data")).await.unwrap();
+                let change = create(&catalogue, 1);
+                failing.set_faults(Faults { sync_errors: 1000, ..Faults::none() });
+                assert!(coordination.commit(&change).await.is_err());
+                failing.set_faults(Faults::none());
+                let again = coordination.commit(&change).await;
+                assert!(again.is_err(), "COORD-3: nobody knows what the disk has");
+            })
+            .await;
+        });
+    }
+}
