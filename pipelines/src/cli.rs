@@ -6,7 +6,11 @@ pub mod log;
 pub mod tail;
 pub mod topics;
 
-use std::{io, path::PathBuf, process::ExitCode};
+use std::{
+    io::{self, IsTerminal as _},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use clap::{Args, Parser, Subcommand};
 use flumen_actors::broker::{
@@ -114,6 +118,28 @@ pub enum CliError {
     /// The demonstration's account does not come out even.
     #[error("records were lost or doubled: see the account above; please report it")]
     Ledger,
+    /// What was given as the directory of a log is none.
+    #[error(
+        "there is no log in `{}`: {why}; give the directory of a log, `<data>/<topic>-<partition>`",
+        dir.display()
+    )]
+    NoLog {
+        /// What was given.
+        dir: PathBuf,
+        /// Why it is none.
+        why: &'static str,
+    },
+    /// Files are to be followed in a directory that is not there.
+    #[error(
+        "cannot follow `{pattern}`: there is no directory `{}`; make it first, or look for a slip in \
+         the path", dir.display()
+    )]
+    NoDirectory {
+        /// What was given.
+        pattern: String,
+        /// What is missing.
+        dir: PathBuf,
+    },
     /// A log cannot be repaired.
     #[error(transparent)]
     Repair(#[from] RepairError),
@@ -160,7 +186,12 @@ pub fn main() -> ExitCode {
             let is_demo = matches!(cli.command, Command::Demo(_));
             tracing_subscriber::EnvFilter::new(if is_demo { "error" } else { "warn" })
         });
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    let is_seen = io::stderr().is_terminal();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(is_seen)
+        .init();
     let outcome = match cli.command {
         Command::Demo(args) => demo::run(args),
         Command::Tail(args) => tail::run(args),

@@ -20,7 +20,7 @@ use flumen_actors::broker::{
     self, Broker, BrokerSpec, DataDirectory, NodeId, TopicError,
     group_coordinator::turn,
     names::{TopicName, TopicPartition},
-    partition::messages::Status,
+    partition::messages::{At, FindOffset, PartitionStatus, Status},
 };
 use flumen_runtime::{
     data_dir::{DataDir, DataDirError, Identity},
@@ -127,15 +127,23 @@ impl Node {
         &self.root
     }
 
+    /// How a partition is, once its log is open or is known not to open. `None` where there is no such
+    /// partition, or its data directory was not given.
+    pub async fn status(&self, partition: &TopicPartition) -> Option<PartitionStatus> {
+        let address = self.broker.partition(partition)?;
+        // Logs are opened while the node is up already. What cannot be answered before its log is
+        // open waits for it, and so do we: the marks of a log that is being opened are all zero.
+        let _ = address.send(FindOffset::new(At::Latest)).await;
+        address.send(Status).await.ok()
+    }
+
     /// Where the partitions of `topic` end, as far as consumers may read.
     pub async fn ends(&self, topic: &TopicName) -> BTreeMap<TopicPartition, Offset> {
         let mut ends = BTreeMap::new();
         let topics = self.broker.topics();
         for partition in topics.get(topic).into_iter().flat_map(|topic| topic.partition_ids()) {
             let name = TopicPartition { topic: topic.clone(), partition };
-            if let Some(address) = self.broker.partition(&name)
-                && let Ok(status) = address.send(Status).await
-            {
+            if let Some(status) = self.status(&name).await {
                 ends.insert(name, status.marks.high_watermark);
             }
         }
@@ -167,9 +175,13 @@ where
     E: From<NodeError>,
 {
     actix_rt::System::new().block_on(async move {
-        let (node, directories) = start(options).await?;
+        let (node, directories) = start(options)?;
+        let running = Box::pin(async {
+            node.broker.ready().await.map_err(NodeError::from)?;
+            program(node.clone()).await
+        });
         let ended = Box::pin(node.root.exited());
-        let outcome = match futures::future::select(Box::pin(program(node.clone())), ended).await {
+        let outcome = match futures::future::select(running, ended).await {
             futures::future::Either::Left((outcome, _)) => outcome,
             futures::future::Either::Right((exit, _)) => Err(NodeError::Ended(exit).into()),
         };
@@ -185,7 +197,7 @@ where
     })
 }
 
-async fn start(options: NodeOptions) -> Result<(Node, Vec<DataDir>), NodeError> {
+fn start(options: NodeOptions) -> Result<(Node, Vec<DataDir>), NodeError> {
     let mut rng = Rng::from_system();
     let mut directories: Vec<DataDir> = Vec::new();
     for path in &options.data {
@@ -217,7 +229,6 @@ async fn start(options: NodeOptions) -> Result<(Node, Vec<DataDir>), NodeError> 
         SupervisorSpec::new("root").child(child).child(pipelines_child).start(placement.clone());
     let data = directories.first().ok_or(NodeError::NoData)?.path().into();
     let node = Node { broker, root, pipelines, placement, data, about: about.into() };
-    node.broker.ready().await?;
     Ok((node, directories))
 }
 

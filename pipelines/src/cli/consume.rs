@@ -9,15 +9,18 @@ use flumen_actors::broker::{
     },
     group_coordinator::ids::GroupId,
     names::{TopicName, TopicPartition},
-    partition::messages::{Condition, Status},
+    partition::{marks::Marks, messages::Condition},
 };
 use flumen_runtime::{
     batch::{self, BatchHeader},
     ids::Offset,
 };
-use futures::{StreamExt as _, future};
+use futures::{
+    StreamExt as _,
+    future::{self, Either},
+};
 
-use super::{CliError, DataArgs, find_topic, told_to_stop};
+use super::{CliError, DataArgs, find_topic, tell, told_to_stop};
 use crate::node::{self, Node};
 
 /// Options of `flumen consume`.
@@ -70,8 +73,8 @@ pub fn run(args: ConsumeArgs) -> Result<(), CliError> {
         for partition in topic.partition_ids() {
             if args.partition.is_none_or(|only| only == partition.0) {
                 let name = TopicPartition { topic: topic.name.clone(), partition };
-                let end = end_of(&node, &name).await?;
-                partitions.insert(name, end);
+                let marks = marks_of(&node, &name).await?;
+                partitions.insert(name, marks);
             }
         }
         if partitions.is_empty() {
@@ -81,34 +84,47 @@ pub fn run(args: ConsumeArgs) -> Result<(), CliError> {
                 expected: "the topic has fewer partitions; see `flumen topics`",
             });
         }
-        let reads = Reads::Partitions {
-            partitions: partitions.keys().map(|name| (name.clone(), start)).collect(),
-            group: group.clone(),
-        };
+        if let Start::Offset(offset) = start
+            && partitions.values().all(|marks| offset > marks.high_watermark)
+        {
+            return Err(CliError::Option {
+                option: "--from",
+                value: args.from.clone(),
+                expected: "the topic ends before that offset; see `flumen topics`",
+            });
+        }
+        let starts = partitions.iter().map(|(name, marks)| (name.clone(), within(start, marks)));
+        let reads = Reads::Partitions { partitions: starts.collect(), group: group.clone() };
         let lookup = Arc::new(node.broker().clone());
         let (consumer, deliveries) = Consumer::start(lookup, reads, ConsumerOptions::default());
-        let mut reader = Reader { ends: partitions, consumer, commits: group.is_some() };
-        let reading = Box::pin(reader.read(deliveries));
-        match future::select(reading, Box::pin(told_to_stop())).await {
-            future::Either::Left((outcome, _)) => outcome,
-            future::Either::Right((stopped, _)) => Ok(stopped?),
-        }
+        let ends = partitions.into_iter().map(|(name, marks)| (name, marks.high_watermark));
+        let commits = group.is_some();
+        let mut reader = Reader { ends: ends.collect(), consumer, commits, printed: 0 };
+        reader.read(deliveries).await
     })
 }
 
-/// Where a partition ends now.
-async fn end_of(node: &Node, partition: &TopicPartition) -> Result<Offset, CliError> {
+/// A partition that ends before an offset is read from its end, and one that begins after it from its
+/// beginning: the offsets of partitions have nothing to do with each other.
+fn within(start: Start, marks: &Marks) -> Start {
+    match start {
+        Start::Offset(offset) => {
+            Start::Offset(offset.min(marks.high_watermark).max(marks.log_start))
+        }
+        start => start,
+    }
+}
+
+/// Where a partition begins and ends now.
+async fn marks_of(node: &Node, partition: &TopicPartition) -> Result<Marks, CliError> {
     let unreadable = |reason: &str| CliError::Unreadable(format!("`{partition}`: {reason}"));
-    let address = node
-        .broker()
-        .partition(partition)
-        .ok_or_else(|| unreadable("its data directory was not given"))?;
-    let status = address.send(Status).await.map_err(|_| unreadable("its actor stopped"))?;
+    let status = node.status(partition).await;
+    let status = status.ok_or_else(|| unreadable("its data directory was not given"))?;
     match status.condition {
         Condition::Offline { reason, remedy } => {
             Err(CliError::Unreadable(format!("`{partition}` is offline: {reason}; {remedy}")))
         }
-        _ => Ok(status.marks.high_watermark),
+        _ => Ok(status.marks),
     }
 }
 
@@ -117,19 +133,32 @@ struct Reader {
     ends: BTreeMap<TopicPartition, Offset>,
     consumer: Consumer,
     commits: bool,
+    /// Records.
+    printed: u64,
 }
 
 impl Reader {
     async fn read(&mut self, mut deliveries: Deliveries) -> Result<(), CliError> {
+        let mut stop = Box::pin(told_to_stop());
         while !self.ends.is_empty() {
-            match deliveries.next().await {
+            // What was printed is committed before the next is looked at, or the stop.
+            let delivery = match future::select(deliveries.next(), &mut stop).await {
+                Either::Left((delivery, _)) => delivery,
+                Either::Right((told, _)) => {
+                    told?;
+                    tell(format_args!("flumen: stopped after {} records", self.printed));
+                    break;
+                }
+            };
+            match delivery {
                 Some(Delivery::Assigned(all)) => {
                     for assigned in all {
                         self.is_read_to(&assigned.partition, assigned.position);
                     }
                 }
                 Some(Delivery::Records(records)) => {
-                    let next = print(&records)?;
+                    let (next, count) = print(&records)?;
+                    self.printed += count;
                     self.commit(&records.partition, next).await?;
                     self.is_read_to(&records.partition, next);
                 }
@@ -165,8 +194,9 @@ impl Reader {
     }
 }
 
-/// Prints the values, and returns the offset after the last.
-fn print(records: &Records) -> Result<Offset, CliError> {
+/// Prints the values, and returns the offset after the last and how many they are.
+fn print(records: &Records) -> Result<(Offset, u64), CliError> {
+    let mut count = 0;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let unreadable = |error: &dyn std::fmt::Display| {
         CliError::Unreadable(format!("`{}`: {error}", records.partition))
@@ -185,10 +215,11 @@ fn print(records: &Records) -> Result<Offset, CliError> {
                 if record.offset >= records.position {
                     out.write_all(record.value.as_deref().unwrap_or_default())?;
                     out.write_all(b"\n")?;
+                    count += 1;
                 }
             }
         }
     }
     out.flush()?;
-    Ok(records.next)
+    Ok((records.next, count))
 }

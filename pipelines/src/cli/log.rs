@@ -1,14 +1,21 @@
 //! `flumen log repair`: gives up the damaged end of a log that nothing else can restore.
 
-use std::{path::PathBuf, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use clap::Subcommand;
+use flumen_actors::broker::DataDirectory;
 use flumen_runtime::{
     disk::{DiskHandle, DiskMaker as _, Engine, RealDisks},
     era::{EraGate, take_over},
     ids::{ArbiterId, LogId},
-    log::{self, LogPlace},
+    log::{self, LogPlace, RepairError},
 };
+use uuid::Uuid;
 
 use super::{CliError, tell};
 use crate::node::NodeError;
@@ -23,19 +30,29 @@ pub enum LogCommand {
     },
 }
 
+/// The data directory that the log in `dir` belongs to: a topic's lies right in it, a channel's deeper.
+fn data_dir_of(dir: &Path) -> Result<PathBuf, CliError> {
+    let no_log = |why| CliError::NoLog { dir: dir.to_owned(), why };
+    let whole = dir.canonicalize().map_err(|_| no_log("it is not there"))?;
+    let data = whole.ancestors().skip(1).find(|above| above.join("meta.properties").is_file());
+    Ok(data.ok_or_else(|| no_log("it lies in no data directory"))?.to_owned())
+}
+
 /// Runs it.
 ///
 /// # Errors
 /// [`CliError`].
 pub fn run(LogCommand::Repair { dir }: LogCommand) -> Result<(), CliError> {
-    let data = dir.parent().filter(|path| !path.as_os_str().is_empty());
-    let data = data.map_or_else(|| PathBuf::from("."), std::path::Path::to_path_buf);
+    let data = data_dir_of(&dir)?;
     // Two processes on one log would each undo what the other does.
     let _lock = flumen_runtime::data_dir::hold(&data).map_err(NodeError::from)?;
     actix_rt::System::new().block_on(async move {
         let disks = RealDisks::choose(Engine::Auto).map_err(NodeError::from)?;
-        let driver = disks.make(ArbiterId(0), &data).map_err(flumen_runtime::log::RepairError::from)?;
+        let driver = disks.make(ArbiterId(0), &data).map_err(RepairError::from)?;
         let disk = DiskHandle::start(Rc::clone(&driver));
+        // What the last clean stop knew of this log is true no longer.
+        let left = DataDirectory::new(Uuid::nil(), &data).take_closed(&disk).await;
+        left.map_err(RepairError::from)?;
         let gate: Arc<EraGate> = EraGate::new(&dir);
         let ticket = take_over(&gate, Duration::from_secs(1)).await.expect("nobody else writes it");
         let place = LogPlace { dir: dir.clone(), id: LogId::default(), ticket };

@@ -1,6 +1,6 @@
 //! `flumen tail`: follows files into a topic until it is told to stop.
 
-use std::{io::IsTerminal as _, sync::Arc, time::Duration};
+use std::{io::IsTerminal as _, path::Path, sync::Arc, time::Duration};
 
 use clap::Args;
 use flumen_actors::{
@@ -38,7 +38,7 @@ pub struct TailArgs {
     #[arg(long)]
     topic: String,
     /// Partitions of the topic, if it is made.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     partitions: u32,
     /// Most megabytes that wait on disk before reading pauses.
     #[arg(long, default_value_t = 1024, value_name = "MB")]
@@ -91,25 +91,44 @@ async fn records(node: &Node, topic: &Topic) -> u64 {
     node.ends(&topic.name).await.values().map(|end| end.0).sum()
 }
 
+/// A directory may well be looked at before there is a file in it. One that is not there is more often
+/// a slip, or a disk that is not mounted.
+fn check(pattern: &str) -> Result<(), CliError> {
+    if glob::Pattern::new(pattern).is_err() {
+        return Err(CliError::Option {
+            option: "FILES",
+            value: pattern.to_owned(),
+            expected: "a path or a pattern such as `/var/log/app/*.log`",
+        });
+    }
+    let plain = pattern.split(['*', '?', '[']).next().unwrap_or_default();
+    let dir = plain.rsplit_once('/').map(|(dir, _)| if dir.is_empty() { "/" } else { dir });
+    match dir.map(Path::new) {
+        Some(dir) if !dir.is_dir() => {
+            Err(CliError::NoDirectory { pattern: pattern.to_owned(), dir: dir.into() })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn matches_any(pattern: &str) -> bool {
+    glob::glob(pattern).is_ok_and(|mut files| files.next().is_some())
+}
+
 /// Runs it.
 ///
 /// # Errors
 /// [`CliError`].
 pub fn run(args: TailArgs) -> Result<(), CliError> {
     let name = TopicName::new(&args.topic)?;
-    for pattern in &args.files {
-        if glob::Pattern::new(pattern).is_err() {
-            return Err(CliError::Option {
-                option: "FILES",
-                value: pattern.clone(),
-                expected: "a path or a pattern such as `/var/log/app/*.log`",
-            });
-        }
-    }
+    args.files.iter().try_for_each(|pattern| check(pattern))?;
     node::run(args.data.node(), |node| async move {
         let spec = TopicSpec::new(name.as_str(), args.partitions)?;
         let topic = node.broker().ensure_topic(spec).await?;
         tell(format_args!("flumen: {}", node.about()));
+        for pattern in args.files.iter().filter(|pattern| !matches_any(pattern)) {
+            tell(format_args!("flumen: nothing matches `{pattern}` yet; it is looked for again"));
+        }
         let bytes = usize::try_from(args.buffer << 20).unwrap_or(usize::MAX);
         let capacity = Capacity { events: usize::MAX >> 1, bytes };
         let name = format!("tail-{name}");

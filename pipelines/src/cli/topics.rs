@@ -6,7 +6,7 @@ use clap::Args;
 use flumen_actors::broker::{
     Topic,
     names::{TopicName, TopicPartition},
-    partition::messages::Status,
+    partition::messages::Condition,
 };
 
 use super::{CliError, DataArgs, find_topic};
@@ -60,21 +60,30 @@ async fn describe(
     writeln!(out, "  {promise}")?;
     for partition in topic.partition_ids() {
         let name = TopicPartition { topic: topic.name.clone(), partition };
-        let status = match node.broker().partition(&name) {
-            Some(address) => address.send(Status).await.ok(),
-            None => None,
-        };
-        match status {
+        match node.status(&name).await {
             Some(status) => {
                 let marks = status.marks;
                 writeln!(
                     out,
-                    "  {name}  {:?}  offsets {} to {}",
-                    status.condition, marks.log_start, marks.high_watermark
+                    "  {name}  {}  offsets {} to {}, {} bytes",
+                    shown(&status.condition),
+                    marks.log_start,
+                    marks.high_watermark,
+                    status.bytes
                 )?;
             }
             None => writeln!(out, "  {name}  its data directory was not given")?,
         }
     }
     Ok(())
+}
+
+fn shown(condition: &Condition) -> String {
+    match condition {
+        Condition::Opening => "is being opened".to_owned(),
+        Condition::Leading => "leads".to_owned(),
+        Condition::Following => "follows".to_owned(),
+        Condition::Offline { reason, remedy } => format!("is offline: {reason}; {remedy};"),
+        Condition::Closing => "is being closed".to_owned(),
+    }
 }
