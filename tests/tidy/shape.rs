@@ -64,7 +64,9 @@ pub(super) fn test_names(source: &Source) -> Vec<String> {
     let mut rest = words(&source.tests).peekable();
     while let Some((at, word)) = rest.next() {
         let bytes = source.tests.as_bytes();
-        if word == "test" && bytes.get(at + 4).is_some_and(|b| matches!(b, b']' | b'(')) {
+        let is_in_attribute = at > 0 && matches!(bytes[at - 1], b'[' | b':');
+        let is_test = word == "test" && bytes.get(at + 4).is_some_and(|b| matches!(b, b']' | b'('));
+        if is_in_attribute && is_test {
             after_attribute = true;
         } else if word == "fn" && after_attribute {
             after_attribute = false;
@@ -168,6 +170,8 @@ mod tests {
         assert!(test_names(&source(&test("appends_are_kept"))).is_empty());
         let fixture = "#[cfg(test)] mod t { fn test_data() {} }";
         assert!(test_names(&source(fixture)).is_empty(), "no test");
+        let call = "#[cfg(test)] mod t { fn run(test: F) { test(1) } fn paused() {} }";
+        assert!(test_names(&source(call)).is_empty(), "no attribute");
     }
 
     #[test]

@@ -11,9 +11,7 @@
 //! records, which take effect once they are committed, by the same code that replays them at start.
 //! One append is in flight; what comes meanwhile gathers into the next.
 //!
-//! # Invariants
-//! - GRP-7: an answer that promises something lasting leaves only after its record is committed.
-//! - GRP-3 … GRP-6: see [`ClassicGroup`].
+//! The invariants stand in the module above (what lasts) and in that of the classic group (states).
 
 use std::collections::BTreeMap;
 

@@ -1,3 +1,5 @@
+//! Every assignor gives each partition to one member, fairly; the sticky one moves few.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Records of `__consumer_offsets`: the bytes Kafka writes, and what is refused.
+
 use proptest::prelude::*;
 
 use super::*;

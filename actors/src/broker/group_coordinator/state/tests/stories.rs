@@ -1,3 +1,5 @@
+//! Groups told as stories: who joins, who leaves, who is told what.
+
 use super::*;
 
 fn world() -> World {
