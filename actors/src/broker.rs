@@ -236,11 +236,22 @@ impl Shared {
         *self.lock_left() = Some(Left { journaled, closed });
     }
 
-    /// What was left of one log. It is good for one opening.
+    /// What was left of one log. What it said when it was closed is good for one opening; its
+    /// journalled batches stay until its partition has them ([`Shared::is_handed_over`]).
     fn left_of(&self, log: LogId) -> (Vec<Journaled>, Option<ClosedPartition>) {
         let mut left = self.lock_left();
         let left = left.get_or_insert_default();
-        (left.journaled.remove(&log).unwrap_or_default(), left.closed.remove(&log))
+        (left.journaled.get(&log).cloned().unwrap_or_default(), left.closed.remove(&log))
+    }
+
+    /// A partition runs that has what was left of `log`, or the log is gone.
+    fn is_handed_over(&self, log: LogId) {
+        self.lock_left().get_or_insert_default().journaled.remove(&log);
+    }
+
+    /// Whether a log has batches in the journal that no partition was given.
+    fn has_journaled(&self) -> bool {
+        self.lock_left().as_ref().is_some_and(|left| !left.journaled.is_empty())
     }
 
     fn publish(&self, catalogue: &Catalogue) {
@@ -324,9 +335,15 @@ impl Broker {
     /// [`TopicError`].
     pub async fn ensure_topic(&self, spec: TopicSpec) -> Result<Topic, TopicError> {
         self.ready().await?;
-        if let Some(topic) = self.topics().get(&spec.name) {
+        if let Some(topic) = self.topics().get(&spec.name)
+            && topic.partition_ids().all(|partition| {
+                let topic = topic.name.clone();
+                self.shared.partition(&TopicPartition { topic, partition }).is_some()
+            })
+        {
             return Ok(topic.clone());
         }
+        // Where some do not run, the controller is at it: it answers when that is done.
         let name = spec.name.clone();
         match self.create_topic(spec).await {
             Err(TopicError::Create(CreateTopicError::Exists(_))) => {
@@ -388,6 +405,12 @@ impl Broker {
     /// # Errors
     /// [`TopicError`].
     pub async fn coordinator(&self, group: &GroupId) -> Result<Addr<GroupCoordinator>, TopicError> {
+        let offsets = TopicName::new(OFFSETS_TOPIC).expect("the name fits");
+        let partitions = self.shared.topics.borrow().get(&offsets).map(|t| t.partitions.len());
+        let there = partitions.map(|count| group.partition_of(count as u32));
+        if let Some(there) = there.and_then(|partition| self.shared.coordinators.get(&partition)) {
+            return Ok(there);
+        }
         let spec = TopicSpec::new(OFFSETS_TOPIC, self.shared.spec.offsets_partitions)
             .expect("the name fits")
             .set("cleanup.policy", "compact")

@@ -25,6 +25,7 @@ use flumen_runtime::{
 };
 use uuid::Uuid;
 
+use self::start::Started;
 use super::{
     Shared, TopicError, TopicSpec,
     catalogue::{
@@ -37,6 +38,8 @@ use crate::answer::{Answer, Answering, later};
 
 /// How often it looks how much room there is.
 const ROOM_INTERVAL: Duration = Duration::from_secs(1);
+/// How often it tries again to start or remove what could not be.
+const HEAL_INTERVAL: Duration = Duration::from_secs(15);
 
 /// What the controller may be asked to change.
 #[derive(Clone, Debug, Message)]
@@ -71,6 +74,9 @@ pub struct Controller {
     coordination: Option<Box<dyn Coordination>>,
     waiting: VecDeque<(Command, Answer<Result<Changed, TopicError>>)>,
     is_busy: bool,
+    /// Whether every partition runs and nothing deleted is left, as far as is known.
+    is_whole: bool,
+    is_looking: bool,
     draining: Option<Answer<()>>,
 }
 
@@ -84,6 +90,8 @@ pub(super) fn child_spec(shared: Arc<Shared>) -> (ChildSpec, Addr<Controller>) {
             coordination: None,
             waiting: VecDeque::new(),
             is_busy: true,
+            is_whole: true,
+            is_looking: false,
             draining: None,
         })
     })
@@ -95,24 +103,22 @@ impl Actor for Controller {
     fn started(&mut self, ctx: &mut Self::Context) {
         let starting = start::start(self.shared.clone(), self.incarnation.local().clone());
         ctx.spawn(starting.into_actor(self).map(|started, actor, ctx| match started {
-            Ok((coordination, catalogue)) => {
-                actor.coordination = Some(coordination);
-                actor.catalogue = catalogue;
-                actor.shared.publish(&actor.catalogue);
-                actor.shared.is_ready(Ok(()));
-                actor.is_busy = false;
-                actor.next(ctx);
-            }
+            Ok(started) => actor.on_started(started, ctx),
             Err(error) => {
                 actor.shared.is_ready(Err(error.clone()));
                 actor.incarnation.fail(error);
             }
         }));
         ctx.run_interval(ROOM_INTERVAL, |actor, ctx| {
+            if std::mem::replace(&mut actor.is_looking, true) {
+                return;
+            }
             let looking =
                 start::look_for_room(actor.shared.clone(), actor.incarnation.local().clone());
-            ctx.spawn(looking.into_actor(actor));
+            let looking = looking.into_actor(actor);
+            ctx.spawn(looking.map(|(), actor: &mut Self, _| actor.is_looking = false));
         });
+        ctx.run_interval(HEAL_INTERVAL, Self::heal);
     }
 }
 
@@ -139,6 +145,36 @@ impl Handler<Drain> for Controller {
 }
 
 impl Controller {
+    fn on_started(&mut self, started: Started, ctx: &mut Context<Self>) {
+        self.coordination = Some(started.coordination);
+        self.catalogue = started.catalogue;
+        self.is_whole = started.is_whole;
+        self.shared.publish(&self.catalogue);
+        self.shared.is_ready(Ok(()));
+        let (shared, local) = (self.shared.clone(), self.incarnation.local().clone());
+        // Nobody waits for it, and some log may take long to open.
+        let settling = start::settle_journals(shared, local, started.replayed);
+        ctx.spawn(settling.into_actor(self));
+        self.is_busy = false;
+        self.next(ctx);
+    }
+
+    /// Tries again what was left half done.
+    fn heal(&mut self, ctx: &mut Context<Self>) {
+        if self.is_whole || self.is_busy {
+            return;
+        }
+        self.is_busy = true;
+        let topics = self.catalogue.topics().cloned().collect();
+        let deleting = self.catalogue.deleting().cloned().collect();
+        let (shared, local) = (self.shared.clone(), self.incarnation.local().clone());
+        let healing = start::heal(shared, local, topics, deleting);
+        ctx.spawn(healing.into_actor(self).map(|healed, actor, ctx| {
+            actor.is_whole = healed.is_whole;
+            actor.on_removed(healed.removed.into(), ctx);
+        }));
+    }
+
     /// Begins with the next change, where none is under way.
     fn next(&mut self, ctx: &mut Context<Self>) {
         while !self.is_busy {
@@ -233,28 +269,28 @@ impl Controller {
                 (None, Some(topic)) => Changed::Topic(Box::new(topic)),
                 (None, None) => unreachable!("a change is of ids or of a topic"),
             };
+            actor.is_whole &= carried.is_ok();
             let removed = carried.as_ref().ok().and_then(Clone::clone);
             answer.give(carried.map(|_| changed));
-            actor.is_busy = false;
-            if let Some(done) = removed {
-                actor.on_removed(done, ctx);
-            }
-            actor.next(ctx);
+            actor.on_removed(removed.into_iter().collect(), ctx);
         }));
     }
 
-    /// The directories of a deleted topic are gone: that it was there may be forgotten.
-    fn on_removed(&mut self, change: Change, ctx: &mut Context<Self>) {
-        let Some(coordination) = &mut self.coordination else { return };
-        self.is_busy = true;
+    /// The directories of deleted topics are gone: that they were there may be forgotten. Then goes
+    /// on with the next change.
+    fn on_removed(&mut self, mut removed: VecDeque<Change>, ctx: &mut Context<Self>) {
+        let (Some(coordination), Some(change)) = (&mut self.coordination, removed.pop_front())
+        else {
+            self.is_busy = false;
+            return self.next(ctx);
+        };
         let committing = coordination.commit(&change);
-        ctx.spawn(committing.into_actor(self).map(move |committed, actor, ctx| {
-            match committed {
-                Ok(()) => actor.catalogue.apply(change),
-                Err(error) => actor.incarnation.fail(error),
+        ctx.spawn(committing.into_actor(self).map(move |committed, actor, ctx| match committed {
+            Ok(()) => {
+                actor.catalogue.apply(change);
+                actor.on_removed(removed, ctx);
             }
-            actor.is_busy = false;
-            actor.next(ctx);
+            Err(error) => actor.incarnation.fail(error),
         }));
     }
 }

@@ -1,6 +1,11 @@
 //! Tests of the broker as a whole, on simulated arbiters and a simulated disk.
 
-use std::{future::Future, path::Path, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::BytesMut;
 use flumen_runtime::{
@@ -27,13 +32,14 @@ fn paused(test: impl Future<Output = ()>) {
 
 struct Machine {
     disks: SimDisks,
+    more: Vec<DataDirectory>,
 }
 
 impl Machine {
     fn new() -> Self {
         let disks = SimDisks::new(&Rng::seeded(1), Faults::none());
         disks.install(Path::new("/data/.keep"), b"");
-        Self { disks }
+        Self { disks, more: Vec::new() }
     }
 
     /// A process that runs a broker on this machine.
@@ -44,6 +50,7 @@ impl Machine {
         let placement = LocalPlacement::new(2, services);
         let mut spec = BrokerSpec::new(DataDirectory::new(Uuid::from_u128(1), "/data"));
         spec.offsets_partitions = 3;
+        spec.directories.extend(self.more.clone());
         let (child, broker) = start(spec);
         let root = SupervisorSpec::new("root").child(child).start(placement);
         broker.ready().await.expect("a sound machine starts");
@@ -161,6 +168,128 @@ fn a_controller_that_panics_is_made_anew_and_partitions_live_on() {
         broker.create_topic(TopicSpec::new("u", 1).unwrap()).await.unwrap();
         append(&broker, &partition("u", 0), "y").await;
         assert_eq!(read(&broker, &partition("t", 0)).await, ["x"]);
+    });
+}
+
+#[test]
+fn a_topic_whose_making_was_interrupted_anywhere_is_made_whole() {
+    for turns in 0..60 {
+        paused(async move {
+            let machine = Machine::new();
+            let (root, broker) = machine.start().await;
+            let creating = broker.clone();
+            let created = tokio::task::spawn_local(async move {
+                creating.create_topic(TopicSpec::new("t", 3).unwrap()).await
+            });
+            for _ in 0..turns {
+                tokio::task::yield_now().await;
+            }
+            root.inject_panic("controller").await.unwrap();
+            let _ = created.await;
+            let topic = broker.ensure_topic(TopicSpec::new("t", 3).unwrap()).await.unwrap();
+            for number in 0..3 {
+                append(&broker, &partition("t", number), "x").await;
+            }
+            broker.delete_topic(&topic.name).await.unwrap();
+            assert!(!machine.disks.files().iter().any(|path| path.starts_with("/data/t-1")));
+        });
+    }
+}
+
+#[test]
+fn a_foreign_directory_holds_up_its_partition_alone_and_costs_no_journalled_record() {
+    paused(async {
+        let machine = Machine::new();
+        let (_, broker) = machine.start().await;
+        broker.create_topic(TopicSpec::new("t", 2).unwrap()).await.unwrap();
+        for value in ["a", "b", "c"] {
+            append(&broker, &partition("t", 0), value).await;
+            append(&broker, &partition("t", 1), value).await;
+        }
+        machine.disks.crash();
+        let path = Path::new("/data/t-0/partition.metadata");
+        let own = machine.disks.content(path).expect("it was written");
+        machine.disks.install(path, b"version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAAAA\n");
+        let (root, broker) = machine.start().await;
+        assert!(broker.partition(&partition("t", 0)).is_none(), "another topic's records");
+        assert_eq!(read(&broker, &partition("t", 1)).await, ["a", "b", "c"]);
+        machine.disks.install(path, &own);
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        assert_eq!(read(&broker, &partition("t", 0)).await, ["a", "b", "c"], "it healed");
+        machine.disks.install(path, b"version: 0\n");
+        root.stop().await;
+        let (root, _) = machine.start().await;
+        root.stop().await;
+        machine.disks.install(path, &own);
+        let (_, broker) = machine.start().await;
+        assert_eq!(read(&broker, &partition("t", 0)).await, ["a", "b", "c"]);
+    });
+}
+
+#[test]
+fn what_was_journalled_outlives_a_clean_stop_of_a_node_that_could_not_start_its_partition() {
+    paused(async {
+        let machine = Machine::new();
+        let (_, broker) = machine.start().await;
+        broker.create_topic(TopicSpec::new("t", 1).unwrap()).await.unwrap();
+        for value in ["a", "b", "c"] {
+            append(&broker, &partition("t", 0), value).await;
+        }
+        machine.disks.crash();
+        let path = Path::new("/data/t-0/partition.metadata");
+        let own = machine.disks.content(path).expect("it was written");
+        for _ in 0..3 {
+            machine.disks.install(path, b"version: 0\ntopic_id: other\n");
+            let (root, _) = machine.start().await;
+            root.stop().await;
+        }
+        machine.disks.install(path, &own);
+        let (_, broker) = machine.start().await;
+        assert_eq!(read(&broker, &partition("t", 0)).await, ["a", "b", "c"]);
+    });
+}
+
+#[test]
+fn old_journals_go_once_every_log_has_taken_its_part() {
+    paused(async {
+        let machine = Machine::new();
+        for round in 0..4 {
+            let (_, broker) = machine.start().await;
+            broker.ensure_topic(TopicSpec::new("t", 2).unwrap()).await.unwrap();
+            append(&broker, &partition("t", 0), "x").await;
+            append(&broker, &partition("t", 1), "x").await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let files = machine.disks.files();
+            let journals = files.iter().filter(|path| path.starts_with("/data/journal"));
+            let journals: Vec<_> = journals.collect();
+            assert!(journals.len() <= 3, "round {round}: {journals:?}");
+            machine.disks.crash();
+        }
+    });
+}
+
+#[test]
+fn partitions_are_spread_over_directories_and_found_again_in_whatever_order_these_are_given() {
+    paused(async {
+        let mut machine = Machine::new();
+        machine.disks.install(Path::new("/more/.keep"), b"");
+        machine.more = vec![DataDirectory::new(Uuid::from_u128(2), "/more")];
+        let (_, broker) = machine.start().await;
+        let topic = broker.create_topic(TopicSpec::new("t", 4).unwrap()).await.unwrap();
+        let in_more = topic.partitions.iter().filter(|p| p.directory == Uuid::from_u128(2));
+        assert_eq!(in_more.count(), 2, "each directory has as many");
+        for number in 0..4 {
+            append(&broker, &partition("t", number), &number.to_string()).await;
+        }
+        machine.disks.crash();
+        let (_, broker) = machine.start().await;
+        for number in 0..4 {
+            assert_eq!(read(&broker, &partition("t", number)).await, [number.to_string()]);
+        }
+        broker.delete_topic(&topic.name).await.unwrap();
+        let is_left = |path: &PathBuf| path.starts_with("/more/t-") || path.starts_with("/data/t-");
+        let left: Vec<_> = machine.disks.files().into_iter().filter(is_left).collect();
+        assert!(left.is_empty(), "{left:?}");
     });
 }
 

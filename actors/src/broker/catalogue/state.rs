@@ -4,7 +4,8 @@
 //! [`Catalogue::apply`], which is also what replays it.
 //!
 //! # Invariants
-//! - CAT-1: a topic's id is never used again, and a name belongs to at most one topic.
+//! - CAT-1: a topic's id is not used again while anything of it is left, and a name belongs to at most
+//!   one topic, deleted ones that are not gone yet among them.
 //! - CAT-2: partitions are only ever added, and are numbered 0, 1, … without a gap.
 //! - CAT-3: a leader epoch never goes back.
 //! - CAT-4: a block of producer ids is handed out once.
@@ -23,6 +24,10 @@ pub const PARTITIONS_MAX: u32 = 100_000;
 
 /// How many producer ids a node takes at a time.
 pub const PRODUCER_IDS_BLOCK: i64 = 1000;
+
+/// Topics whose partitions hold the broker's own state, found by the hash of a name: they can be
+/// neither deleted nor grown.
+const KEPT: &[&str] = &["__consumer_offsets", "__transaction_state"];
 
 /// Number of a node of the cluster.
 #[derive(
@@ -132,6 +137,12 @@ pub enum CreateTopicError {
     /// It is there.
     #[error("there is a topic `{0}` already")]
     Exists(TopicName),
+    /// One of that name was deleted, and is not gone yet.
+    #[error(
+        "a topic `{0}` is still being deleted: its directories could not be removed yet, which is \
+         tried again by itself; see the log for why"
+    )]
+    Deleting(TopicName),
     /// Kafka's metrics map `.` to `_`, so such names would be one there; its brokers refuse it too.
     #[error("topic `{new}` cannot stand beside `{there}`: they differ only by `.` and `_`")]
     Collides {
@@ -151,6 +162,11 @@ pub enum ChangeTopicError {
     /// There is no such topic.
     #[error("there is no topic `{0}`")]
     Unknown(TopicName),
+    /// The broker stands on it.
+    #[error(
+        "topic `{0}` holds the state of groups or transactions: it can be neither deleted nor grown"
+    )]
+    Kept(TopicName),
     /// Partitions cannot be taken away.
     #[error(
         "topic `{topic}` has {now} partitions: it can get more, up to {PARTITIONS_MAX}, not {wanted}"
@@ -213,6 +229,10 @@ impl Catalogue {
         if self.topics.contains_key(name) {
             return Err(CreateTopicError::Exists(name.clone()));
         }
+        // Their directories have the same names.
+        if self.deleting.values().any(|topic| topic.name == *name) {
+            return Err(CreateTopicError::Deleting(name.clone()));
+        }
         let folded = |name: &TopicName| name.as_str().replace('.', "_");
         if let Some(there) = self.topics.keys().find(|there| folded(there) == folded(name)) {
             return Err(CreateTopicError::Collides { new: name.clone(), there: there.clone() });
@@ -233,12 +253,21 @@ impl Catalogue {
         self.topics.get(name).ok_or_else(|| ChangeTopicError::Unknown(name.clone()))
     }
 
+    /// The topic of that name, where its partitions are not the broker's own to count on.
+    fn not_kept(&self, name: &TopicName) -> Result<&Topic, ChangeTopicError> {
+        let topic = self.known(name)?;
+        match KEPT.contains(&name.as_str()) {
+            true => Err(ChangeTopicError::Kept(name.clone())),
+            false => Ok(topic),
+        }
+    }
+
     /// The change that deletes a topic.
     ///
     /// # Errors
-    /// [`ChangeTopicError::Unknown`].
+    /// [`ChangeTopicError`] where the topic is not there, or is one that the broker stands on.
     pub fn delete(&self, name: &TopicName) -> Result<Change, ChangeTopicError> {
-        Ok(Change::TopicDeleted { id: self.known(name)?.id })
+        Ok(Change::TopicDeleted { id: self.not_kept(name)?.id })
     }
 
     /// The change that grows a topic to `partitions` in all.
@@ -251,7 +280,7 @@ impl Catalogue {
         partitions: u32,
         assign: impl FnMut(PartitionId) -> Assigned,
     ) -> Result<Change, ChangeTopicError> {
-        let topic = self.known(name)?;
+        let topic = self.not_kept(name)?;
         let now = topic.partitions.len() as u32;
         if partitions <= now || partitions > PARTITIONS_MAX {
             let topic = name.clone();
@@ -304,6 +333,8 @@ impl Catalogue {
             }
             Change::TopicRemoved { id } => {
                 self.deleting.remove(&id);
+                // Ids are random: what must not be met again is what may still be on a disk.
+                self.used.remove(&id);
             }
             Change::PartitionsAdded { id, partitions } => {
                 if let Some(topic) = self.by_id(id) {
@@ -366,11 +397,16 @@ mod tests {
         assert!(matches!(again(&catalogue, "orders"), Err(CreateTopicError::Exists(_))));
         catalogue.apply(catalogue.delete(&name("orders")).unwrap());
         assert_eq!(catalogue.deleting().count(), 1, "its directories are still to be removed");
+        let early = again(&catalogue, "orders");
+        assert!(
+            matches!(early, Err(CreateTopicError::Deleting(_))),
+            "its directories are the same"
+        );
+        catalogue.apply(Change::TopicRemoved { id: Uuid::from_u128(7) });
+        assert_eq!(catalogue.deleting().count(), 0);
         let change = again(&catalogue, "orders").unwrap();
         catalogue.apply(change);
         assert_eq!(catalogue.topic(&name("orders")).unwrap().id, Uuid::from_u128(8));
-        catalogue.apply(Change::TopicRemoved { id: Uuid::from_u128(7) });
-        assert_eq!(catalogue.deleting().count(), 0);
     }
 
     #[test]
@@ -380,6 +416,14 @@ mod tests {
             .create(Uuid::nil(), &name("a_b"), 1, Settings::default(), assigned)
             .unwrap_err();
         assert!(matches!(error, CreateTopicError::Collides { .. }));
+    }
+
+    #[test]
+    fn a_topic_that_the_broker_stands_on_stays_as_it_is() {
+        let catalogue = with_topic("__consumer_offsets", 2);
+        let kept = name("__consumer_offsets");
+        assert_eq!(catalogue.delete(&kept), Err(ChangeTopicError::Kept(kept.clone())));
+        assert_eq!(catalogue.grow(&kept, 3, assigned), Err(ChangeTopicError::Kept(kept)));
     }
 
     #[test]

@@ -2,15 +2,17 @@
 
 use std::{rc::Rc, sync::Arc};
 
+use actix::{Actor, Addr};
 use bytes::Bytes;
 use flumen_runtime::{
     data_dir,
-    disk::DiskError,
+    disk::OpenMode,
     ids::LogId,
     journal::JournalEntry,
     placement::{Local, Place},
+    supervision::{ChildSpec, StartChildError, SupervisorRef},
 };
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use futures::{StreamExt as _, stream};
 
 use crate::broker::{
     OFFSETS_TOPIC, Running, Shared, TopicError,
@@ -21,12 +23,16 @@ use crate::broker::{
     partition::{
         self,
         messages::Configure,
-        options::{Handover, PartitionOptions},
+        options::{Handover, PartitionConfig, PartitionOptions},
     },
 };
 
 /// How many partitions are started or removed at the same time.
 const TOGETHER: usize = 64;
+/// How often a partition is given its settings where each life of it ends meanwhile.
+const CONFIGURE_TRIES: usize = 3;
+/// Most bytes of a `partition.metadata` that are looked at: it has two short lines.
+const METADATA_BYTES_MAX: usize = 256;
 
 /// Carries `change` out, of which `topic` is what the catalogue says now, or said last. Returns the
 /// change that follows from it, if any.
@@ -44,10 +50,7 @@ pub(super) async fn carry_out(
         Change::TopicConfigured { .. } => {
             let config = shared.partition_config(&topic);
             for partition in topic.partition_ids() {
-                if let Some(address) = shared.partition(&of(&topic, partition)) {
-                    // One that is being made anew reads its settings when it starts.
-                    let _ = address.send(Configure { config: config.clone() }).await;
-                }
+                configure(&shared, &of(&topic, partition), &config).await?;
             }
         }
         Change::TopicDeleted { id } => {
@@ -65,7 +68,23 @@ fn of(topic: &Topic, partition: PartitionId) -> TopicPartition {
     TopicPartition { topic: topic.name.clone(), partition }
 }
 
-/// Starts whatever of `topic` does not run.
+/// Gives a partition its settings. A life that ends in the middle may not have had them.
+async fn configure(
+    shared: &Shared,
+    name: &TopicPartition,
+    config: &PartitionConfig,
+) -> Result<(), TopicError> {
+    for _ in 0..CONFIGURE_TRIES {
+        let Some(address) = shared.partition(name) else { return Ok(()) };
+        if address.send(Configure { config: config.clone() }).await.is_ok() {
+            return Ok(());
+        }
+    }
+    let reason = "it ended each time that it was given its settings".to_owned();
+    Err(TopicError::NotStarted { what: name.to_string(), reason })
+}
+
+/// Starts whatever of `topic` does not run. What cannot be started holds up nothing else.
 pub(super) async fn start_missing(
     shared: &Arc<Shared>,
     local: &Rc<Local>,
@@ -75,11 +94,13 @@ pub(super) async fn start_missing(
         .partition_ids()
         .filter(|partition| shared.partition(&of(topic, *partition)).is_none())
         .collect();
-    stream::iter(missing)
+    // All of them to their end: a start that is given up half way leaves a child that nobody knows.
+    let started: Vec<Result<(), TopicError>> = stream::iter(missing)
         .map(|partition| start_partition(shared, local, topic, partition))
         .buffer_unordered(TOGETHER)
-        .try_collect::<Vec<()>>()
-        .await?;
+        .collect()
+        .await;
+    started.into_iter().collect::<Result<(), TopicError>>()?;
     if topic.name.as_str() == OFFSETS_TOPIC {
         for partition in topic.partition_ids() {
             start_coordinator(shared, topic, partition).await?;
@@ -117,37 +138,70 @@ async fn start_partition(
         probe: shared.spec.probe.clone(),
         ..PartitionOptions::new(name.clone(), log, &directory.path)
     };
-    let (child, address) = partition::child_spec(options);
-    shared.partitions_supervisor.start_child(child).await.map_err(|error| {
-        TopicError::NotStarted { what: name.to_string(), reason: error.to_string() }
-    })?;
-    let (log, directory) = (log, directory.id);
+    let child_name = format!("partition/{name}");
+    let make = || partition::child_spec(options.clone());
+    let address = start_child(&shared.partitions_supervisor, &child_name, make).await?;
+    let directory = directory.id;
     shared.partitions.insert(name, Running { address, handover, log, directory });
+    shared.is_handed_over(log);
     Ok(())
 }
 
-/// Writes `partition.metadata`, by which a person, and Kafka, know whose directory it is.
+/// Starts a child; one that is there already is made anew: an earlier life of the controller started
+/// it, and ended before it could keep its address.
+async fn start_child<A: Actor>(
+    supervisor: &SupervisorRef,
+    name: &str,
+    make: impl Fn() -> (ChildSpec, Addr<A>),
+) -> Result<Addr<A>, TopicError> {
+    let (child, mut address) = make();
+    let mut started = supervisor.start_child(child).await;
+    if matches!(started, Err(StartChildError::Exists { .. })) {
+        // It may have ended by itself.
+        let _ = supervisor.stop_child(name).await;
+        let child;
+        (child, address) = make();
+        started = supervisor.start_child(child).await;
+    }
+    started.map(|()| address).map_err(|error| TopicError::NotStarted {
+        what: name.to_owned(),
+        reason: error.to_string(),
+    })
+}
+
+/// Sees that the directory is the topic's own, by the `partition.metadata` in it, or writes that: by
+/// it a person, and Kafka, know whose directory it is.
 async fn identify(
     local: &Rc<Local>,
     directory: &DataDirectory,
     topic: &Topic,
     name: &TopicPartition,
-) -> Result<(), DiskError> {
+) -> Result<(), TopicError> {
     let disk = local.disk(&directory.path)?;
     let dir = directory.path.join(name.to_string());
     let path = dir.join("partition.metadata");
-    let is_there = match disk.list(&dir).await {
-        Ok(entries) => entries.iter().any(|entry| entry.name == "partition.metadata"),
-        Err(error) if error.is_not_found() => false,
-        Err(error) => return Err(error),
-    };
-    if is_there {
-        return Ok(());
+    let topic_id = format!("topic_id: {}", data_dir::kafka_id(topic.id));
+    match disk.open(&path, OpenMode::Read).await {
+        Ok(file) => {
+            let found = disk.read(&file, 0, METADATA_BYTES_MAX).await?;
+            let mut lines = found.split(|byte| *byte == b'\n');
+            if lines.any(|line| line.trim_ascii() == topic_id.as_bytes()) {
+                return Ok(());
+            }
+            // The leavings of another topic of this name must not become records of this one.
+            let (what, dir) = (name.to_string(), dir.display());
+            let reason = format!(
+                "`{dir}` is the directory of another topic, by its `partition.metadata`; move it away"
+            );
+            return Err(TopicError::NotStarted { what, reason });
+        }
+        Err(error) if error.is_not_found() => {}
+        Err(error) => return Err(error.into()),
     }
-    let text = format!("version: 0\ntopic_id: {}\n", data_dir::kafka_id(topic.id));
+    let text = format!("version: 0\n{topic_id}\n");
     disk.create_dir(&dir).await?;
     disk.sync_dir(&directory.path).await?;
-    disk.write_atomically(&path, Bytes::from(text), &ticket(local, &path).await).await
+    Ok(disk.write_atomically(&path, Bytes::from(text), &ticket(local, &path).await).await?)
 }
 
 async fn start_coordinator(
@@ -162,15 +216,13 @@ async fn start_coordinator(
     }
     let log = GroupLog { append: address.clone().recipient(), fetch: address.recipient() };
     let child_name = format!("coordinator/{partition}");
-    let (child, address) =
-        GroupCoordinator::child_spec(child_name.as_str(), log, shared.spec.groups.clone());
-    // Beside its partition: what they say to each other stays on one core.
-    let child = child.place(Place::With(format!("partition/{name}").as_str().into()));
-    shared
-        .coordinators_supervisor
-        .start_child(child)
-        .await
-        .map_err(|error| TopicError::NotStarted { what: child_name, reason: error.to_string() })?;
+    let make = || {
+        let (name_of_it, groups) = (child_name.as_str(), shared.spec.groups.clone());
+        let (child, address) = GroupCoordinator::child_spec(name_of_it, log.clone(), groups);
+        // Beside its partition: what they say to each other stays on one core.
+        (child.place(Place::With(format!("partition/{name}").as_str().into())), address)
+    };
+    let address = start_child(&shared.coordinators_supervisor, &child_name, make).await?;
     shared.coordinators.insert(partition.0, address);
     Ok(())
 }
@@ -181,22 +233,33 @@ pub(super) async fn remove(
     local: &Rc<Local>,
     topic: &Topic,
 ) -> Result<(), TopicError> {
-    for partition in topic.partition_ids() {
-        let name = of(topic, partition);
-        if let Some(running) = shared.partitions.remove(&name) {
-            // It may have ended by itself.
-            let _ = shared.partitions_supervisor.stop_child(&format!("partition/{name}")).await;
-            drop(running);
-        }
-        let assigned = &topic.partitions[partition.0 as usize];
-        let Some(directory) = shared.directory(assigned.directory) else { continue };
-        let disk = local.disk(&directory.path)?;
-        let dir = directory.path.join(name.to_string());
-        let ticket = ticket(local, &dir).await;
-        let log = LogId { id: topic.id, shard: partition.0 };
-        disk.commit(JournalEntry::Deleted { log }, &ticket).await?;
-        disk.remove_dir_under(&dir, &ticket).await?;
-        disk.sync_dir(&directory.path).await?;
-    }
+    let removed: Vec<Result<(), TopicError>> = stream::iter(topic.partition_ids())
+        .map(|partition| remove_partition(shared, local, topic, partition))
+        .buffer_unordered(TOGETHER)
+        .collect()
+        .await;
+    removed.into_iter().collect()
+}
+
+async fn remove_partition(
+    shared: &Arc<Shared>,
+    local: &Rc<Local>,
+    topic: &Topic,
+    partition: PartitionId,
+) -> Result<(), TopicError> {
+    let name = of(topic, partition);
+    drop(shared.partitions.remove(&name));
+    // It may have ended by itself, or never have been started.
+    let _ = shared.partitions_supervisor.stop_child(&format!("partition/{name}")).await;
+    let log = LogId { id: topic.id, shard: partition.0 };
+    let assigned = &topic.partitions[partition.0 as usize];
+    let Some(directory) = shared.directory(assigned.directory) else { return Ok(()) };
+    let disk = local.disk(&directory.path)?;
+    let dir = directory.path.join(name.to_string());
+    let ticket = ticket(local, &dir).await;
+    disk.commit(JournalEntry::Deleted { log }, &ticket).await?;
+    disk.remove_dir_under(&dir, &ticket).await?;
+    disk.sync_dir(&directory.path).await?;
+    shared.is_handed_over(log);
     Ok(())
 }

@@ -18,33 +18,71 @@ use crate::broker::{
     catalogue::{
         coordination::Coordination,
         local::LocalCoordination,
-        state::{Catalogue, Change},
+        state::{Catalogue, Change, Topic},
     },
     directories::DataDirectory,
-    partition::messages::{Condition, Status},
+    partition::messages::{At, FindOffset},
 };
 
+/// What a start came to.
+pub(super) struct Started {
+    pub(super) coordination: Box<dyn Coordination>,
+    pub(super) catalogue: Catalogue,
+    /// Whether every partition runs and nothing deleted is left.
+    pub(super) is_whole: bool,
+    /// What earlier runs left, for [`settle_journals`].
+    pub(super) replayed: Vec<(DataDirectory, Replayed)>,
+}
+
 /// Reads what the last stop left, opens the catalogue, and starts every partition that does not run.
-pub(super) async fn start(
-    shared: Arc<Shared>,
-    local: Rc<Local>,
-) -> Result<(Box<dyn Coordination>, Catalogue), TopicError> {
+pub(super) async fn start(shared: Arc<Shared>, local: Rc<Local>) -> Result<Started, TopicError> {
     let replayed = read_what_was_left(&shared, &local).await?;
     let (mut coordination, mut catalogue) =
         LocalCoordination::open(&local, &shared.first_directory().path).await?;
-    let topics: Vec<_> = catalogue.topics().cloned().collect();
-    for topic in &topics {
-        carry_out::start_missing(&shared, &local, topic).await?;
-    }
-    // A crash came between the deletion of these and the end of their directories.
-    for topic in catalogue.deleting().cloned().collect::<Vec<_>>() {
-        carry_out::remove(&shared, &local, &topic).await?;
-        let removed = Change::TopicRemoved { id: topic.id };
+    let topics = catalogue.topics().cloned().collect();
+    let deleting = catalogue.deleting().cloned().collect();
+    let healed = heal(shared.clone(), local, topics, deleting).await;
+    for removed in healed.removed {
         coordination.commit(&removed).await?;
         catalogue.apply(removed);
     }
-    settle_journals(&shared, &local, replayed).await?;
-    Ok((Box::new(coordination), catalogue))
+    let is_whole = healed.is_whole;
+    Ok(Started { coordination: Box::new(coordination), catalogue, is_whole, replayed })
+}
+
+/// What [`heal`] came to.
+pub(super) struct Healed {
+    /// The deleted topics of which nothing is left.
+    pub(super) removed: Vec<Change>,
+    /// Whether nothing is left to be done.
+    pub(super) is_whole: bool,
+}
+
+/// Starts whatever does not run, and removes whatever was deleted: what a crash, or a disk that
+/// refused, had left half done. One topic that cannot be helped holds up no other.
+pub(super) async fn heal(
+    shared: Arc<Shared>,
+    local: Rc<Local>,
+    topics: Vec<Topic>,
+    deleting: Vec<Topic>,
+) -> Healed {
+    let mut healed = Healed { removed: Vec::new(), is_whole: true };
+    for topic in &deleting {
+        match carry_out::remove(&shared, &local, topic).await {
+            Ok(()) => healed.removed.push(Change::TopicRemoved { id: topic.id }),
+            Err(error) => {
+                tracing::warn!(topic = %topic.name, %error, "a deleted topic cannot be removed; it is tried again");
+                healed.is_whole = false;
+            }
+        }
+    }
+    for topic in &topics {
+        if let Err(error) = carry_out::start_missing(&shared, &local, topic).await {
+            tracing::warn!(topic = %topic.name, %error, "a topic does not run as a whole; it is tried again");
+            healed.is_whole = false;
+        }
+    }
+    healed
 }
 
 /// Once in the life of the process: journals, and the marks of a clean stop.
@@ -74,31 +112,37 @@ async fn read_what_was_left(
 
 /// Old journals go once every log that they speak of has their entries; those of a log that cannot
 /// be opened stay.
-async fn settle_journals(
+pub(super) async fn settle_journals(
+    shared: Arc<Shared>,
+    local: Rc<Local>,
+    replayed: Vec<(DataDirectory, Replayed)>,
+) {
+    for (directory, replayed) in replayed {
+        if let Err(error) = settle_journal(&shared, &local, &directory, &replayed).await {
+            let path = directory.path.display();
+            tracing::warn!(%path, %error, "old journals stay, and are replayed once more");
+        }
+    }
+}
+
+async fn settle_journal(
     shared: &Shared,
     local: &Rc<Local>,
-    replayed: Vec<(DataDirectory, Replayed)>,
+    directory: &DataDirectory,
+    replayed: &Replayed,
 ) -> Result<(), TopicError> {
-    for (directory, replayed) in replayed {
-        let mut unsettled: BTreeSet<LogId> = BTreeSet::new();
-        let mut known = BTreeSet::new();
-        for (_, running) in shared.partitions.entries() {
-            if !replayed.logs.contains_key(&running.log) {
-                continue;
-            }
-            known.insert(running.log);
-            let status = running.address.send(Status).await;
-            let is_open = status.is_ok_and(|status| matches!(status.condition, Condition::Leading));
-            if !is_open {
-                unsettled.insert(running.log);
-            }
+    let mut unsettled: BTreeSet<LogId> = replayed.logs.keys().copied().collect();
+    for (_, running) in shared.partitions.entries() {
+        // Answered once the log is open, and so has its entries.
+        let is_open = replayed.logs.contains_key(&running.log)
+            && matches!(running.address.send(FindOffset::new(At::Earliest)).await, Ok(Ok(_)));
+        if is_open {
+            unsettled.remove(&running.log);
         }
-        // The log of a directory that is not there today may be there tomorrow.
-        unsettled.extend(replayed.logs.keys().filter(|log| !known.contains(log)));
-        let disk = local.disk(&directory.path)?;
-        replayed.retire(&disk, &unsettled).await?;
     }
-    Ok(())
+    // The log of a directory that is not there today may be there tomorrow.
+    let disk = local.disk(&directory.path)?;
+    Ok(replayed.retire(&disk, &unsettled).await?)
 }
 
 /// Tells every log how much room there is.
@@ -151,7 +195,8 @@ async fn leave(
         }
     }
     directory.leave_closed(local, &disk, &closed).await?;
-    if all_closed {
+    // What no partition was given is still owed to a log that could not be started.
+    if all_closed && !shared.has_journaled() {
         journal::clear(&disk, &directory.path).await?;
     }
     Ok(())
