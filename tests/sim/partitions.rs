@@ -137,11 +137,23 @@ impl Run {
                 this.break_something(&node).await;
                 era_1::check(&this.world.disks.seen());
             }
-            let pause = this.rng.below(300);
+            // Half of the lives end while a partition is still on its way to another arbiter.
+            let settle = [0, 3_000][this.rng.below(2) as usize];
+            this.world.pass(Duration::from_millis(settle)).await;
+            this.hurry(true);
+            let pause = this.rng.below(100);
             this.world.pass(Duration::from_millis(pause)).await;
+            this.hurry(false);
             (if this.rng.chance(1, 3) { End::Kill } else { End::PowerCut }, ())
         };
         world.process(ARBITERS, life).await;
+    }
+
+    /// Lets the producers hardly rest: a life that ends while nothing is on its way shows little.
+    fn hurry(&self, is_in_a_hurry: bool) {
+        for producer in &self.producers {
+            producer.borrow_mut().is_in_a_hurry = is_in_a_hurry;
+        }
     }
 
     async fn break_something(&mut self, node: &Node) {

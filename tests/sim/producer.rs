@@ -41,6 +41,9 @@ pub(crate) struct Producer {
     unsettled: VecDeque<Unsettled>,
     /// Most bytes that pad a record.
     padding_max: u64,
+    /// Whether it hardly rests, and sends much, so that something is on its way to the disk at most
+    /// moments.
+    pub(crate) is_in_a_hurry: bool,
 }
 
 /// A producer that its own tasks of several lives of the node share.
@@ -60,6 +63,7 @@ impl Producer {
             next_sequence,
             unsettled,
             padding_max,
+            is_in_a_hurry: false,
         }))
     }
 
@@ -75,7 +79,9 @@ impl Producer {
             let mut known = self.book.known();
             let ledger = known.ledgers.entry(self.partition.clone()).or_default();
             let values = (0..count).map(|_| ledger.next(self.number)).collect();
-            let padding = self.rng.below(self.padding_max + 1) as usize;
+            // What spans pages can be torn.
+            let most = if self.is_in_a_hurry { 8_000 } else { self.padding_max };
+            let padding = self.rng.below(most + 1) as usize;
             let first_sequence = self.next_sequence;
             self.next_sequence += count;
             self.unsettled.push_back(Unsettled { first_sequence, values, padding, sent: 0 });
@@ -95,6 +101,11 @@ impl Producer {
             builder.build()
         };
         self.unsettled.iter_mut().map(encode).collect()
+    }
+
+    fn rest(&mut self, settled: bool) -> Duration {
+        let most = if settled { 300 } else { 400 };
+        Duration::from_millis(self.rng.below(if self.is_in_a_hurry { 5 } else { most }))
     }
 
     fn id(&self) -> ProducerId {
@@ -150,8 +161,8 @@ pub(crate) async fn produce(producer: Shared, to: Addr<Partition>, world: World)
     loop {
         producer.borrow_mut().fill();
         let settled = round(&producer, &to, &world).await;
-        let pause = producer.borrow_mut().rng.below(if settled { 150 } else { 300 });
-        world.pass(Duration::from_millis(pause)).await;
+        let rest = producer.borrow_mut().rest(settled);
+        world.pass(rest).await;
     }
 }
 

@@ -32,7 +32,10 @@ fn only_seed() -> Option<u64> {
 ///
 /// # Panics
 /// Where a seed fails: with its number, the command that repeats it and the end of its trace.
-#[expect(clippy::print_stdout, reason = "the trace of the one seed that was asked for")]
+#[expect(
+    clippy::print_stdout,
+    reason = "the trace of the one seed that was asked for, and what many have met"
+)]
 pub(crate) fn explore(name: &str, scenario: Scenario) -> Option<Coverage> {
     if let Some(seed) = only_seed() {
         let outcome = scenario(seed, &[]);
@@ -44,6 +47,7 @@ pub(crate) fn explore(name: &str, scenario: Scenario) -> Option<Coverage> {
     if let Some(outcome) = failed {
         report(name, &outcome);
     }
+    println!("{name}: {met:?}");
     Some(met)
 }
 
