@@ -320,6 +320,8 @@ impl Partition {
             Stage::Cutting(cutting) => cutting.open.apply(now_ms, ctx),
             Stage::Opening(_) | Stage::Offline(_) => return,
         }
+        // A log in which nothing changed closes without any work on the disk.
+        self.maybe_closed();
         self.look();
     }
 
@@ -358,7 +360,6 @@ impl Partition {
                 return self.go_offline(&error, "see to the disk, then start again", ctx);
             }
         }
-        self.maybe_closed();
         self.maybe_reopen(ctx);
         self.step(ctx);
     }

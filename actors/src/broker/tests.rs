@@ -121,6 +121,22 @@ fn topics_and_records_are_there_after_a_clean_stop_and_after_a_kill() {
 }
 
 #[test]
+fn a_broker_that_was_only_read_stops_at_once() {
+    paused(async {
+        let machine = Machine::new();
+        let (root, broker) = machine.start().await;
+        broker.create_topic(TopicSpec::new("t", 2).unwrap()).await.unwrap();
+        append(&broker, &partition("t", 1), "first").await;
+        root.stop().await;
+        let (root, broker) = machine.start().await;
+        assert_eq!(read(&broker, &partition("t", 1)).await, ["first"]);
+        let began = tokio::time::Instant::now();
+        root.stop().await;
+        assert!(began.elapsed() < std::time::Duration::from_secs(1), "an actor was not drained");
+    });
+}
+
+#[test]
 fn a_deleted_topic_leaves_no_files_and_its_name_may_be_used_again() {
     paused(async {
         let machine = Machine::new();

@@ -185,6 +185,17 @@ impl Supervisor {
         self.core.on_exited(id, run, gone, now)
     }
 
+    /// A child that does not end when it is told to is a defect that somebody should hear of.
+    fn report_late(&self, timer: Timer, effects: &[Effect]) {
+        if let Timer::Deadline(id, _) = timer
+            && effects.contains(&Effect::Kill(id))
+            && let Some(kept) = self.children.get(&id)
+        {
+            let (actor, within) = (&kept.spec.name, kept.spec.stop_within);
+            tracing::warn!(%actor, ?within, "an actor did not stop in time and was killed");
+        }
+    }
+
     fn order(&self, id: ChildId, order: u8) {
         if let Some(kept) = self.children.get(&id) {
             kept.spec.behind.order(order);

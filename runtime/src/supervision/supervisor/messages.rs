@@ -129,6 +129,7 @@ impl Handler<TimerElapsed> for Supervisor {
     fn handle(&mut self, TimerElapsed { era, timer }: TimerElapsed, _: &mut Context<Self>) {
         if era == self.me.number() {
             let effects = self.core.on_timer(timer);
+            self.report_late(timer, &effects);
             self.apply(effects);
         }
     }
