@@ -36,6 +36,8 @@ mod probe;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 pub mod threaded;
+#[cfg(any(test, feature = "sim"))]
+pub mod unsynced;
 mod uring;
 
 use std::{

@@ -70,6 +70,7 @@ pub use self::{
 use crate::{
     disk::{Disk, DiskError, Done, File, Op, OpenMode, Reply, actor::DiskActor},
     era::Ticket,
+    failpoint,
     ids::{ArbiterId, LeaderEpoch, LogId, Offset},
     rng::Rng,
 };
@@ -337,7 +338,9 @@ async fn write_in_order(
         let (file, ticket) = (file.clone(), ticket.clone());
         let sync = Op::Sync { file: file.clone() };
         driver.submit(Op::Write { file, position, bufs: vec![bytes], ticket }).await?;
+        failpoint::pass("journal: written");
         driver.submit(sync).await?;
+        failpoint::pass("journal: synced");
     }
     Ok(())
 }

@@ -21,6 +21,7 @@ pub mod credit;
 pub mod data_dir;
 pub mod disk;
 pub mod era;
+pub mod failpoint;
 pub mod ids;
 pub mod journal;
 pub mod latency;

@@ -41,6 +41,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use actix::prelude::*;
 use flumen_runtime::{
     clock::Clock,
+    failpoint,
     ids::Offset,
     mailbox::{ActorName, Drain},
     rng::Rng,
@@ -211,6 +212,7 @@ impl GroupCoordinator {
         match appended {
             Ok(Ok(appended)) if appended.base_offset == self.log_end => {
                 self.log_end = appended.last_offset.next();
+                failpoint::pass("coordinator: appended");
                 self.step(Input::Committed, ctx);
             }
             Ok(Ok(appended)) => {

@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use flumen_actors::broker::names::TopicPartition;
-use flumen_runtime::{batch::Record, ids::Offset};
+use flumen_runtime::{batch::Record, failpoint, ids::Offset};
 use futures::{FutureExt as _, future::LocalBoxFuture};
 
 use super::{
@@ -138,6 +138,7 @@ impl Outlet for Files {
             (part.first, part.is_empty) = (next, true);
             let dir = self.dir.clone();
             apart(&self.dir, move || write(&dir, &name, &lines)).await?;
+            failpoint::pass("files: part written");
             Ok(State::new())
         }
         .boxed_local()

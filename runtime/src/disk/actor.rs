@@ -27,6 +27,7 @@ use tokio::sync::oneshot;
 use super::{Disk, DiskError, DiskResult, Done, Entry, File, Op, OpenMode, Reply, Space};
 use crate::{
     era::Ticket,
+    failpoint,
     ids::ArbiterId,
     journal::{Commit, Journal, JournalEntry, Journals, StartJournal},
     mailbox,
@@ -254,7 +255,9 @@ impl DiskHandle {
             disk.truncate(&file, 0, &ticket).await?;
             disk.write(&file, 0, vec![bytes], &ticket).await?;
             disk.sync(&file).await?;
+            failpoint::pass("file: written beside its place");
             disk.rename_under(&beside, &path, &ticket).await?;
+            failpoint::pass("file: renamed to its place");
             let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
             disk.sync_dir(dir.unwrap_or_else(|| Path::new("."))).await
         }

@@ -170,6 +170,8 @@ impl DiskMaker for RealDisks {
         let of_arbiter = all.entry(on).or_default();
         of_arbiter.retain(|made| !made.is_gone());
         of_arbiter.push(made);
+        #[cfg(any(test, feature = "sim"))]
+        let driver = super::unsynced::unless_syncs_are_off(driver);
         Ok(driver)
     }
 

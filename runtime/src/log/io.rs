@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     disk::{DiskError, File, OpenMode, actor::DiskHandle},
+    failpoint,
     ids::Offset,
     journal::JournalEntry,
 };
@@ -198,7 +199,10 @@ async fn run(place: &LogPlace, work: Work, disk: &DiskHandle) -> Result<Outcome,
     match work {
         Work::Write { file, position, bufs, end } => {
             match disk.write(&file, position, bufs.clone(), ticket).await {
-                Ok(()) => Ok(Outcome::Written { end }),
+                Ok(()) => {
+                    failpoint::pass("log: written");
+                    Ok(Outcome::Written { end })
+                }
                 Err(error) if error.is_full() => {
                     Ok(Outcome::Refused(Refused { position, bufs, end }))
                 }
@@ -207,6 +211,7 @@ async fn run(place: &LogPlace, work: Work, disk: &DiskHandle) -> Result<Outcome,
         }
         Work::Sync { file, end, position } => {
             disk.sync(&file).await?;
+            failpoint::pass("log: synced");
             Ok(Outcome::Synced { end, position })
         }
         Work::Commit { entry, end } => {
@@ -223,7 +228,9 @@ async fn run(place: &LogPlace, work: Work, disk: &DiskHandle) -> Result<Outcome,
             disk.truncate(&file, size, ticket).await?;
             disk.sync(&file).await?;
             write_index(place, disk, &index).await?;
+            failpoint::pass("log: segment ended");
             let (file, zeroed) = begin_segment(place, disk, base, zero_fill).await?;
+            failpoint::pass("log: segment begun");
             Ok(Outcome::Rolled { file, base, zeroed, added })
         }
         Work::Checkpoint { sync, work } => {
@@ -317,6 +324,7 @@ async fn move_checkpoint(
     if let Some(snapshot) = &work.snapshot {
         let path = Kind::Snapshot.path(&place.dir, work.checkpoint.end);
         disk.write_atomically(&path, snapshot.clone(), &place.ticket).await?;
+        failpoint::pass("log: snapshot written");
     }
     if let Some(text) = &work.epochs {
         let path = place.dir.join(epochs::FILE);
@@ -337,7 +345,10 @@ pub(super) async fn write_checkpoint(
     let (position, slot) = checkpoint.slot();
     let file = disk.open(place.dir.join(checkpoint::FILE), OpenMode::ReadWrite).await?;
     disk.write(&file, position, vec![slot], &place.ticket).await?;
-    disk.sync(&file).await
+    failpoint::pass("log: recovery point written");
+    disk.sync(&file).await?;
+    failpoint::pass("log: recovery point synced");
+    Ok(())
 }
 
 /// Removes segments, but not the owner's states that are called like them.

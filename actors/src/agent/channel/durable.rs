@@ -35,6 +35,7 @@ use flumen_runtime::{
     credit::{Credit, Permit},
     disk::{DiskError, Space, actor::DiskHandle},
     era::Ticket,
+    failpoint,
     ids::{LeaderEpoch, Offset},
     log::{Log, LogConfig, ReadDone, ReadFailure},
     mailbox::Drain,
@@ -379,6 +380,7 @@ impl DurableChannel {
         let writing = open.disk.write_atomically(&path, head.encode(), &open.ticket);
         ctx.spawn(wrap_future(writing).map(move |written, act: &mut Self, ctx| match written {
             Ok(()) => {
+                failpoint::pass("channel: head written");
                 keeping.into_iter().for_each(|answer| answer.give(Ok(())));
                 act.on_head_written(offset, ctx);
             }

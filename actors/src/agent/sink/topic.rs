@@ -26,7 +26,7 @@ mod routing;
 
 use actix::{Addr, Recipient};
 use bytes::{Bytes, BytesMut};
-use flumen_runtime::{batch::BatchBuilder, codec, placement::Local};
+use flumen_runtime::{batch::BatchBuilder, codec, failpoint, placement::Local};
 use futures::future::{join_all, try_join_all};
 use serde::{Deserialize, Serialize};
 
@@ -278,6 +278,7 @@ impl Delivery for TopicSink {
         // All of them, even where one fails: none may be on its way when the sink asks again.
         let done: Result<Vec<()>, DeliverError> = join_all(appends).await.into_iter().collect();
         done?;
+        failpoint::pass("topic sink: appended");
         let kept = self.kept.as_ref().map(Kept::encode);
         Ok(Delivered::All(kept.filter(|_| !events.is_empty())))
     }
