@@ -3,3 +3,4 @@
 pub mod agent;
 pub mod answer;
 pub mod broker;
+pub mod gateway;
