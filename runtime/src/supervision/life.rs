@@ -26,7 +26,7 @@ use actix::{
 use super::{Exit, cell::Control, incarnation::Shared, supervisor::Happened};
 use crate::{
     mailbox::Supervised,
-    placement::{Simulated, SimulatedTurn},
+    placement::{CONTROL, Simulated, SimulatedTurn},
 };
 
 /// Messages that an actor handles before others of its arbiter have their turn: enough that a turn's
@@ -65,17 +65,23 @@ impl<A: Supervised> Life<A> {
 
     /// Ends the actor where it stands, and says so.
     fn end(&mut self, exit: Exit) -> Poll<()> {
-        if let Some(mut actor) = self.actor.take() {
-            let dropped = guarded(move || {
-                actor.ctx().terminate();
-                drop(actor);
-            });
-            if let Err(what) = dropped {
-                tracing::error!(actor = %self.shared.cell.name(), %what, "panic while dropped");
-            }
+        if self.release() {
             self.shared.reporter.report(Happened::Exited(exit));
         }
         Poll::Ready(())
+    }
+
+    /// Drops the actor without its hooks; false where that was done before.
+    fn release(&mut self) -> bool {
+        let Some(mut actor) = self.actor.take() else { return false };
+        let dropped = guarded(move || {
+            actor.ctx().terminate();
+            drop(actor);
+        });
+        if let Err(what) = dropped {
+            tracing::error!(actor = %self.shared.cell.name(), %what, "panic while dropped");
+        }
+        true
     }
 
     /// In a simulation: whether the arbiter is wedged at this moment.
@@ -136,9 +142,15 @@ impl<A: Supervised> Future for Life<A> {
 }
 
 impl<A: Supervised> Drop for Life<A> {
+    /// Dropped by its runtime, which ends. Its arbiter is dead then, and the watchdog moves all who
+    /// were on it at once: were each to report for itself, each would be paid for, and tried again
+    /// where there is nobody. Only the control thread has no watchdog.
     fn drop(&mut self) {
-        // Dropped by its runtime, which ends: whoever still listens learns that nobody is here.
-        let _ = self.end(Exit::Killed);
+        if self.shared.local.arbiter() == CONTROL {
+            let _ = self.end(Exit::Killed);
+        } else {
+            self.release();
+        }
     }
 }
 

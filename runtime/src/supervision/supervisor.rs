@@ -174,15 +174,15 @@ impl Supervisor {
             return Vec::new();
         }
         kept.arbiter = choose(&*self.placement, &kept.spec.place, kept.arbiter);
-        if let Some(arbiter) = kept.arbiter {
-            self.placement.services().places.insert(kept.spec.name.clone(), arbiter);
-            let job = Box::new(move |local: &_| behind.run(begun, local, reporter));
-            if self.placement.run_on(arbiter, job).is_ok() {
-                return Vec::new();
-            }
-        }
-        let gone = Exit::Failed("there is no arbiter to run it".into());
-        self.core.on_exited(id, run, gone, now)
+        let Some(arbiter) = kept.arbiter else {
+            let gone = Exit::Failed("there is no arbiter to run it".into());
+            return self.core.on_exited(id, run, gone, now);
+        };
+        self.placement.services().places.insert(kept.spec.name.clone(), arbiter);
+        let job = Box::new(move |local: &_| behind.run(begun, local, reporter));
+        // Refused by a dead thread that the watchdog has not met yet: it will move this child, too.
+        let _ = self.placement.run_on(arbiter, job);
+        Vec::new()
     }
 
     /// A child that does not end when it is told to is a defect that somebody should hear of.

@@ -188,23 +188,37 @@ impl Handler<EndThread> for Probe {
 }
 
 #[actix_rt::test]
-async fn actors_of_a_dead_thread_are_made_anew_elsewhere() {
-    let (child, probe) = Probe::spec("p", &Seen::default());
+async fn actors_of_a_dead_thread_are_made_anew_elsewhere_at_the_price_of_one() {
     let placement = threads(2);
-    let root = SupervisorSpec::new("root").child(child.place(FIRST)).start(placement.clone());
+    let mut spec = SupervisorSpec::new("root");
+    spec.intensity.restarts_max = 1;
+    let mut probes = Vec::new();
+    for number in 0..20 {
+        let (child, probe) = Probe::spec(&format!("p{number}"), &Seen::default());
+        spec = spec.child(child.place(FIRST));
+        probes.push(probe);
+    }
+    let root = spec.start(placement.clone());
     root.up().await.unwrap();
-    tell(&probe, EndThread);
+    tell(&probes[0], EndThread);
+    let late = Probe::spec("late", &Seen::default());
     let moved = async {
-        loop {
-            // The thread may answer once more before it ends.
-            match probe.send(Who).await {
-                Ok((1, _)) | Err(_) => {}
-                Ok((_, arbiter)) => return arbiter,
+        for probe in &probes {
+            loop {
+                // The thread may answer once more before it ends.
+                match probe.send(Who).await {
+                    Ok((1, _)) | Err(_) => tokio::task::yield_now().await,
+                    Ok((_, arbiter)) => break assert_ne!(arbiter, ArbiterId(0)),
+                }
             }
         }
     };
-    let arbiter = tokio::time::timeout(Duration::from_secs(2), moved).await.expect("it moves");
-    assert_ne!(arbiter, ArbiterId(0));
+    let (moved, started) = futures::join!(
+        tokio::time::timeout(Duration::from_secs(10), moved),
+        root.start_child(late.0.place(FIRST)),
+    );
+    moved.expect("they move");
+    started.expect("one that comes while the thread is dead starts with them");
     root.stop().await;
     placement.stop();
 }
