@@ -24,6 +24,7 @@
 //!   is gone.
 //! - DISK-6: the buffers of an operation belong to the driver until the kernel is done with them.
 //! - DISK-7: a read returns what was asked for, or less only at the end of the file.
+//! - DISK-8: after [`Op::Forget`] of a synced file, reads return what the disk holds.
 
 pub mod actor;
 mod calls;
@@ -126,6 +127,11 @@ pub enum OpenMode {
     Create,
 }
 
+/// What is tried by [`Op::Sync`], as errors name it.
+const SYNC: &str = "sync";
+/// The same of [`Op::SyncDir`].
+const SYNC_DIR: &str = "sync directory";
+
 /// One operation.
 #[derive(Debug)]
 pub enum Op {
@@ -184,6 +190,12 @@ pub enum Op {
         len: u64,
         /// Under whose right.
         ticket: Ticket,
+    },
+    /// Drops what the page cache has of the file and the disk has too, or is believed to have: what a
+    /// failed sync left there would otherwise be read as if it were safe. Answer: [`Done::Unit`].
+    Forget {
+        /// The file.
+        file: File,
     },
     /// Length of the file. Answer: [`Done::Len`].
     Len {
@@ -329,10 +341,18 @@ impl DiskError {
         matches!(self, DiskError::Os { code, .. } if *code == libc::EEXIST)
     }
 
-    /// Whether the disk is full.
+    /// Whether the disk is full, and nothing is lost by it: the same may be tried again. A sync that
+    /// finds no room (thin provisioning, quotas, delayed allocation) has lost what it was to save.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        matches!(self, DiskError::Os { code, .. } if *code == libc::ENOSPC || *code == libc::EDQUOT)
+        let full = |code: i32| code == libc::ENOSPC || code == libc::EDQUOT;
+        matches!(self, DiskError::Os { code, .. } if full(*code)) && !self.is_failed_sync()
+    }
+
+    /// Whether a sync has failed, of a file or of a directory: DISK-3 says what that means.
+    #[must_use]
+    pub fn is_failed_sync(&self) -> bool {
+        matches!(self, DiskError::Os { action, .. } if *action == SYNC || *action == SYNC_DIR)
     }
 }
 

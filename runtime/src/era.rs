@@ -8,6 +8,10 @@
 //!               (under the lock that an inline write holds)      (or the process ends)
 //! ```
 //!
+//! The gate also remembers a sync that failed: the kernel then takes for clean what never reached the
+//! disk, and shows it to every reader as if it had. So no incarnation of this process may read it and
+//! go on from there.
+//!
 //! # Invariants
 //! - ERA-1: a write of an era that is not the current one never starts.
 //! - ERA-2: [`take_over`] returns only when no write of an earlier era is in flight.
@@ -18,6 +22,8 @@ use std::{
     time::Duration,
 };
 
+use crate::disk::DiskError;
+
 /// Number of an incarnation's right to write: 1, 2, ….
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Era(pub u64);
@@ -27,6 +33,7 @@ struct GateState {
     current: Era,
     /// Writes that were submitted and have not completed, of any era.
     in_flight: usize,
+    failed_sync: Option<Box<DiskError>>,
 }
 
 /// What all incarnations of one writer share.
@@ -64,12 +71,12 @@ impl EraGate {
     /// A gate for the writers of `what` (a log's directory, for messages); nobody may write yet.
     #[must_use]
     pub fn new(what: &Path) -> Arc<EraGate> {
-        let state = GateState { current: Era(0), in_flight: 0 };
+        let state = GateState { current: Era(0), in_flight: 0, failed_sync: None };
         Arc::new(EraGate { what: what.into(), state: Mutex::new(state) })
     }
 
     fn lock(&self) -> MutexGuard<'_, GateState> {
-        // The guarded state is two numbers that are changed together: a panic cannot leave it torn.
+        // Each change of the guarded state is complete in itself: a panic cannot leave it torn.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -84,6 +91,17 @@ impl EraGate {
     #[must_use]
     pub fn current(&self) -> Era {
         self.lock().current
+    }
+
+    /// Remembers, for the rest of this process, that a sync of what is written here has failed.
+    pub fn note_failed_sync(&self, error: &DiskError) {
+        self.lock().failed_sync.get_or_insert_with(|| Box::new(error.clone()));
+    }
+
+    /// The first sync that has failed: what the page cache shows is not what the disk holds.
+    #[must_use]
+    pub fn failed_sync(&self) -> Option<DiskError> {
+        self.lock().failed_sync.as_deref().cloned()
     }
 
     /// Runs `write` while holding the gate, so that a take-over waits for it (ERA-1, ERA-2).

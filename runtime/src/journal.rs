@@ -17,8 +17,8 @@
 //! - Its segment has taken the batch before it is committed.
 //! - It syncs a segment before it relies on a sync of the next one: what only the journal has of the
 //!   older one would otherwise be a hole.
-//! - A truncation is made, and synced, in its own files first; then committed; then answered; and
-//!   only then it appends again. Trimming and deleting are durable in its own files and names before
+//! - A truncation brings its recovery point down first; then it is committed; then its files are cut;
+//!   and only then it appends again. Trimming and deleting are durable in its own files and names before
 //!   they are answered: entries below a log's start or of an unknown log mean nothing.
 //!
 //! # Invariants
@@ -37,7 +37,8 @@
 //! # Failure
 //! A file that cannot be written or synced is set aside for the next start and another is begun; after
 //! a few of them each log syncs for itself. A segment that cannot be synced ends its log: later
-//! commits of it are refused, and its file is set aside, which holds the only durable copy.
+//! commits of it are refused, no later life of it in this process opens it, and its file is set
+//! aside for the next start, since it holds the only durable copy.
 //!
 //! # Why it waits a little
 //! A sync costs about 60 µs of CPU however little it covers. When many logs commit at a rate, the
@@ -49,6 +50,7 @@ mod replay;
 mod state;
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     rc::Rc,
     sync::{
@@ -62,14 +64,17 @@ use actix::{ActorFutureExt as _, AsyncContext as _, Context, Handler, Message, W
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use self::state::{Effect, Layout, State};
 pub use self::{
     format::FileError,
     replay::{Journaled, ReplayError, Replayed, clear, replay},
 };
+use self::{
+    format::What,
+    state::{Effect, Layout, State},
+};
 use crate::{
     disk::{Disk, DiskError, Done, File, Op, OpenMode, Reply, actor::DiskActor},
-    era::Ticket,
+    era::{EraGate, Ticket},
     failpoint,
     ids::{ArbiterId, LeaderEpoch, LogId, Offset},
     rng::Rng,
@@ -97,8 +102,8 @@ pub enum JournalEntry {
         /// The segment that they were written to.
         file: File,
     },
-    /// The log has removed everything from `offset` up, and its files say so durably: earlier
-    /// entries from there up are void. Answered before anything else is appended.
+    /// The log removes everything from `offset` up, and its recovery point says so durably: earlier
+    /// entries from there up are void. Answered before anything is cut, or else appended.
     TruncatedTo {
         /// The log.
         log: LogId,
@@ -160,6 +165,8 @@ impl Journals {
 pub(crate) struct Journal {
     state: State<Reply>,
     shared: Journals,
+    /// The gates of the logs that have committed something, for what becomes of their segments.
+    gates: BTreeMap<LogId, Arc<EraGate>>,
     /// The right to write the journal's own files.
     ticket: Ticket,
     started: Instant,
@@ -175,7 +182,18 @@ impl Journal {
             half_bytes: *half_bytes,
         };
         let ticket = Ticket::unshared(dir);
-        Journal { state: State::new(layout, rng), shared, ticket, started: Instant::now() }
+        let (gates, started) = (BTreeMap::new(), Instant::now());
+        Journal { state: State::new(layout, rng), shared, gates, ticket, started }
+    }
+
+    /// A segment of `log` could not be synced: only the journal has what was answered, and no later
+    /// life of the log may go on without it before the journal is replayed.
+    fn note(&self, log: LogId, error: Option<&DiskError>) {
+        if let (Some(error), Some(gate)) =
+            (error.filter(|e| e.is_failed_sync()), self.gates.get(&log))
+        {
+            gate.note_failed_sync(error);
+        }
     }
 
     fn now(&self) -> Duration {
@@ -231,6 +249,11 @@ impl Handler<Commit> for DiskActor {
             Err(fenced) => drop(reply.send(Err(fenced.into()))),
             Ok(seq) => {
                 let (record, file) = entry.into_parts(seq);
+                if file.is_some() {
+                    journal.gates.entry(record.log).or_insert(ticket.gate);
+                } else if record.what == What::Deleted {
+                    journal.gates.remove(&record.log);
+                }
                 journal.state.commit(journal.now(), record, file, reply);
                 self.run_journal(ctx);
             }
@@ -273,6 +296,7 @@ impl DiskActor {
             }
             Effect::SyncSegment { half, number, log, file } => {
                 self.then(ctx, driver.submit(Op::Sync { file }), move |journal, synced| {
+                    journal.note(log, synced.as_ref().err());
                     journal.state.on_segment_synced(half, number, log, synced.map(|_| ()));
                 });
             }

@@ -37,7 +37,8 @@
 //!
 //! # Failure
 //! A failed write or sync ends the log for good: the page cache says nothing about the disk any
-//! more. Opening it again trusts only what recovery finds.
+//! more. After a failed sync no later life in this process opens it either; the next process reads
+//! its end from the disk, past the cache.
 //!
 //! A full disk is no failure, for nothing is lost by it: below a floor of free room the log says
 //! that it is full ([`Log::is_full`]) and its owner refuses what comes; a write that the disk

@@ -58,7 +58,7 @@ use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, WrapFuture};
 use flumen_runtime::{
     disk::DiskError,
     ids::{LeaderEpoch, LogId, Offset},
-    log::{LogFailure, LogIoDone, ReadDone, ReadFailure},
+    log::{LogFailure, LogIoDone, OpenError, ReadDone, ReadFailure},
     supervision::{ChildSpec, Incarnation, Restart},
 };
 
@@ -208,10 +208,13 @@ impl Partition {
             self.incarnation.local().fatal(error);
         }
         let remedy = match error {
-            OpeningError::Log(_) => "run `flumen log repair` on its directory, then start again",
-            OpeningError::TakeOver(_) | OpeningError::Disk(_) => {
-                "see to the disk, then start again"
+            OpeningError::Log(OpenError::Damaged { .. }) => {
+                "run `flumen log repair` on its directory, then start again"
             }
+            OpeningError::Log(OpenError::Newer { .. }) => "use the newer flumen",
+            OpeningError::Log(OpenError::Disk(_) | OpenError::Failed(_))
+            | OpeningError::TakeOver(_)
+            | OpeningError::Disk(_) => "see to the disk, then start again",
         };
         self.go_offline(error, remedy, ctx);
     }

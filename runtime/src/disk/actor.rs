@@ -161,6 +161,11 @@ impl DiskHandle {
         })
     }
 
+    /// Drops what the page cache has of `file` and the disk has too (DISK-8).
+    pub fn forget(&self, file: &File) -> Answer<()> {
+        self.ask(Op::Forget { file: file.clone() }, unit)
+    }
+
     /// Cuts or extends `file` to `len` bytes.
     pub fn truncate(&self, file: &File, len: u64, ticket: &Ticket) -> Answer<()> {
         self.ask(Op::Truncate { file: file.clone(), len, ticket: ticket.clone() }, unit)

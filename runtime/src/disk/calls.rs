@@ -12,12 +12,14 @@ use std::{
 use bytes::Bytes;
 use rustix::{
     buffer::spare_capacity,
-    fs::{Mode, OFlags},
+    fs::{Advice, Mode, OFlags},
     io::Errno,
 };
 use smallvec::SmallVec;
 
-use super::{Backing, DiskError, DiskResult, Done, Entry, File, Op, OpenMode, Space};
+use super::{
+    Backing, DiskError, DiskResult, Done, Entry, File, Op, OpenMode, SYNC, SYNC_DIR, Space,
+};
 
 /// Most buffers that one call takes (`IOV_MAX`).
 pub(super) const BUFS_MAX: usize = 1024;
@@ -49,16 +51,20 @@ pub(super) fn run(op: Op) -> DiskResult {
         Op::Zero { file, position, len, .. } => {
             on(&file, "zero", |fd| zero(fd, position, len)).map(unit)
         }
-        Op::Sync { file } => on(&file, "sync", |fd| retry(|| rustix::fs::fdatasync(fd))).map(unit),
+        Op::Sync { file } => on(&file, SYNC, |fd| retry(|| rustix::fs::fdatasync(fd))).map(unit),
         Op::Read { file, position, len } => {
             on(&file, "read", |fd| read(fd, position, len)).map(Done::Bytes)
         }
         Op::Truncate { file, len, .. } => {
             on(&file, "truncate", |fd| retry(|| rustix::fs::ftruncate(fd, len))).map(unit)
         }
+        Op::Forget { file } => {
+            let all = |fd: BorrowedFd<'_>| rustix::fs::fadvise(fd, 0, None, Advice::DontNeed);
+            on(&file, "drop the cache of", all).map(unit)
+        }
         Op::Len { file } => length(&file),
         Op::CreateDir { path } => at(&path, "create directory", fs::create_dir_all(&path)),
-        Op::SyncDir { path } => at(&path, "sync directory", sync_dir(&path)),
+        Op::SyncDir { path } => at(&path, SYNC_DIR, sync_dir(&path)),
         Op::List { path } => list(&path)
             .map(Done::Entries)
             .map_err(|error| DiskError::os("list directory", &path, error)),

@@ -47,6 +47,7 @@ pub async fn contract(make: impl Fn(&Path) -> Rc<dyn Disk>, dir: &Path) {
     writes_are_whole(sub("writes").await).await;
     reads_are_short_only_at_the_end(sub("reads").await).await;
     zeros_and_lengths(sub("zeros").await).await;
+    what_is_synced_is_not_forgotten(sub("forget").await).await;
     names(sub("names").await).await;
     trees(sub("trees").await).await;
     atomic_writes(sub("atomic").await).await;
@@ -214,6 +215,21 @@ async fn zeros_and_lengths(case: Case) {
     good(disk.truncate(&file, 0, ticket)).await;
     assert_eq!(good(disk.len(&file)).await, 0);
     good(disk.sync(&file)).await;
+}
+
+/// DISK-8. (What a failed sync left in the cache only the simulated disk can show to be gone.)
+async fn what_is_synced_is_not_forgotten(case: Case) {
+    let file = case.new_file("file").await;
+    let bytes = pattern(300_000, 3);
+    case.write(&file, 0, bytes.clone()).await;
+    good(case.disk.sync(&file)).await;
+    good(case.disk.forget(&file)).await;
+    assert_eq!(case.content(&file).await, bytes, "DISK-8");
+    let unsynced = pattern(5_000, 4);
+    case.write(&file, 1_000, unsynced.clone()).await;
+    good(case.disk.forget(&file)).await;
+    let found = good(case.disk.read(&file, 1_000, 5_000)).await;
+    assert_eq!(found, unsynced, "DISK-8: what is not synced is kept");
 }
 
 async fn names(case: Case) {

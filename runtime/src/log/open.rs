@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, path::PathBuf, rc::Rc};
 
 use super::{
-    ClosedLog, Log, LogConfig, Mark, Replay, Running,
+    ClosedLog, Log, LogConfig, LogFailure, Mark, Replay, Running,
     checkpoint::{self, Checkpoint, CheckpointError},
     epochs::Epochs,
     index::IndexTail,
@@ -63,6 +63,9 @@ pub enum OpenError {
     /// The disk refused.
     #[error(transparent)]
     Disk(#[from] DiskError),
+    /// A sync of it has failed in this process.
+    #[error(transparent)]
+    Failed(#[from] LogFailure),
     /// What was durable is not whole.
     #[error("`{}` is damaged at byte {position}, below what was durable: {reason}; restore it from a copy, or give up what follows with `flumen log repair {}`", file.display(), file.parent().unwrap_or(file).display())]
     Damaged {
@@ -98,6 +101,9 @@ pub async fn open(
     replay: &mut dyn Replay,
     now_ms: i64,
 ) -> Result<(Log, Opened), OpenError> {
+    if let Some(error) = place.ticket.gate.failed_sync() {
+        return Err(LogFailure { dir: place.dir, error }.into());
+    }
     let place = Rc::new(place);
     let found = match disk.list(&place.dir).await {
         Err(error) if error.is_not_found() => Vec::new(),
@@ -179,6 +185,7 @@ async fn read_checkpoint(
     // A process that was killed may have left the point, and names, in the page cache only: what
     // recovery builds on must not be gone after a later power cut.
     disk.sync(&file).await?;
+    disk.forget(&file).await?;
     disk.sync_dir(&place.dir).await?;
     let bytes = disk.read(&file, 0, 2 * checkpoint::SLOT_BYTES).await?;
     match Checkpoint::newest(&bytes) {

@@ -297,6 +297,11 @@ impl Recovery<'_> {
             if is_point {
                 scan.segment.end = self.point.end;
             }
+            if next.is_none() {
+                // Only here may a sync have failed: what the cache shows must be what the disk holds.
+                self.disk.sync(&scan.file).await?;
+                self.disk.forget(&scan.file).await?;
+            }
             self.scan(&mut scan, *len, Offset::ZERO).await?;
             last = Some(scan);
         }

@@ -43,6 +43,9 @@ impl Log {
                 Ok(())
             }
             Err(error) => {
+                if error.is_failed_sync() {
+                    self.place.ticket.gate.note_failed_sync(&error);
+                }
                 let failed = LogFailure { dir: self.place.dir.clone(), error };
                 self.failed = Some(failed.clone());
                 Err(failed)

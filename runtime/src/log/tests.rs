@@ -1,6 +1,7 @@
 //! The log, from its files' bytes to its lives on a disk that forgets.
 
 mod driver;
+mod failures;
 mod golden;
 mod model;
 mod stories;

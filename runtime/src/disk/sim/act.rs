@@ -8,7 +8,9 @@ use super::{
     tree::Ino,
     world::{Descriptor, World},
 };
-use crate::disk::{Backing, DiskError, DiskResult, Done, Entry, File, Op, OpenMode, Space};
+use crate::disk::{
+    Backing, DiskError, DiskResult, Done, Entry, File, Op, OpenMode, SYNC, SYNC_DIR, Space,
+};
 
 impl World {
     pub(super) fn carry_out(&mut self, op: &Op, upto: Stamp) -> DiskResult {
@@ -27,12 +29,16 @@ impl World {
                 found.truncate(*len, stamp);
                 Ok(Done::Unit)
             }
+            Op::Forget { file } => {
+                self.file_mut(file).ok_or_else(|| bad_file("forget", file))?.forget();
+                Ok(Done::Unit)
+            }
             Op::Len { file } => {
                 Ok(Done::Len(self.look(file).ok_or_else(|| bad_file("measure", file))?.len()))
             }
             Op::CreateDir { path } => self.create_dir(path),
             Op::SyncDir { path } => {
-                let dir = self.dir("sync", path)?;
+                let dir = self.dir(SYNC_DIR, path)?;
                 if !self.lies.sync_dir {
                     self.tree.sync(dir);
                 }
@@ -105,13 +111,13 @@ impl World {
 
     fn sync(&mut self, file: &File, upto: Stamp) -> DiskResult {
         let failed = self.rng.chance(self.faults.sync_errors, 1000);
-        let lie = self.lies.sync;
-        let found = self.file_mut(file).ok_or_else(|| bad_file("sync", file))?;
+        let (lie, code) = (self.lies.sync, self.faults.sync_error);
+        let found = self.file_mut(file).ok_or_else(|| bad_file(SYNC, file))?;
         found.syncs_in_flight = found.syncs_in_flight.saturating_sub(1);
         if failed {
             found.lose(upto);
             self.seen.sync_errors += 1;
-            return Err(os("sync", file.path(), libc::EIO));
+            return Err(os(SYNC, file.path(), code));
         }
         if !lie {
             found.sync(upto);

@@ -15,8 +15,10 @@ pub struct Faults {
     pub slow_ms: u64,
     /// Chance that a write fails with `EIO`.
     pub write_errors: u64,
-    /// Chance that a sync fails with `EIO` and loses its pages.
+    /// Chance that a sync fails and loses its pages.
     pub sync_errors: u64,
+    /// What it fails with: `EIO`, or `ENOSPC` as a thinly provisioned disk does.
+    pub sync_error: i32,
     /// Bytes that fit.
     pub capacity: u64,
     /// Whether a power cut tears pages by sector.
@@ -35,6 +37,7 @@ impl Faults {
             slow_ms: 0,
             write_errors: 0,
             sync_errors: 0,
+            sync_error: libc::EIO,
             capacity: 1 << 40,
             tears: false,
             names_in_any_order: false,
@@ -87,7 +90,7 @@ pub struct Seen {
     pub stale: u64,
     /// Writes failed with `EIO`.
     pub write_errors: u64,
-    /// Syncs failed with `EIO`.
+    /// Syncs that failed.
     pub sync_errors: u64,
     /// Writes refused for want of room.
     pub full: u64,

@@ -130,6 +130,13 @@ impl SimFile {
         self.settle(upto, false);
     }
 
+    /// What is clean is read from the disk again.
+    pub(super) fn forget(&mut self) {
+        for slot in self.slots.values_mut().filter(|slot| slot.pending.is_empty()) {
+            slot.cached = slot.durable.clone();
+        }
+    }
+
     /// The power goes. Counts into `seen` what is lost.
     pub(super) fn crash(&mut self, rng: &mut Rng, tears: bool, seen: &mut Seen) {
         // Whole files lost or kept are the plain cases; they must stay common beside the mixed one.

@@ -234,6 +234,24 @@ fn a_failed_sync_marks_its_pages_clean_and_the_next_one_does_not_bring_them_back
 }
 
 #[test]
+fn what_a_failed_sync_left_in_the_cache_is_gone_when_that_is_dropped() {
+    with_seeds(5, |seed| async move {
+        let disks = disks(seed, Faults::none());
+        let disk = disks.disk_for(ArbiterId(0));
+        let by = ticket().await;
+        let file = durable_file(&*disk, "/file", vec![1; 5000], &by).await;
+        write(&*disk, &file, 0, vec![2; 5000], &by).await.unwrap();
+        disks.set_faults(Faults { sync_errors: 1000, ..Faults::none() });
+        sync(&*disk, &file).await.unwrap_err();
+        disks.set_faults(Faults::none());
+        sync(&*disk, &file).await.unwrap();
+        assert_eq!(disks.content(Path::new("/file")).unwrap(), vec![2; 5000], "the cache lies");
+        disk.submit(Op::Forget { file: file.clone() }).await.unwrap();
+        assert_eq!(disks.content(Path::new("/file")).unwrap(), vec![1; 5000]);
+    });
+}
+
+#[test]
 fn a_sync_covers_only_writes_that_had_completed_when_it_was_submitted() {
     let lost = std::cell::Cell::new(0);
     with_seeds(40, |seed| {

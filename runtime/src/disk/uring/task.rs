@@ -22,7 +22,7 @@ use rustix::io::Errno;
 
 use crate::{
     disk::{
-        Backing, DiskError, DiskResult, Done, File, Op, OpenMode, Reply,
+        Backing, DiskError, DiskResult, Done, File, Op, OpenMode, Reply, SYNC, SYNC_DIR,
         calls::{self, BUFS_MAX, FILE_MODE, ZEROS},
     },
     era::{InFlight, Ticket},
@@ -287,10 +287,10 @@ impl Work {
             Work::Open { path, .. } => ("open", path.as_path()),
             Work::Write { file, .. } => ("write", file.path()),
             Work::Zero { file, .. } => ("zero", file.path()),
-            Work::Sync { file } => ("sync", file.path()),
+            Work::Sync { file } => (SYNC, file.path()),
             Work::Read { file, .. } => ("read", file.path()),
             Work::Truncate { file, .. } => ("truncate", file.path()),
-            Work::SyncDir { path, .. } => ("sync directory", path.as_path()),
+            Work::SyncDir { path, .. } => (SYNC_DIR, path.as_path()),
             Work::Rename { from, .. } => ("rename", from.as_path()),
             Work::Remove { path, .. } => ("remove", path.as_path()),
         };

@@ -21,39 +21,42 @@ use crate::{
     rng::Rng,
 };
 
-const DIR: &str = "/d/log";
+pub(super) const DIR: &str = "/d/log";
 
 /// A machine with one log.
-struct Machine {
-    disks: SimDisks,
-    gate: Arc<EraGate>,
-    config: LogConfig,
+pub(super) struct Machine {
+    pub(super) disks: SimDisks,
+    pub(super) gate: Arc<EraGate>,
+    pub(super) config: LogConfig,
 }
 
-fn segment(base: u64) -> PathBuf {
+pub(super) fn segment(base: u64) -> PathBuf {
     Path::new(DIR).join(format!("{base:020}.log"))
 }
 
 impl Machine {
-    fn new(config: LogConfig) -> Machine {
+    pub(super) fn new(config: LogConfig) -> Machine {
         let disks = SimDisks::new(&Rng::seeded(7), Faults::none());
         disks.install(Path::new("/d/.keep"), b"");
         let config = LogConfig { free_floor_bytes: 0, ..config };
         Machine { disks, gate: EraGate::new(Path::new(DIR)), config }
     }
 
-    async fn try_open(&self, journaled: Vec<Journaled>) -> Result<(Driver, Opened), OpenError> {
+    pub(super) async fn try_open(
+        &self,
+        journaled: Vec<Journaled>,
+    ) -> Result<(Driver, Opened), OpenError> {
         let disk = DiskHandle::start(self.disks.disk_for(ArbiterId(0)));
         let place = place(DIR, &self.gate).await;
         Driver::open(&disk, place, self.config.clone(), journaled, 1_000_000).await
     }
 
-    async fn open(&self) -> Driver {
+    pub(super) async fn open(&self) -> Driver {
         self.try_open(Vec::new()).await.expect("a sound log opens").0
     }
 
     /// A log of ten batches of three records, whose recovery point is its start.
-    async fn with_ten_batches(&self) -> Vec<Bytes> {
+    pub(super) async fn with_ten_batches(&self) -> Vec<Bytes> {
         let mut driver = self.open().await;
         let batches = (0..10).map(|tag| driver.append(3, 100, tag)).collect();
         driver.settle().await.unwrap();
@@ -71,7 +74,7 @@ impl Machine {
     }
 }
 
-fn in_simulation<F: Future<Output = ()>>(story: impl FnOnce() -> F) {
+pub(super) fn in_simulation<F: Future<Output = ()>>(story: impl FnOnce() -> F) {
     let outcome = crate::sim::run(1, &[], |_| story());
     if let Err(why) = outcome.result {
         panic!("{why}");
@@ -79,7 +82,7 @@ fn in_simulation<F: Future<Output = ()>>(story: impl FnOnce() -> F) {
 }
 
 /// Keeps the recovery point at the log's start.
-fn without_checkpoints() -> LogConfig {
+pub(super) fn without_checkpoints() -> LogConfig {
     LogConfig { checkpoint_bytes: u64::MAX, journal: false, ..LogConfig::default() }
 }
 
@@ -299,23 +302,6 @@ fn only_the_active_segment_ends_in_zeros_and_a_clean_stop_cuts_them() {
 }
 
 #[test]
-fn a_failed_sync_ends_the_log_for_good_and_says_where() {
-    in_simulation(|| async {
-        let machine = Machine::new(without_checkpoints());
-        machine.with_ten_batches().await;
-        let mut driver = machine.open().await;
-        machine.disks.set_faults(Faults { sync_errors: 1000, ..Faults::none() });
-        driver.append(1, 10, 50);
-        let failure = driver.settle().await.unwrap_err();
-        assert!(failure.to_string().contains(segment(0).to_str().unwrap()), "{failure}");
-        machine.disks.set_faults(Faults::none());
-        assert_eq!(driver.log.durable_end(), Offset(30));
-        assert!(driver.log.next_io(driver.now_ms, &driver.owner).is_none(), "LOG-5: no retry");
-        assert_eq!(driver.log.failure(), Some(&failure));
-    });
-}
-
-#[test]
 fn what_is_older_or_more_than_may_be_is_removed_by_whole_segments() {
     in_simulation(|| async {
         let config =
@@ -395,6 +381,28 @@ fn a_reopened_log_takes_batches_where_it_ended_and_closes_untouched() {
         let mut driver = machine.open().await;
         assert_eq!(driver.read_all(500).await.unwrap(), batches);
         assert_eq!(driver.owner.0.len(), 11);
+    });
+}
+
+#[test]
+fn a_log_of_a_later_version_is_refused_and_neither_opened_nor_repaired() {
+    in_simulation(|| async {
+        let machine = Machine::new(without_checkpoints());
+        machine.with_ten_batches().await;
+        machine.disks.kill();
+        let point = Path::new(DIR).join("recovery-point");
+        let mut bytes = machine.content(&point).to_vec();
+        // The second slot, with a version that this one does not know, and its sum elsewhere.
+        bytes[512..518].copy_from_slice(b"FLRP\x00\x02");
+        machine.disks.install(&point, &bytes);
+        machine.disks.flip_bit(&segment(0), 80, 3);
+        let before = machine.files();
+        let error = machine.try_open(Vec::new()).await.map(drop).unwrap_err();
+        assert_eq!(error, OpenError::Newer { file: point.clone(), version: 2 });
+        let disk = DiskHandle::start(machine.disks.disk_for(ArbiterId(0)));
+        let error = repair(disk, &place(DIR, &machine.gate).await).await.unwrap_err();
+        assert_eq!(error, RepairError::Newer { file: point, version: 2 });
+        assert_eq!(machine.files(), before, "it is left untouched");
     });
 }
 

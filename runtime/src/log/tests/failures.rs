@@ -1,0 +1,132 @@
+//! What a disk that fails, or power that goes in the middle, may not take from a log.
+
+use std::path::Path;
+
+use super::{
+    super::*,
+    driver::{Driver, place},
+    stories::{DIR, Machine, in_simulation, segment, without_checkpoints},
+};
+use crate::{
+    disk::{DiskHandle, sim::Faults},
+    era::EraGate,
+    ids::{ArbiterId, LogId},
+    journal,
+    rng::Rng,
+};
+
+/// Every sync fails, with `error`.
+fn without_syncs(error: i32) -> Faults {
+    Faults { sync_errors: 1000, sync_error: error, ..Faults::none() }
+}
+
+#[test]
+fn a_failed_sync_ends_the_log_for_good_and_says_where() {
+    in_simulation(|| async {
+        let machine = Machine::new(without_checkpoints());
+        machine.with_ten_batches().await;
+        let mut driver = machine.open().await;
+        machine.disks.set_faults(without_syncs(libc::EIO));
+        driver.append(1, 10, 50);
+        let failure = driver.settle().await.unwrap_err();
+        assert!(failure.to_string().contains(segment(0).to_str().unwrap()), "{failure}");
+        machine.disks.set_faults(Faults::none());
+        assert_eq!(driver.log.durable_end(), Offset(30));
+        assert!(driver.log.next_io(driver.now_ms, &driver.owner).is_none(), "LOG-5: no retry");
+        assert_eq!(driver.log.failure(), Some(&failure));
+        // The page cache shows the batch, and the next sync would say that all is well.
+        let refused = machine.try_open(Vec::new()).await.map(drop).unwrap_err();
+        assert_eq!(refused, OpenError::Failed(failure), "LOG-5: a later life does not go on");
+    });
+}
+
+#[test]
+fn after_a_failed_sync_the_next_process_believes_the_disk_and_not_the_cache() {
+    in_simulation(|| async {
+        let mut machine = Machine::new(without_checkpoints());
+        let batches = machine.with_ten_batches().await;
+        let mut driver = machine.open().await;
+        machine.disks.set_faults(without_syncs(libc::EIO));
+        driver.append(1, 10, 50);
+        driver.settle().await.unwrap_err();
+        machine.disks.set_faults(Faults::none());
+        machine.disks.kill();
+        machine.gate = EraGate::new(Path::new(DIR));
+        let mut driver = machine.open().await;
+        assert_eq!(driver.log.end(), Offset(30), "LOG-2: what is there is durable");
+        let more = driver.append(1, 10, 51);
+        driver.settle().await.unwrap();
+        machine.disks.crash();
+        let mut driver = machine.open().await;
+        let all: Vec<_> = batches.into_iter().chain([more]).collect();
+        assert_eq!(driver.read_all(1 << 20).await.unwrap(), all);
+    });
+}
+
+#[test]
+fn a_sync_that_finds_no_room_is_a_failed_sync_and_no_full_disk() {
+    in_simulation(|| async {
+        let mut machine = Machine::new(LogConfig {
+            sync_batches: u64::MAX,
+            segment_bytes: 2_000,
+            ..without_checkpoints()
+        });
+        let mut driver = machine.open().await;
+        driver.append(3, 100, 0);
+        driver.idle().await.unwrap();
+        machine.disks.set_faults(without_syncs(libc::ENOSPC));
+        // The roll syncs what the new segment is to follow.
+        (1..9).for_each(|tag| drop(driver.append(3, 100, tag)));
+        driver.settle().await.unwrap_err();
+        machine.disks.set_faults(Faults::none());
+        machine.disks.crash();
+        machine.gate = EraGate::new(Path::new(DIR));
+        let driver = machine.open().await;
+        assert_eq!(driver.log.end(), driver.log.durable_end());
+        assert_eq!(driver.log.segments().count(), 1, "nothing was begun behind what was lost");
+    });
+}
+
+/// A log whose first ten batches it has synced itself, and whose later ones only the journal has.
+async fn half_journalled(machine: &mut Machine) -> Driver {
+    machine.with_ten_batches().await;
+    let disk = DiskHandle::start(machine.disks.disk_for(ArbiterId(0)));
+    let journals = journal::replay(&disk, Path::new("/d")).await.unwrap().journals();
+    disk.start_journal(&journals, ArbiterId(0), Rng::seeded(3));
+    machine.config.journal = true;
+    let place = place(DIR, &machine.gate).await;
+    let opened = Driver::open(&disk, place, machine.config.clone(), Vec::new(), 1_000_000).await;
+    let mut driver = opened.unwrap().0;
+    for tag in 50..55 {
+        // Beside a write that is under way it would sync for itself.
+        driver.append(3, 100, tag);
+        driver.settle().await.unwrap();
+    }
+    driver
+}
+
+#[test]
+fn a_truncation_that_is_cut_short_leaves_no_gap_before_what_the_journal_holds() {
+    let mut was_cut_short = 0;
+    for turns in 0..60 {
+        let outcome = crate::sim::run(turns, &[], |_| async move {
+            let mut machine = Machine::new(without_checkpoints());
+            let mut driver = half_journalled(&mut machine).await;
+            driver.log.truncate_to(Offset(6));
+            driver.pump();
+            for _ in 0..turns {
+                tokio::task::yield_now().await;
+            }
+            machine.disks.crash();
+            let disk = DiskHandle::start(machine.disks.disk_for(ArbiterId(0)));
+            let mut replayed = journal::replay(&disk, Path::new("/d")).await.unwrap();
+            let journaled = replayed.logs.remove(&LogId::default()).unwrap_or_default();
+            let driver = machine.try_open(journaled).await.unwrap_or_else(|e| panic!("{e}")).0;
+            let end = driver.log.end();
+            assert!(end >= Offset(6), "LOG-2: {end}");
+            end > Offset(6)
+        });
+        was_cut_short += u32::from(outcome.result.unwrap_or_else(|why| panic!("{turns}: {why}")));
+    }
+    assert!((1..60).contains(&was_cut_short), "{was_cut_short} of 60 ended in the middle");
+}
