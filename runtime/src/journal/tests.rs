@@ -114,13 +114,10 @@ async fn work(node: Node, log: u32, file: File, mut rng: Rng) -> Result<(), Disk
         if rng.chance(1, 40) && end > 0 {
             let offset = rng.below(end);
             change(&|model| model.acked = offset as usize);
+            let void = JournalEntry::TruncatedTo { log: log_id(log), offset: Offset(offset) };
+            disk.commit(void, &ticket).await?;
             disk.truncate(&file, offset * RECORD as u64, &ticket).await?;
             disk.sync(&file).await?;
-            disk.commit(
-                JournalEntry::TruncatedTo { log: log_id(log), offset: Offset(offset) },
-                &ticket,
-            )
-            .await?;
             change(&|model| model.submitted.truncate(offset as usize));
             end = offset;
             node.counts.borrow_mut().truncations += 1;

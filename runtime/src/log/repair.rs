@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::{
     LogPlace,
-    checkpoint::{self, Checkpoint},
+    checkpoint::{self, Checkpoint, CheckpointError},
     io,
     open::make_checkpoint,
     recovery::{self, BATCH_BYTES_LIMIT},
@@ -43,6 +43,14 @@ pub enum RepairError {
     /// Nothing there is a log.
     #[error("`{}` holds no log: there is no `<20 digits>.log` file in it", .0.display())]
     NoLog(PathBuf),
+    /// A later version wrote it.
+    #[error("`{}` is of format {version}, which this version does not know; the log was left as it is: use the newer flumen", file.display())]
+    Newer {
+        /// Which file.
+        file: PathBuf,
+        /// Its version.
+        version: u16,
+    },
 }
 
 /// Reads the whole log, and cuts it before the first batch that is bad or missing. What follows is
@@ -63,6 +71,7 @@ pub async fn repair(disk: DiskHandle, place: &LogPlace) -> Result<Option<Repaire
     let Some(&(first, _)) = bases.first() else {
         return Err(RepairError::NoLog(place.dir.clone()));
     };
+    let point = read_point(disk, place.dir.join(checkpoint::FILE)).await?;
     let mut end = first;
     let mut newest = (-1, first);
     let mut kept = 0;
@@ -83,11 +92,12 @@ pub async fn repair(disk: DiskHandle, place: &LogPlace) -> Result<Option<Repaire
         }
     }
     let is_missing = kept + 1 < bases.len();
+    // Whether a log that ends there reaches its recovery point.
+    let is_reached = |end: Offset| point.is_none_or(|point| point.end <= end);
     let (file, position, len) = match bad {
         // Zeros at the end of the last segment are no damage.
         Some((file, position, len, true)) if is_zero(disk, &file, position, len).await? => {
-            let path = place.dir.join(checkpoint::FILE);
-            if point_is_at_most(disk, path, end).await? {
+            if is_reached(end) {
                 return Ok(None);
             }
             (file, position, len)
@@ -97,9 +107,7 @@ pub async fn repair(disk: DiskHandle, place: &LogPlace) -> Result<Option<Repaire
             let (base, len) = bases[kept];
             (disk.open(Kind::Log.path(&place.dir, base), OpenMode::ReadWrite).await?, len, len)
         }
-        None if point_is_at_most(disk, place.dir.join(checkpoint::FILE), end).await? => {
-            return Ok(None);
-        }
+        None if is_reached(end) => return Ok(None),
         None => {
             let (base, len) = bases[kept];
             (disk.open(Kind::Log.path(&place.dir, base), OpenMode::ReadWrite).await?, len, len)
@@ -107,7 +115,8 @@ pub async fn repair(disk: DiskHandle, place: &LogPlace) -> Result<Option<Repaire
     };
     let gone: Vec<(Offset, u64)> = bases.drain(kept + 1..).collect();
     let segment = bases[kept].0;
-    let cutting = Cutting { file, segment, position, len, end, newest, gone, start: first };
+    let number = 1 + point.map_or(0, |point| point.number);
+    let cutting = Cutting { file, segment, position, len, end, newest, gone, start: first, number };
     Ok(Some(cut(disk, place, cutting).await?))
 }
 
@@ -121,10 +130,12 @@ struct Cutting {
     newest: (i64, Offset),
     gone: Vec<(Offset, u64)>,
     start: Offset,
+    /// Of the recovery point that is written.
+    number: u64,
 }
 
 async fn cut(disk: &DiskHandle, place: &LogPlace, cutting: Cutting) -> Result<Repaired, DiskError> {
-    let Cutting { file, segment, position, len, end, newest, gone, start } = cutting;
+    let Cutting { file, segment, position, len, end, newest, gone, start, number } = cutting;
     let mut repaired = Repaired {
         file: file.path().to_owned(),
         position,
@@ -142,8 +153,6 @@ async fn cut(disk: &DiskHandle, place: &LogPlace, cutting: Cutting) -> Result<Re
     }
     disk.sync_dir(&place.dir).await?;
     // Copies are safe: now the point comes down, and only then what is above it goes.
-    let number =
-        1 + read_point(disk, place.dir.join(checkpoint::FILE)).await?.map_or(0, |p| p.number);
     let indexed = Indexed::default();
     let point = Checkpoint { number, start, end, segment, position, indexed, newest };
     make_checkpoint(disk, place, &point).await?;
@@ -226,20 +235,15 @@ async fn is_zero(disk: &DiskHandle, file: &File, from: u64, len: u64) -> Result<
     Ok(true)
 }
 
-async fn read_point(disk: &DiskHandle, path: PathBuf) -> Result<Option<Checkpoint>, DiskError> {
-    let file = match disk.open(path, OpenMode::Read).await {
+/// The recovery point; none where the file is missing or damaged.
+async fn read_point(disk: &DiskHandle, path: PathBuf) -> Result<Option<Checkpoint>, RepairError> {
+    let file = match disk.open(&path, OpenMode::Read).await {
         Err(error) if error.is_not_found() => return Ok(None),
         opened => opened?,
     };
     let bytes = disk.read(&file, 0, 2 * checkpoint::SLOT_BYTES).await?;
-    Ok(Checkpoint::newest(&bytes).ok())
-}
-
-/// Whether the log, which ends at `end`, reaches its recovery point.
-async fn point_is_at_most(
-    disk: &DiskHandle,
-    path: PathBuf,
-    end: Offset,
-) -> Result<bool, DiskError> {
-    Ok(read_point(disk, path).await?.is_none_or(|point| point.end <= end))
+    match Checkpoint::newest(&bytes) {
+        Err(CheckpointError::Newer(version)) => Err(RepairError::Newer { file: path, version }),
+        read => Ok(read.ok()),
+    }
 }

@@ -2,8 +2,9 @@
 //! between them.
 //!
 //! The recovery point comes down first: were it above what a crash leaves, recovery would see
-//! damage. Then segments go, newest first and each durably, so that no gap can be left; then the
-//! kept one is cut; last the journal learns that what it holds from there up is void.
+//! damage. Then the journal learns that what it holds from there up is void: entries above what a
+//! crash leaves would be a gap. Then segments go, newest first and each durably, so that none is
+//! left between them; last the kept one is cut.
 
 use super::{
     LogPlace,
@@ -70,6 +71,7 @@ pub(super) async fn run(
         Checkpoint { number, start: last.start.min(end), ..last }
     };
     io::write_checkpoint(place, disk, &checkpoint).await?;
+    disk.commit(JournalEntry::TruncatedTo { log: place.id, offset: end }, &place.ticket).await?;
     let kept = snapshots.partition_point(|at| *at <= end);
     io::remove_snapshots(place, disk, &snapshots.split_off(kept)).await?;
     for base in work.segments {
@@ -80,7 +82,6 @@ pub(super) async fn run(
     epochs.truncate_to(end);
     let path = place.dir.join(epochs::FILE);
     disk.write_atomically(&path, epochs.to_text().into(), &place.ticket).await?;
-    disk.commit(JournalEntry::TruncatedTo { log: place.id, offset: end }, &place.ticket).await?;
     Ok(Truncated { checkpoint, epochs, file, segment, tail, snapshots })
 }
 
