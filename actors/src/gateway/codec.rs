@@ -40,6 +40,8 @@ pub mod decode;
 pub mod encode;
 pub mod error;
 pub mod header;
+#[cfg(any(test, feature = "sim"))]
+pub mod sample;
 pub mod wire;
 
 pub use self::{

@@ -132,6 +132,18 @@ macro_rules! messages {
                     usize::from(version.flexible) $(+ least_of!(version, $type, [$($shape)*]))*
                 }
             }
+
+            #[cfg(any(test, feature = "sim"))]
+            impl $crate::gateway::codec::sample::Sample for $name {
+                fn sample(
+                    rng: &mut flumen_runtime::rng::Rng,
+                    version: $crate::gateway::api::Version,
+                ) -> Self {
+                    let mut this = Self::default();
+                    $(sample_field!(rng, version, this.$field, [$($shape)*]);)*
+                    this
+                }
+            }
         )*
     };
 }
@@ -247,6 +259,24 @@ macro_rules! least_of {
             <$type as $crate::gateway::codec::Wire>::least($version)
         } else {
             0
+        }
+    };
+}
+
+#[cfg(any(test, feature = "sim"))]
+macro_rules! sample_field {
+    ($rng:ident, $version:ident, $this:ident.$field:ident,
+     [$in:pat, null $null:pat $(, $($rest:tt)*)?]) => {
+        if matches!($version.number, $in) {
+            while {
+                $this.$field = $crate::gateway::codec::sample::Sample::sample($rng, $version);
+                $this.$field.is_none() && !matches!($version.number, $null)
+            } {}
+        }
+    };
+    ($rng:ident, $version:ident, $this:ident.$field:ident, [$in:pat $(, $($rest:tt)*)?]) => {
+        if matches!($version.number, $in) {
+            $this.$field = $crate::gateway::codec::sample::Sample::sample($rng, $version);
         }
     };
 }

@@ -50,6 +50,11 @@ pub trait Nullable: Wire {
     fn encode_present(&self, encoder: &mut Encoder<'_>) -> Result<(), EncodeError> {
         self.encode(encoder)
     }
+
+    /// How many bytes it takes at least, where it may be null.
+    fn least_nullable(version: Version) -> usize {
+        Self::least(version)
+    }
 }
 
 impl<T: Nullable> Wire for Option<T> {
@@ -64,8 +69,8 @@ impl<T: Nullable> Wire for Option<T> {
         }
     }
 
-    fn least(_: Version) -> usize {
-        1
+    fn least(version: Version) -> usize {
+        T::least_nullable(version)
     }
 }
 
