@@ -1,0 +1,111 @@
+//! Our codec of Kafka's protocol against a codec of other people's making, and against hostile bytes.
+//!
+//! The other codec is the crate `kafka-protocol`, generated from Kafka 4.1's own schemas. Where it
+//! knows a version, each must read what the other writes, byte for byte ([`agreement`]). What it lacks:
+//!
+//! | message | version | what is new in it |
+//! |---|---|---|
+//! | Fetch | all | null records, which we never write |
+//! | ListOffsets | 11 | a timestamp with a meaning, no field |
+//! | OffsetCommit | 10 | topic ids |
+//! | OffsetFetch | 10 | topic ids |
+//! | ApiVersions | 5 | cluster id, node id |
+//! | DescribeLogDirs | 5 | cordoned |
+//! | DeleteGroups | 3 | error message |
+//!
+//! For these the bytes are written out ([`golden`]).
+//!
+//! [`hostile`] gives the decoder what no client sends, under a counting allocator ([`counting`]).
+
+#![expect(clippy::unwrap_used, reason = "in a test, failing is the answer")]
+
+#[path = "kafka_codec/agreement.rs"]
+mod agreement;
+#[path = "kafka_codec/counting.rs"]
+mod counting;
+#[path = "kafka_codec/golden.rs"]
+mod golden;
+#[path = "kafka_codec/hostile.rs"]
+mod hostile;
+
+use std::{fmt::Debug, ops::RangeInclusive};
+
+use bytes::Bytes;
+use flumen_actors::gateway::{
+    api::Version,
+    codec::{DecodeError, Decoder, Message, Output, RequestHeader, sample::Sample},
+};
+
+/// A message that can be drawn and compared.
+trait Tested: Message + Sample + PartialEq + Debug {
+    /// The versions that the codec knows.
+    fn versions() -> RangeInclusive<i16> {
+        let known = Self::API.versions().unwrap();
+        known.first..=known.last
+    }
+
+    fn version(number: i16) -> Version {
+        Self::API.version(number).unwrap()
+    }
+
+    /// The body, without any header.
+    fn body(&self, version: i16) -> Bytes {
+        let version = Self::version(version);
+        let header = RequestHeader { api: Self::API, version, correlation_id: 0, client_id: None };
+        let mut output = Output::new();
+        header.respond(self, &mut output).unwrap_or_else(|error| panic!("{error}: {self:?}"));
+        // Length, correlation id, and tagged fields but in ApiVersions.
+        let has_tags = version.flexible && Self::API.number() != 18;
+        output.take_bytes().slice(8 + usize::from(has_tags)..)
+    }
+
+    /// Reads a body, and says how many bytes were left.
+    fn read(body: Bytes, version: i16) -> Result<(Self, usize), DecodeError> {
+        let mut decoder = Decoder::new(body, 0, Self::API, Self::version(version));
+        let message = Self::decode(&mut decoder)?;
+        Ok((message, decoder.remaining()))
+    }
+}
+
+impl<M: Message + Sample + PartialEq + Debug> Tested for M {}
+
+/// Calls a macro with every message: the module that it stands in, and its name.
+macro_rules! every_message {
+    ($call:ident) => {
+        $call! {
+            alter_configs AlterConfigsRequest AlterConfigsResponse,
+            api_versions ApiVersionsRequest ApiVersionsResponse,
+            create_partitions CreatePartitionsRequest CreatePartitionsResponse,
+            create_topics CreateTopicsRequest CreateTopicsResponse,
+            delete_groups DeleteGroupsRequest DeleteGroupsResponse,
+            delete_records DeleteRecordsRequest DeleteRecordsResponse,
+            delete_topics DeleteTopicsRequest DeleteTopicsResponse,
+            describe_cluster DescribeClusterRequest DescribeClusterResponse,
+            describe_configs DescribeConfigsRequest DescribeConfigsResponse,
+            describe_groups DescribeGroupsRequest DescribeGroupsResponse,
+            describe_log_dirs DescribeLogDirsRequest DescribeLogDirsResponse,
+            describe_producers DescribeProducersRequest DescribeProducersResponse,
+            describe_topic_partitions
+                DescribeTopicPartitionsRequest DescribeTopicPartitionsResponse,
+            fetch FetchRequest FetchResponse,
+            find_coordinator FindCoordinatorRequest FindCoordinatorResponse,
+            heartbeat HeartbeatRequest HeartbeatResponse,
+            incremental_alter_configs
+                IncrementalAlterConfigsRequest IncrementalAlterConfigsResponse,
+            init_producer_id InitProducerIdRequest InitProducerIdResponse,
+            join_group JoinGroupRequest JoinGroupResponse,
+            leave_group LeaveGroupRequest LeaveGroupResponse,
+            list_config_resources ListConfigResourcesRequest ListConfigResourcesResponse,
+            list_groups ListGroupsRequest ListGroupsResponse,
+            list_offsets ListOffsetsRequest ListOffsetsResponse,
+            metadata MetadataRequest MetadataResponse,
+            offset_commit OffsetCommitRequest OffsetCommitResponse,
+            offset_delete OffsetDeleteRequest OffsetDeleteResponse,
+            offset_fetch OffsetFetchRequest OffsetFetchResponse,
+            offset_for_leader_epoch OffsetForLeaderEpochRequest OffsetForLeaderEpochResponse,
+            produce ProduceRequest ProduceResponse,
+            sync_group SyncGroupRequest SyncGroupResponse,
+        }
+    };
+}
+pub(crate) use every_message;
