@@ -213,10 +213,7 @@ impl Shared {
     }
 
     fn partition_config(&self, topic: &Topic) -> PartitionConfig {
-        PartitionConfig {
-            log: topic.settings.log_config(&self.spec.log),
-            ..PartitionConfig::default()
-        }
+        topic.settings.partition_config(&self.spec.log)
     }
 
     fn lock_left(&self) -> MutexGuard<'_, Option<Left>> {

@@ -116,6 +116,20 @@ pub fn stamp(batch: &mut [u8], base_offset: Offset, epoch: LeaderEpoch) {
     batch[12..16].copy_from_slice(&epoch.0.to_be_bytes());
 }
 
+/// Says whose the timestamps of a batch are: the log's, which took it at `append_ms` (Unix ms), or the
+/// producer's. The checksum, which covers that, is made anew.
+pub fn set_time(batch: &mut [u8], append_ms: Option<i64>) {
+    assert!(batch.len() >= HEADER_BYTES, "a batch has a header");
+    let mut attributes = u16::from_be_bytes([batch[21], batch[22]]) & !Attributes::LOG_APPEND_TIME;
+    if let Some(append_ms) = append_ms {
+        attributes |= Attributes::LOG_APPEND_TIME;
+        batch[35..43].copy_from_slice(&append_ms.to_be_bytes());
+    }
+    batch[21..23].copy_from_slice(&attributes.to_be_bytes());
+    let crc = crc32c(&[&batch[CRC_START..]]);
+    batch[17..21].copy_from_slice(&crc.to_be_bytes());
+}
+
 /// The batches that stand back to back in `bytes`: each with its header, or the error that ends
 /// them. A piece of a batch at the end is an error too.
 pub fn split(bytes: &[u8]) -> impl Iterator<Item = Result<(BatchHeader, &[u8]), BatchError>> {

@@ -194,6 +194,9 @@ impl Partition {
             high_watermark,
         };
         let state = State::new(config.rules(), recovered, role, epoch);
+        let mut log = log;
+        // They may have changed while it was opened.
+        log.configure(config.log);
         let open = Stage::Open(Box::new(Open::new(log, state, disk)));
         let waiting = match std::mem::replace(&mut self.stage, open) {
             Stage::Opening(waiting) => waiting,
@@ -249,6 +252,11 @@ impl Partition {
     /// Answers a request, now or later.
     fn serve(&mut self, request: Request, ctx: &mut Context<Self>) {
         let now_ms = self.now_ms();
+        if let Request::Configure(configure, answer) = request {
+            self.configure(configure);
+            answer.give(Ok(()));
+            return self.step(ctx);
+        }
         let open = match &mut self.stage {
             Stage::Offline(offline) => return request.refuse(offline),
             Stage::Opening(waiting) if waiting.len() < OPENING_MAX => {
@@ -283,10 +291,11 @@ impl Partition {
             Request::TruncateTo(truncate, answer) => self.truncate_to(truncate, answer),
             Request::Truncated(answer) => answer.give(Ok(open.state.marks().log_end)),
             Request::LastSequence(last, answer) => open.last_sequence(last.producer, answer),
-            Request::Configure(configure, answer) => {
-                self.configure(configure);
-                answer.give(Ok(()));
+            Request::FindEpochEnd(find, answer) => answer.give(open.epoch_end(find)),
+            Request::DescribeProducers(_, answer) => {
+                answer.give(Ok(open.state.producers().describe()));
             }
+            Request::Configure(..) => unreachable!("it was served in any stage"),
             Request::Assume(assume, answer) => answer.give(self.assume(assume)),
             Request::Drain(answer) => {
                 let closing = self.offline("it is being stopped", "retry", true);
@@ -375,16 +384,18 @@ impl Partition {
         }
     }
 
+    /// Takes settings in any stage: a log that is opened later is kept by the newest.
     fn configure(&mut self, configure: Configure) {
-        let Stage::Open(open) = &mut self.stage else { return };
-        open.configure(&configure.config);
-        self.shared.assigned().config = configure.config;
+        self.shared.assigned().config = configure.config.clone();
+        if let Stage::Open(open) = &mut self.stage {
+            open.configure(&configure.config);
+        }
     }
 
     fn assume(&mut self, assume: Assume) -> Result<(), AppendError> {
         let gone = self.offline("it has another role now", "look the leader up again", true);
         let Stage::Open(open) = &mut self.stage else { return Ok(()) };
-        let dropped = open.state.assume(assume.role, assume.epoch)?;
+        let dropped = open.assume(assume.role, assume.epoch)?;
         let (is_leader, epoch) = (assume.role == Role::Leader, assume.epoch);
         let error = messages::NotLeaderError { is_leader, epoch }.into();
         dropped.into_iter().for_each(|held| held.refuse(&error, &gone));

@@ -18,6 +18,10 @@ use flumen_runtime::{
 };
 
 use super::{
+    group_coordinator::{
+        error::GroupError,
+        messages::{CommitOffsets, FetchOffsets, OffsetToCommit},
+    },
     names::{PartitionId, ProducerId},
     partition::messages::{Append, Fetch},
     *,
@@ -307,6 +311,69 @@ fn partitions_are_spread_over_directories_and_found_again_in_whatever_order_thes
         let left: Vec<_> = machine.disks.files().into_iter().filter(is_left).collect();
         assert!(left.is_empty(), "{left:?}");
     });
+}
+
+#[test]
+fn groups_forget_a_deleted_topic_before_another_of_its_name_is_made() {
+    paused(async {
+        let machine = Machine::new();
+        let (_, broker) = machine.start().await;
+        let topic = broker.create_topic(TopicSpec::new("t", 1).unwrap()).await.unwrap();
+        broker.create_topic(TopicSpec::new("u", 1).unwrap()).await.unwrap();
+        let groups: Vec<GroupId> = (0..5).map(|n| GroupId::from(format!("g{n}"))).collect();
+        for group in &groups {
+            for name in ["t", "u"] {
+                let commit = commit(group, partition(name, 0), 7);
+                ask(&broker, group, commit).await.expect("it is committed");
+            }
+        }
+        broker.delete_topic(&topic.name).await.unwrap();
+        machine.disks.crash();
+        let (_, broker) = machine.start().await;
+        for group in &groups {
+            let fetch = FetchOffsets { group: group.clone(), partitions: None };
+            let fetched = ask(&broker, group, fetch).await;
+            let left: Vec<_> = fetched.unwrap().partitions.into_iter().map(|(at, _)| at).collect();
+            assert_eq!(left, [partition("u", 0)]);
+        }
+    });
+}
+
+/// Asks a group's coordinator, which may still be reading its log.
+async fn ask<T, M>(broker: &Broker, group: &GroupId, request: M) -> Result<T, GroupError>
+where
+    T: Send + 'static,
+    M: actix::Message<Result = Result<T, GroupError>> + Clone + Send + 'static,
+    GroupCoordinator: actix::Handler<M>,
+    actix::Context<GroupCoordinator>: actix::dev::ToEnvelope<GroupCoordinator, M>,
+{
+    let coordinator = broker.coordinator(group).await.unwrap();
+    loop {
+        match coordinator.send(request.clone()).await.unwrap() {
+            Err(GroupError::CoordinatorLoadInProgress) => {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            answer => return answer,
+        }
+    }
+}
+
+fn commit(group: &GroupId, partition: TopicPartition, offset: u64) -> CommitOffsets {
+    let offset = OffsetToCommit {
+        partition,
+        topic_id: None,
+        offset: Offset(offset),
+        leader_epoch: None,
+        metadata: "".into(),
+    };
+    CommitOffsets {
+        group: group.clone(),
+        generation: None,
+        member_id: None,
+        instance_id: None,
+        retention_ms: None,
+        offsets: vec![offset],
+    }
 }
 
 #[test]

@@ -220,7 +220,9 @@ impl Log {
         }
         match (self.config.sync_interval, self.unsynced_since_ms) {
             (Some(interval), Some(since)) => {
-                u128::try_from(now_ms.saturating_sub(since)).unwrap_or(0) >= interval.as_millis()
+                // A clock that was set back says nothing of how long it has been: not longer then.
+                let since = u128::try_from(now_ms.saturating_sub(since)).unwrap_or(u128::MAX);
+                since >= interval.as_millis()
             }
             _ => false,
         }

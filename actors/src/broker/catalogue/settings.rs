@@ -10,6 +10,8 @@ use std::{collections::BTreeMap, time::Duration};
 use flumen_runtime::log::LogConfig;
 use serde::{Deserialize, Serialize};
 
+use crate::broker::partition::options::PartitionConfig;
+
 /// Kafka's "never by count": a topic with this `flush.messages` is *lazy*.
 pub const FLUSH_NEVER: u64 = i64::MAX as u64;
 
@@ -20,6 +22,8 @@ enum Kind {
     Number { min: i64, max: i64, unlimited: bool },
     /// One of, or several of these joined by commas.
     Words(&'static [&'static str]),
+    /// One of these.
+    Word(&'static [&'static str]),
     /// A fraction from 0 to 1.
     Ratio,
 }
@@ -76,6 +80,24 @@ pub const SETTINGS: &[Setting] = &[
         default: "1048588",
         doc: "most bytes of one record batch",
         kind: Kind::Number { min: 61, max: 1 << 30, unlimited: false },
+    },
+    number(
+        "message.timestamp.after.max.ms",
+        "3600000",
+        0,
+        "how far ahead of the clock a producer's timestamp may be, in milliseconds",
+    ),
+    number(
+        "message.timestamp.before.max.ms",
+        "9223372036854775807",
+        0,
+        "how far behind the clock a producer's timestamp may be, in milliseconds",
+    ),
+    Setting {
+        name: "message.timestamp.type",
+        default: "CreateTime",
+        doc: "whose timestamps records have: their producer's, or the log's (`LogAppendTime`)",
+        kind: Kind::Word(&["CreateTime", "LogAppendTime"]),
     },
     Setting {
         name: "min.cleanable.dirty.ratio",
@@ -149,6 +171,8 @@ impl Setting {
                 Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(()),
                 _ => Err("a fraction from 0 to 1 is wanted".to_owned()),
             },
+            Kind::Word(words) if words.contains(&value) => Ok(()),
+            Kind::Word(words) => Err(format!("one of {} is wanted", words.join(", "))),
             Kind::Words(words) => {
                 if value.split(',').all(|word| words.contains(&word.trim())) {
                     return Ok(());
@@ -237,6 +261,19 @@ impl Settings {
     #[must_use]
     pub fn is_compacted(&self) -> bool {
         self.has_policy("compact")
+    }
+
+    /// What a partition makes of these settings; `node` says what they do not of its log.
+    #[must_use]
+    pub fn partition_config(&self, node: &LogConfig) -> PartitionConfig {
+        let millis = |name| Duration::from_millis(self.unsigned(name));
+        PartitionConfig {
+            log: self.log_config(node),
+            ahead_max: millis("message.timestamp.after.max.ms"),
+            behind_max: Some(millis("message.timestamp.before.max.ms")),
+            is_append_time: self.get("message.timestamp.type") == Some("LogAppendTime"),
+            ..PartitionConfig::default()
+        }
     }
 
     /// What the log of a partition makes of these settings; `node` says what they do not.

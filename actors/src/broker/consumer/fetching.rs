@@ -96,7 +96,7 @@ impl ConsumerActor {
         holding.is_fetching = true;
         let (partition, wanted) = (partition.clone(), holding.wanted.clone());
         let isolation = Isolation::Uncommitted;
-        let fetch = Fetch { offset, bytes_max, bytes_min: 1, wait, isolation };
+        let fetch = Fetch { bytes_max, wait, isolation, ..Fetch::from(offset) };
         let fetched = leader.fetch.send(fetch).into_actor(self);
         ctx.spawn(fetched.map(move |fetched, act, ctx| match fetched {
             Ok(Ok(fetched)) => act.on_fetched(partition, &wanted, offset, fetched, ctx),

@@ -1,6 +1,6 @@
 //! What a committed change makes of the partitions that run.
 
-use std::{rc::Rc, sync::Arc};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use actix::{Actor, Addr};
 use bytes::Bytes;
@@ -18,7 +18,7 @@ use crate::broker::{
     OFFSETS_TOPIC, Running, Shared, TopicError,
     catalogue::state::{Change, Topic},
     directories::{DataDirectory, ticket},
-    group_coordinator::{GroupCoordinator, GroupLog},
+    group_coordinator::{GroupCoordinator, GroupLog, messages::ForgetTopic},
     names::{PartitionId, TopicPartition},
     partition::{
         self,
@@ -31,6 +31,10 @@ use crate::broker::{
 const TOGETHER: usize = 64;
 /// How often a partition is given its settings where each life of it ends meanwhile.
 const CONFIGURE_TRIES: usize = 3;
+/// How often, and at which distance, a coordinator is asked to forget a topic before that is left for
+/// later.
+const FORGET_TRIES: u32 = 20;
+const FORGET_RETRY: Duration = Duration::from_millis(100);
 /// Most bytes of a `partition.metadata` that are looked at: it has two short lines.
 const METADATA_BYTES_MAX: usize = 256;
 
@@ -227,7 +231,8 @@ async fn start_coordinator(
     Ok(())
 }
 
-/// Stops the partitions of a deleted topic, and removes their directories.
+/// Stops the partitions of a deleted topic, removes their directories, and has the groups forget it.
+/// May be done again where it failed.
 pub(super) async fn remove(
     shared: &Arc<Shared>,
     local: &Rc<Local>,
@@ -238,7 +243,31 @@ pub(super) async fn remove(
         .buffer_unordered(TOGETHER)
         .collect()
         .await;
-    removed.into_iter().collect()
+    removed.into_iter().collect::<Result<(), TopicError>>()?;
+    forget_offsets(shared, topic).await
+}
+
+/// Has all groups forget how far they had come in a topic that is deleted.
+async fn forget_offsets(shared: &Arc<Shared>, topic: &Topic) -> Result<(), TopicError> {
+    for (_, coordinator) in shared.coordinators.entries() {
+        let forget = ForgetTopic { topic: topic.name.clone() };
+        let mut tries = 0;
+        loop {
+            let error = match coordinator.send(forget.clone()).await {
+                Ok(Ok(())) => break,
+                Ok(Err(error)) => error.to_string(),
+                Err(error) => error.to_string(),
+            };
+            tries += 1;
+            if tries == FORGET_TRIES {
+                let reason = format!("its groups cannot forget their offsets: {error}");
+                return Err(TopicError::NotStarted { what: topic.name.to_string(), reason });
+            }
+            // It may be reading its log.
+            tokio::time::sleep(FORGET_RETRY).await;
+        }
+    }
+    Ok(())
 }
 
 async fn remove_partition(

@@ -67,19 +67,20 @@ pub(super) async fn heal(
     deleting: Vec<Topic>,
 ) -> Healed {
     let mut healed = Healed { removed: Vec::new(), is_whole: true };
-    for topic in &deleting {
-        match carry_out::remove(&shared, &local, topic).await {
-            Ok(()) => healed.removed.push(Change::TopicRemoved { id: topic.id }),
-            Err(error) => {
-                tracing::warn!(topic = %topic.name, %error, "a deleted topic cannot be removed; it is tried again");
-                healed.is_whole = false;
-            }
-        }
-    }
     for topic in &topics {
         if let Err(error) = carry_out::start_missing(&shared, &local, topic).await {
             tracing::warn!(topic = %topic.name, %error, "a topic does not run as a whole; it is tried again");
             healed.is_whole = false;
+        }
+    }
+    // After the coordinators run, which have to forget these.
+    for topic in &deleting {
+        match carry_out::remove(&shared, &local, topic).await {
+            Ok(()) => healed.removed.push(Change::TopicRemoved { id: topic.id }),
+            Err(error) => {
+                tracing::warn!(topic = %topic.name, %error, "a deleted topic is not gone yet; it is tried again");
+                healed.is_whole = false;
+            }
         }
     }
     healed

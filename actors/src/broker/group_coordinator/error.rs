@@ -30,7 +30,7 @@ pub enum GroupError {
     #[error("the member shares no assignor, or not the protocol's type, with the group")]
     InconsistentGroupProtocol,
     /// A group name that is not allowed here.
-    #[error("the group's name is empty")]
+    #[error("the group's name is empty, or longer than 32767 bytes")]
     InvalidGroupId,
     /// The member is not known: never was, left, or was silent too long.
     #[error("the member is not known to the group; join again as a new one")]

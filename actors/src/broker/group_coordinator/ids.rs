@@ -85,6 +85,12 @@ impl fmt::Display for GenerationId {
 }
 
 impl GroupId {
+    /// Whether the key of a record has room for it, whose length is a signed 16-bit number.
+    #[must_use]
+    pub fn fits_record(&self) -> bool {
+        self.0.len() <= i16::MAX as usize
+    }
+
     /// Which of `partitions` partitions of `__consumer_offsets` holds this group, as Kafka's
     /// `GroupCoordinatorService.partitionFor` finds it: `abs(hashCode) mod partitions`, where the
     /// hash is that of Java's `String` over UTF-16 units.

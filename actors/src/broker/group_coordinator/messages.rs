@@ -1,7 +1,7 @@
 //! What a group coordinator may be asked, and what it answers.
 //!
 //! Field by field Kafka's requests of the classic group protocol, with what only the wire needs
-//! (throttle times, tags) left out. Every request names its group first.
+//! (throttle times, tags) left out. A request that is about one group names it first.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use super::{
     ids::{GenerationId, GroupId, InstanceId, MemberId},
     records::CommittedOffset,
 };
-use crate::broker::names::TopicPartition;
+use crate::broker::names::{TopicName, TopicPartition};
 
 /// An assignor that a member speaks, with its subscription in that assignor's words.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -222,6 +222,15 @@ pub struct DeleteOffsets {
     pub partitions: Vec<TopicPartition>,
 }
 
+/// Deletes the offsets of all groups in a topic that was deleted: another of the same name must not be
+/// read from where the last one was left. Answered when that is committed.
+#[derive(Clone, Debug, Message, PartialEq, Eq)]
+#[rtype(result = "Result<(), GroupError>")]
+pub struct ForgetTopic {
+    /// Which topic.
+    pub topic: TopicName,
+}
+
 /// Deletes an empty group with all its offsets.
 #[derive(Clone, Debug, Message, PartialEq, Eq)]
 #[rtype(result = "Result<(), GroupError>")]
@@ -359,6 +368,8 @@ pub enum Request {
     FetchOffsets(FetchOffsets),
     /// See [`DeleteOffsets`].
     DeleteOffsets(DeleteOffsets),
+    /// See [`ForgetTopic`].
+    ForgetTopic(ForgetTopic),
     /// See [`DeleteGroup`].
     DeleteGroup(DeleteGroup),
     /// See [`DescribeGroup`].
@@ -384,6 +395,8 @@ pub enum Reply {
     FetchOffsets(Result<FetchedOffsets, GroupError>),
     /// To [`DeleteOffsets`].
     DeleteOffsets(Result<CommittedOffsets, GroupError>),
+    /// To [`ForgetTopic`].
+    ForgetTopic(Result<(), GroupError>),
     /// To [`DeleteGroup`].
     DeleteGroup(Result<(), GroupError>),
     /// To [`DescribeGroup`].
@@ -404,6 +417,7 @@ impl Reply {
             Reply::CommitOffsets(_) => Reply::CommitOffsets(Err(why)),
             Reply::FetchOffsets(_) => Reply::FetchOffsets(Err(why)),
             Reply::DeleteOffsets(_) => Reply::DeleteOffsets(Err(why)),
+            Reply::ForgetTopic(_) => Reply::ForgetTopic(Err(why)),
             Reply::DeleteGroup(_) => Reply::DeleteGroup(Err(why)),
             Reply::DescribeGroup(_) => Reply::DescribeGroup(Err(why)),
             Reply::ListGroups(_) => Reply::ListGroups(Err(why)),

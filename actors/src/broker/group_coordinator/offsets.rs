@@ -1,6 +1,6 @@
 //! The committed offsets of one group, and when they expire.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use flumen_runtime::clock::UnixMillis;
 
@@ -10,7 +10,7 @@ use super::{
     messages::{GroupState, OffsetToCommit},
     records::{CommittedOffset, GroupRecord},
 };
-use crate::broker::names::TopicPartition;
+use crate::broker::names::{TopicName, TopicPartition};
 
 /// How far one group has come, in every partition that it committed.
 #[derive(Debug, Default)]
@@ -78,6 +78,14 @@ impl Offsets {
         *self.pending.entry(partition.clone()).or_default() += 1;
         let (group, partition) = (group.clone(), partition.clone());
         Some(GroupRecord::Offset { group, partition, value: None })
+    }
+
+    /// The records that delete every offset of `topic` that there is or will be.
+    pub(super) fn delete_topic(&mut self, group: &GroupId, topic: &TopicName) -> Vec<GroupRecord> {
+        let mut partitions: BTreeSet<TopicPartition> = self.committed.keys().cloned().collect();
+        partitions.extend(self.pending.keys().cloned());
+        partitions.retain(|partition| partition.topic == *topic);
+        partitions.iter().filter_map(|partition| self.delete(group, partition)).collect()
     }
 
     /// The records that delete every offset there is or will be.

@@ -29,6 +29,7 @@ use super::{
     records::GroupRecord,
     turn::{Now, Options, ReplyId, Then, Timer, Turn, Write},
 };
+use crate::broker::names::TopicName;
 
 /// What happened.
 #[derive(Debug)]
@@ -198,6 +199,7 @@ impl Shard {
                 self.turn.reply(reply, Reply::FetchOffsets(Ok(fetched)));
             }
             Request::DeleteOffsets(delete) => self.on_delete_offsets(reply, &delete),
+            Request::ForgetTopic(forget) => self.on_forget_topic(reply, &forget.topic),
             Request::DeleteGroup(delete) => self.on_delete_group(reply, &delete.group),
             Request::DescribeGroup(describe) => {
                 let described = self.describe(&describe.group);
@@ -214,7 +216,7 @@ impl Shard {
         let (min_ms, max_ms) =
             (self.turn.options.session_timeout_min_ms, self.turn.options.session_timeout_max_ms);
         let got_ms = join.session_timeout_ms;
-        let refusal = if join.group.as_str().is_empty() {
+        let refusal = if join.group.as_str().is_empty() || !join.group.fits_record() {
             Some(GroupError::InvalidGroupId)
         } else if !(min_ms..=max_ms).contains(&got_ms) {
             Some(GroupError::InvalidSessionTimeout { got_ms, min_ms, max_ms })
@@ -237,6 +239,10 @@ impl Shard {
 
     fn on_commit_offsets(&mut self, reply: ReplyId, request: CommitOffsets) {
         let id = request.group.clone();
+        if !id.fits_record() {
+            let answer = Reply::CommitOffsets(Err(GroupError::InvalidGroupId));
+            return self.turn.reply(reply, answer);
+        }
         if request.generation.is_some() && !self.groups.contains_key(&id) {
             let answer = Reply::CommitOffsets(Err(GroupError::IllegalGeneration));
             return self.turn.reply(reply, answer);
@@ -315,6 +321,21 @@ impl Shard {
             return self.turn.reply(reply, answer);
         }
         self.turn.write(id, records, Then::Reply(reply, answer));
+    }
+
+    fn on_forget_topic(&mut self, reply: ReplyId, topic: &TopicName) {
+        let mut records = Vec::new();
+        for (id, entry) in &mut self.groups {
+            records.extend(entry.offsets.delete_topic(id, topic));
+        }
+        let answer = Reply::ForgetTopic(Ok(()));
+        match records.first() {
+            Some(GroupRecord::Offset { group, .. } | GroupRecord::Group { group, .. }) => {
+                let group = group.clone();
+                self.turn.write(&group, records, Then::Reply(reply, answer));
+            }
+            None => self.turn.reply(reply, answer),
+        }
     }
 
     fn on_delete_group(&mut self, reply: ReplyId, id: &GroupId) {
@@ -400,16 +421,17 @@ impl Shard {
     fn refuse(&mut self, write: Write, why: &GroupError) {
         let is_deletion = |r: &GroupRecord| matches!(r, GroupRecord::Group { value: None, .. });
         let was_deletion = write.records.iter().any(is_deletion);
-        if let Some(entry) = self.groups.get_mut(&write.group) {
-            for record in &write.records {
-                if let GroupRecord::Offset { partition, .. } = record {
-                    entry.offsets.settle(partition);
-                }
+        for record in &write.records {
+            if let GroupRecord::Offset { group, partition, .. } = record
+                && let Some(entry) = self.groups.get_mut(group)
+            {
+                entry.offsets.settle(partition);
+                self.forget_if_nothing(group);
             }
+        }
+        if was_deletion && let Some(entry) = self.groups.get_mut(&write.group) {
             let Group::Classic(group) = &mut entry.group;
-            if was_deletion {
-                group.revive();
-            }
+            group.revive();
         }
         match write.then {
             Then::Nothing => {}

@@ -63,7 +63,14 @@ impl Disk {
         }
         let last_offset = Offset(self.end.0 - 1);
         let log_start = Offset::ZERO;
-        Appended { base_offset, last_offset, timestamp_ms: -1, log_start, is_duplicate: false }
+        Appended {
+            base_offset,
+            last_offset,
+            timestamp_ms: -1,
+            is_append_time: false,
+            log_start,
+            is_duplicate: false,
+        }
     }
 }
 
@@ -107,7 +114,7 @@ impl Handler<Fetch> for Log {
             durable_end: end,
             log_end: end,
         };
-        Ok(Fetched { batches, marks, aborted: Vec::new() })
+        Ok(Fetched { batches, marks, ..Fetched::default() })
     }
 }
 

@@ -7,8 +7,8 @@ use super::{
     error::GroupError,
     messages::{
         CommitOffsets, CommittedOffsets, DeleteGroup, DeleteOffsets, DescribeGroup, DescribedGroup,
-        FetchOffsets, FetchedOffsets, Heartbeat, JoinGroup, JoinedGroup, LeaveGroup, LeftGroup,
-        ListGroups, ListedGroup, Reply, Request, SyncGroup, SyncedGroup,
+        FetchOffsets, FetchedOffsets, ForgetTopic, Heartbeat, JoinGroup, JoinedGroup, LeaveGroup,
+        LeftGroup, ListGroups, ListedGroup, Reply, Request, SyncGroup, SyncedGroup,
     },
 };
 use crate::answer::{self, Answer, Answering};
@@ -58,6 +58,7 @@ requests! {
     CommitOffsets: CommitOffsets -> CommittedOffsets,
     FetchOffsets: FetchOffsets -> FetchedOffsets,
     DeleteOffsets: DeleteOffsets -> CommittedOffsets,
+    ForgetTopic: ForgetTopic -> (),
     DeleteGroup: DeleteGroup -> (),
     DescribeGroup: DescribeGroup -> DescribedGroup,
     ListGroups: ListGroups -> Vec<ListedGroup>,

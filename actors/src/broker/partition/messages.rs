@@ -85,6 +85,9 @@ pub struct Appended {
     pub last_offset: Offset,
     /// Largest timestamp, in Unix milliseconds; −1 where the producer set none.
     pub timestamp_ms: i64,
+    /// Whether that is the time of the append, which the log gave all records
+    /// (`message.timestamp.type=LogAppendTime`).
+    pub is_append_time: bool,
     /// First offset that the log keeps.
     pub log_start: Offset,
     /// Whether nothing was written, because all of it had been appended before.
@@ -177,6 +180,14 @@ pub enum InvalidBatch {
         timestamp_ms: i64,
         /// How far ahead it may be.
         ahead_ms_max: i64,
+    },
+    /// A timestamp older than the topic takes.
+    #[error("its timestamp {timestamp_ms} is more than {behind_ms_max} ms old")]
+    Old {
+        /// First timestamp of the batch.
+        timestamp_ms: i64,
+        /// How old it may be.
+        behind_ms_max: i64,
     },
     /// Part of a transaction from a producer that has no id.
     #[error("a transactional batch needs a producer id")]
@@ -290,14 +301,23 @@ pub struct Fetch {
     pub wait: Duration,
     /// How far to see.
     pub isolation: Isolation,
+    /// The epoch that the sender takes to be current; refused where it is another.
+    pub epoch: Option<LeaderEpoch>,
 }
 
 impl Fetch {
     /// Up to 1 MiB of committed-to-disk records from `offset`, at once.
     #[must_use]
     pub fn from(offset: Offset) -> Self {
-        let isolation = Isolation::default();
-        Self { offset, bytes_max: 1 << 20, bytes_min: 1, wait: Duration::ZERO, isolation }
+        let (isolation, wait) = (Isolation::default(), Duration::ZERO);
+        Self { offset, bytes_max: 1 << 20, bytes_min: 1, wait, isolation, epoch: None }
+    }
+
+    /// Refused unless `epoch` is current, now and when it is answered.
+    #[must_use]
+    pub fn epoch(mut self, epoch: LeaderEpoch) -> Self {
+        self.epoch = Some(epoch);
+        self
     }
 
     /// Waits up to `wait` for at least one byte.
@@ -315,6 +335,8 @@ pub struct Fetched {
     pub batches: Vec<Bytes>,
     /// The marks when it was answered.
     pub marks: Marks,
+    /// The partition's epoch then.
+    pub epoch: LeaderEpoch,
     /// Transactions aborted in the range read; only for [`Isolation::Committed`].
     pub aborted: Vec<AbortedTransaction>,
 }
@@ -351,9 +373,9 @@ pub enum FetchError {
         /// Offset after the last.
         log_end: Offset,
     },
-    /// What is to be removed is not this replica's to remove: a leader truncates nothing.
+    /// This replica has another role or epoch than was asked for; a leader truncates nothing.
     #[error(transparent)]
-    NotFollower(#[from] NotLeaderError),
+    NotLeader(#[from] NotLeaderError),
     /// The disk could not read it, or what it gave fails its checksum and is not served.
     #[error("cannot read offset {offset}: {reason}")]
     Unreadable {
@@ -375,13 +397,15 @@ pub struct FindOffset {
     pub at: At,
     /// How far to see.
     pub isolation: Isolation,
+    /// The epoch that the sender takes to be current; refused where it is another.
+    pub epoch: Option<LeaderEpoch>,
 }
 
 impl FindOffset {
     /// The offset at `at`, below the high watermark.
     #[must_use]
     pub fn new(at: At) -> Self {
-        Self { at, isolation: Isolation::default() }
+        Self { at, isolation: Isolation::default(), epoch: None }
     }
 }
 
@@ -392,9 +416,9 @@ pub enum At {
     Earliest,
     /// The offset after the last visible record.
     Latest,
-    /// The first batch with a record of this time (Unix milliseconds) or later.
+    /// The first record of this time (Unix milliseconds) or later; of a compressed batch, its first.
     Timestamp(i64),
-    /// The batch with the largest timestamp.
+    /// The first record with the largest timestamp.
     MaxTimestamp,
 }
 
@@ -407,6 +431,48 @@ pub struct FoundOffset {
     pub timestamp_ms: i64,
     /// The epoch it was appended in.
     pub epoch: Option<LeaderEpoch>,
+}
+
+/// Asks where the records of an epoch end (Kafka's OffsetForLeaderEpoch): whoever read further, read
+/// what has been truncated since.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "Result<Option<EpochEnd>, FetchError>")]
+pub struct FindEpochEnd {
+    /// Which epoch.
+    pub of: LeaderEpoch,
+    /// The epoch that the sender takes to be current; refused where it is another.
+    pub epoch: Option<LeaderEpoch>,
+}
+
+/// The end of an epoch; there is none of one that is yet to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EpochEnd {
+    /// The largest epoch up to the one asked for that has records here; that one where none has.
+    pub epoch: LeaderEpoch,
+    /// The offset after its last record.
+    pub end: Offset,
+}
+
+/// Asks which producers the partition knows (Kafka's DescribeProducers).
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "Result<Vec<ProducerStatus>, OfflineError>")]
+pub struct DescribeProducers;
+
+/// A producer as the partition knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProducerStatus {
+    /// Who.
+    pub producer: ProducerId,
+    /// Its epoch.
+    pub epoch: i16,
+    /// Sequence of its last record; −1 where it has none in this epoch.
+    pub last_sequence: i32,
+    /// When it appended last, in Unix milliseconds.
+    pub used_ms: i64,
+    /// Epoch of the coordinator that last ended a transaction of it; −1 where none did.
+    pub coordinator_epoch: i32,
+    /// Where its open transaction begins, if it has one.
+    pub transaction_first: Option<Offset>,
 }
 
 /// Removes all records below `offset` (Kafka's DeleteRecords). Answered when that is durable.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use actix::{AsyncContext, Context, SpawnHandle, fut::wrap_future};
 use flumen_runtime::{
     disk::actor::DiskHandle,
-    ids::Offset,
+    ids::{LeaderEpoch, Offset},
     log::{Log, LogFailure, LogIoDone},
 };
 use tokio::time::Instant;
@@ -13,8 +13,8 @@ use tokio::time::Instant;
 use super::{
     Partition,
     messages::{
-        Append, AppendAsFollower, AppendError, Appended, At, Fetch, FetchError, Fetched,
-        FindOffset, FoundOffset, OfflineError, ProducerTail,
+        Append, AppendAsFollower, AppendError, Appended, At, EpochEnd, Fetch, FetchError, Fetched,
+        FindEpochEnd, FindOffset, FoundOffset, NotLeaderError, OfflineError, ProducerTail, Role,
     },
     options::PartitionConfig,
     request::{AppendAnswer, FetchAnswer, FoundAnswer, OffsetAnswer, Request, TailAnswer},
@@ -29,6 +29,8 @@ use crate::{
 const TICK: Duration = Duration::from_secs(1);
 /// How often an idle one looks after retention.
 const TICK_IDLE: Duration = Duration::from_secs(30);
+/// Parked fetches that are not worth a look at whether they are still wanted.
+const PARKED_MIN: usize = 64;
 
 /// An answer that waits for its mark.
 #[derive(Debug)]
@@ -77,6 +79,8 @@ pub(super) struct Open {
     disk: DiskHandle,
     effects: Effects<Held, FetchAnswer>,
     trims: Vec<(Offset, OffsetAnswer)>,
+    /// Parked fetches from which on it is looked whether they are still wanted.
+    parked_max: usize,
     /// Asked to stop: finishes what is in, closes the log, and stays closed.
     is_stopping: bool,
     draining: Vec<Answer<()>>,
@@ -94,6 +98,7 @@ impl Open {
             disk,
             effects: Vec::new(),
             trims: Vec::new(),
+            parked_max: PARKED_MIN,
             is_stopping: false,
             draining: Vec::new(),
             began: Instant::now(),
@@ -150,6 +155,11 @@ impl Open {
 
     pub(super) fn fetch(&mut self, fetch: Fetch, answer: FetchAnswer) {
         let now = if fetch.wait.is_zero() { Duration::ZERO } else { self.now() };
+        if self.state.waiting().0 >= self.parked_max {
+            // Readers that give up and ask again must not outrun the tick that forgets them.
+            self.state.forget_unwanted(Answer::is_unwanted);
+            self.parked_max = PARKED_MIN.max(2 * self.state.waiting().0);
+        }
         self.state.fetch(fetch, answer, now, &mut self.effects);
     }
 
@@ -169,6 +179,9 @@ impl Open {
         answer: FoundAnswer,
         ctx: &mut Context<Partition>,
     ) {
+        if let Err(error) = self.state.check_epoch(find.epoch) {
+            return answer.give(Err(error.into()));
+        }
         let end = self.state.visible_end(find.isolation);
         let found = |offset| {
             let epoch = self.log.epochs().at(offset);
@@ -198,6 +211,23 @@ impl Open {
                 }
             });
         }));
+    }
+
+    /// Where the records of an epoch end.
+    pub(super) fn epoch_end(&self, find: FindEpochEnd) -> Result<Option<EpochEnd>, FetchError> {
+        self.state.check_epoch(find.epoch)?;
+        let (end, (_, current)) = (self.state.marks().log_end, self.state.role());
+        // The current one ends where the log does, even before its first record.
+        if find.of == current {
+            return Ok(Some(EpochEnd { epoch: current, end }));
+        }
+        let epochs = self.log.epochs();
+        if find.of > current || epochs.latest().is_none_or(|latest| find.of > latest) {
+            return Ok(None);
+        }
+        let log_start = self.state.marks().log_start;
+        let (epoch, end) = epochs.end_of(find.of, end).unwrap_or((find.of, log_start));
+        Ok(Some(EpochEnd { epoch, end }))
     }
 
     /// The largest timestamp, as far as it is known without a read.
@@ -259,7 +289,7 @@ impl Open {
     }
 
     fn read(&mut self, answer: FetchAnswer, range: ReadRange, ctx: &mut Context<Partition>) {
-        let ReadRange { offset, end, bytes_max, marks, aborted } = range;
+        let ReadRange { offset, end, bytes_max, marks, epoch, mut aborted } = range;
         let plan = match self.log.plan_read(offset, end, bytes_max) {
             Ok(plan) => plan,
             Err(error) => {
@@ -272,7 +302,8 @@ impl Open {
             answer.give(match read {
                 Ok(done) => {
                     actor.on_read(&done);
-                    Ok(Fetched { batches: vec![done.batches], marks, aborted })
+                    aborted.retain(|transaction| transaction.first_offset < done.next);
+                    Ok(Fetched { batches: vec![done.batches], marks, epoch, aborted })
                 }
                 Err(error) => Err(actor.unreadable(offset, &error)),
             });
@@ -344,6 +375,14 @@ impl Open {
         let wait = due.saturating_sub(self.now());
         let handle = ctx.run_later(wait, Partition::on_timer);
         self.timer = Some((due, handle));
+    }
+
+    pub(super) fn assume(
+        &mut self,
+        role: Role,
+        epoch: LeaderEpoch,
+    ) -> Result<Vec<Held>, NotLeaderError> {
+        self.state.assume(role, epoch, &mut self.effects)
     }
 
     pub(super) fn configure(&mut self, config: &PartitionConfig) {

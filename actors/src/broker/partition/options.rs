@@ -27,6 +27,10 @@ pub struct PartitionConfig {
     pub log: LogConfig,
     /// How far ahead of the clock a timestamp may be (`message.timestamp.after.max.ms`).
     pub ahead_max: Duration,
+    /// How far behind it (`message.timestamp.before.max.ms`); none: as far as it likes.
+    pub behind_max: Option<Duration>,
+    /// Whether records get the time of the append (`message.timestamp.type=LogAppendTime`).
+    pub is_append_time: bool,
     /// How long an unused producer's state is kept (`producer.id.expiration.ms`).
     pub producer_age: Duration,
 }
@@ -34,7 +38,13 @@ pub struct PartitionConfig {
 impl Default for PartitionConfig {
     fn default() -> Self {
         const HOUR: Duration = Duration::from_secs(3_600);
-        Self { log: LogConfig::default(), ahead_max: HOUR, producer_age: 24 * HOUR }
+        Self {
+            log: LogConfig::default(),
+            ahead_max: HOUR,
+            behind_max: None,
+            is_append_time: false,
+            producer_age: 24 * HOUR,
+        }
     }
 }
 
@@ -50,6 +60,8 @@ impl PartitionConfig {
             limits: Limits {
                 batch_bytes_max: usize::try_from(self.log.batch_bytes_max).unwrap_or(usize::MAX),
                 ahead_ms_max: millis(self.ahead_max),
+                behind_ms_max: self.behind_max.map_or(i64::MAX, millis),
+                is_append_time: self.is_append_time,
             },
             is_lazy: self.log.is_lazy(),
             producer_age_ms: millis(self.producer_age),

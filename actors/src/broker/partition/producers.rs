@@ -22,6 +22,8 @@
 //! - PROD-1: a producer keeps at most five batches, of one epoch, in the order of their offsets.
 //! - PROD-2: the sequences of its batches, as appended by the leader, follow each other without gap.
 //! - PROD-3: a transaction is open exactly while its first offset is in the set of open ones.
+//! - PROD-4: at most [`PRODUCERS_MAX`] producers are known, but for owned ones and for those with an
+//!   open transaction.
 
 mod snapshot;
 #[cfg(test)]
@@ -33,11 +35,14 @@ use flumen_runtime::{clock::UnixMillis, ids::Offset};
 use smallvec::SmallVec;
 
 pub use self::snapshot::SnapshotError;
-use super::messages::{ProducerTail, SequenceError};
+use super::messages::{ProducerStatus, ProducerTail, SequenceError};
 use crate::broker::names::ProducerId;
 
 /// Batches kept of each producer: a client has at most five requests in flight (KAFKA-5494).
 pub const RECENT_MAX: usize = 5;
+
+/// Most producers that are known: some 10 MiB of memory, and as much in each snapshot.
+pub const PRODUCERS_MAX: usize = 50_000;
 
 /// Batches kept of each producer, or one fewer where a simulation plants that bug.
 fn recent_max() -> usize {
@@ -262,6 +267,7 @@ impl Producers {
 
     /// Takes over what a trial came to: its batches are in the log now.
     pub fn accept(&mut self, tried: Tried) {
+        self.make_room();
         for (id, state) in tried.0 {
             if let Some(first) = state.transaction_first {
                 self.open.insert((first, id));
@@ -274,6 +280,7 @@ impl Producers {
     /// Takes a batch that is in the log: appended by another leader, or replayed. The leader judged
     /// it. A batch that the state holds already (from a snapshot) changes nothing.
     pub fn follow(&mut self, batch: &Produced, base_offset: Offset, now_ms: UnixMillis) {
+        self.make_room();
         let state =
             self.states.entry(batch.producer).or_insert_with(|| State::new(batch.epoch, now_ms));
         if state.recent.last().is_some_and(|last| last.last_offset >= base_offset) {
@@ -329,6 +336,38 @@ impl Producers {
         let state = self.states.get(&producer)?;
         let last_offset = state.recent.last().map(|last| last.last_offset);
         Some(ProducerTail { epoch: state.epoch, last_sequence: state.last_sequence(), last_offset })
+    }
+
+    /// All producers, by their ids.
+    #[must_use]
+    pub fn describe(&self) -> Vec<ProducerStatus> {
+        let describe = |(id, state): (&ProducerId, &State)| ProducerStatus {
+            producer: *id,
+            epoch: state.epoch,
+            last_sequence: state.last_sequence(),
+            used_ms: state.used_ms,
+            coordinator_epoch: state.coordinator_epoch,
+            transaction_first: state.transaction_first,
+        };
+        self.states.iter().map(describe).collect()
+    }
+
+    /// Makes room where there are as many producers as may be: an eighth of them go, those that were
+    /// not used for longest (PROD-4). A client that draws a new id for each batch must not fill the
+    /// memory.
+    fn make_room(&mut self) {
+        if self.states.len() < PRODUCERS_MAX {
+            return;
+        }
+        let may_go = |(id, state): &(&ProducerId, &State)| {
+            !id.is_owned() && state.transaction_first.is_none()
+        };
+        let by_use = |(id, state): (&ProducerId, &State)| (state.used_ms, *id);
+        let mut used: Vec<_> = self.states.iter().filter(may_go).map(by_use).collect();
+        used.sort_unstable();
+        for (_, id) in used.into_iter().take(PRODUCERS_MAX / 8) {
+            self.states.remove(&id);
+        }
     }
 
     /// Forgets producers that were not used for `age_ms`: not those with an open transaction, nor

@@ -5,9 +5,9 @@ use flumen_runtime::mailbox::Drain;
 use super::{
     Partition,
     messages::{
-        Append, AppendAsFollower, AppendError, Appended, Assume, Configure, Fetch, FetchError,
-        Fetched, FindOffset, FoundOffset, LastSequence, OfflineError, ProducerTail, Status, TrimTo,
-        TruncateTo,
+        Append, AppendAsFollower, AppendError, Appended, Assume, Configure, DescribeProducers,
+        EpochEnd, Fetch, FetchError, Fetched, FindEpochEnd, FindOffset, FoundOffset, LastSequence,
+        OfflineError, ProducerStatus, ProducerTail, Status, TrimTo, TruncateTo,
     },
 };
 use crate::answer::{Answer, Answering, later};
@@ -34,6 +34,8 @@ pub(super) enum Request {
     /// The log was truncated and is open again.
     Truncated(OffsetAnswer),
     LastSequence(LastSequence, TailAnswer),
+    FindEpochEnd(FindEpochEnd, Answer<Result<Option<EpochEnd>, FetchError>>),
+    DescribeProducers(DescribeProducers, Answer<Result<Vec<ProducerStatus>, OfflineError>>),
     Configure(Configure, Answer<Result<(), OfflineError>>),
     Assume(Assume, Answer<Result<(), AppendError>>),
     Drain(Answer<()>),
@@ -55,6 +57,8 @@ impl Request {
                 answer.give(Err(offline.into()));
             }
             Request::LastSequence(_, answer) => answer.give(Err(offline)),
+            Request::FindEpochEnd(_, answer) => answer.give(Err(offline.into())),
+            Request::DescribeProducers(_, answer) => answer.give(Err(offline)),
             Request::Configure(_, answer) => answer.give(Err(offline)),
             Request::Assume(_, answer) => answer.give(Err(offline.into())),
             // Nothing is in: it is drained.
@@ -86,6 +90,8 @@ served! {
     TrimTo => Result<flumen_runtime::ids::Offset, FetchError>,
     TruncateTo => Result<flumen_runtime::ids::Offset, FetchError>,
     LastSequence => Result<Option<ProducerTail>, OfflineError>,
+    FindEpochEnd => Result<Option<EpochEnd>, FetchError>,
+    DescribeProducers => Result<Vec<ProducerStatus>, OfflineError>,
     Configure => Result<(), OfflineError>,
     Assume => Result<(), AppendError>,
 }

@@ -272,7 +272,12 @@ impl<A, F> State<A, F> {
     /// # Errors
     /// [`NotLeaderError`] where `epoch` is older than the one this replica is in, or names another
     /// role in it.
-    pub fn assume(&mut self, role: Role, epoch: LeaderEpoch) -> Result<Vec<A>, NotLeaderError> {
+    pub fn assume(
+        &mut self,
+        role: Role,
+        epoch: LeaderEpoch,
+        effects: &mut Effects<A, F>,
+    ) -> Result<Vec<A>, NotLeaderError> {
         if epoch < self.epoch || (epoch == self.epoch && role != self.role) {
             return Err(self.not_leader());
         }
@@ -284,6 +289,8 @@ impl<A, F> State<A, F> {
             dropped.extend(self.until_durable.drain());
             dropped.extend(self.until_committed.drain());
         }
+        // Those that were parked for the epoch before wait for what may never come.
+        self.wake(effects);
         self.check();
         Ok(dropped)
     }
@@ -304,7 +311,7 @@ impl<A, F> State<A, F> {
     /// About a second has passed: ages the tail, expires producers, and drops the parked fetches
     /// that nobody waits for any more.
     pub fn on_tick(&mut self, now_ms: UnixMillis, is_unwanted: impl Fn(&F) -> bool) {
-        drop(self.parked.take_ready(|parked| is_unwanted(&parked.reader)));
+        self.forget_unwanted(is_unwanted);
         self.tail.on_tick(!self.parked.is_empty());
         self.producers.expire(now_ms, self.rules.producer_age_ms);
         self.check();
@@ -314,6 +321,11 @@ impl<A, F> State<A, F> {
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.waiting() == (0, 0) && self.tail.is_idle()
+    }
+
+    /// Forgets the parked fetches that nobody waits for any more.
+    pub fn forget_unwanted(&mut self, is_unwanted: impl Fn(&F) -> bool) {
+        drop(self.parked.take_ready(|parked| is_unwanted(&parked.reader)));
     }
 
     /// Gives up those who wait for what may never come.

@@ -1,7 +1,8 @@
 //! What a leader checks of batches before it gives them offsets.
 //!
-//! Header, length, count, checksum, producer and timestamp are checked; the records inside are not
-//! looked at, compressed or not. That is what makes storing cheap, and it means that a hostile
+//! Header, length, count, checksum, producer and timestamps are checked (the largest against how far
+//! ahead it may be, the first against how far behind); the records inside are not looked at,
+//! compressed or not. That is what makes storing cheap, and it means that a hostile
 //! client can store a block that nobody can decode: it harms who reads that topic, not the broker.
 
 use std::ops::Range;
@@ -25,11 +26,20 @@ pub struct Limits {
     pub batch_bytes_max: usize,
     /// How far ahead of the clock a timestamp may be (`message.timestamp.after.max.ms`).
     pub ahead_ms_max: i64,
+    /// How far behind it (`message.timestamp.before.max.ms`).
+    pub behind_ms_max: i64,
+    /// Whether records get the time of the append (`message.timestamp.type`), whatever theirs.
+    pub is_append_time: bool,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { batch_bytes_max: (1 << 20) + 12, ahead_ms_max: 3_600_000 }
+        Self {
+            batch_bytes_max: (1 << 20) + 12,
+            ahead_ms_max: 3_600_000,
+            behind_ms_max: i64::MAX,
+            is_append_time: false,
+        }
     }
 }
 
@@ -95,11 +105,28 @@ pub fn check_as_leader(
     if id < 0 && (header.attributes.is_transactional() || origin == Origin::Coordinator) {
         return Err(InvalidBatch::Transactional);
     }
+    if limits.is_append_time {
+        return Ok(());
+    }
     let (timestamp_ms, ahead_ms_max) = (header.max_timestamp, limits.ahead_ms_max);
     if timestamp_ms > now_ms.saturating_add(ahead_ms_max) {
         return Err(InvalidBatch::Timestamp { timestamp_ms, ahead_ms_max });
     }
+    let (timestamp_ms, behind_ms_max) = (header.base_timestamp, limits.behind_ms_max);
+    // -1 is no time at all, and is never too old.
+    if timestamp_ms != -1 && timestamp_ms < now_ms.saturating_sub(behind_ms_max) {
+        return Err(InvalidBatch::Old { timestamp_ms, behind_ms_max });
+    }
     Ok(())
+}
+
+/// Makes the timestamps of a whole batch the log's or the producer's, as the topic wants them; the
+/// header follows. Whatever the producer said of that counts for nothing, as in Kafka.
+pub fn set_time(batch: &mut [u8], header: &mut BatchHeader, limits: &Limits, now_ms: UnixMillis) {
+    if limits.is_append_time || header.attributes.is_log_append_time() {
+        batch::set_time(batch, limits.is_append_time.then_some(now_ms));
+        *header = BatchHeader::parse(batch).expect("it was parsed before");
+    }
 }
 
 /// The part of a data batch that concerns its producer; `None` where it has none.

@@ -260,7 +260,7 @@ pub(super) fn refusal(reply: Reply) -> GroupError {
         Reply::Heartbeat(Err(why)) => why,
         Reply::Leave(Err(why)) => why,
         Reply::CommitOffsets(Err(why)) => why,
-        Reply::DeleteGroup(Err(why)) => why,
+        Reply::ForgetTopic(Err(why)) | Reply::DeleteGroup(Err(why)) => why,
         other => panic!("{other:?}"),
     }
 }

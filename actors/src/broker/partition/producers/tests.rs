@@ -103,6 +103,29 @@ fn unused_producers_expire_except_those_owned_or_in_a_transaction() {
 }
 
 #[test]
+fn a_client_that_draws_id_after_id_pushes_out_the_idle_and_nobody_else() {
+    let mut producers = Producers::default();
+    let one = |id: i64, at: u64| Produced { producer: ProducerId(id), ..batch(0, at as i32, 1) };
+    let owned = ProducerId::OWNED_FIRST.0;
+    producers.follow(&one(owned, 0), Offset(0), 0);
+    let open = Produced { is_transactional: true, ..one(1, 0) };
+    producers.follow(&open, Offset(1), 0);
+    producers.follow(&one(2, 0), Offset(2), 0);
+    for n in 0..PRODUCERS_MAX as i64 * 5 / 4 {
+        producers.follow(&one(10 + n, 0), Offset(3 + n as u64), n);
+        if n % 1_000 == 0 {
+            // One that is in use is not pushed out by those that come and go.
+            let sequence = n as u64 / 1_000 + 1;
+            producers.follow(&one(3, sequence), Offset(3 + n as u64), n);
+        }
+        assert!(producers.len() <= PRODUCERS_MAX, "PROD-4");
+    }
+    let known = |id| producers.tail(ProducerId(id)).is_some();
+    assert!(known(owned) && known(1) && known(3), "owned, open, and in use");
+    assert!(!known(2), "idle since the beginning");
+}
+
+#[test]
 fn a_marker_ends_the_open_transaction_and_fences_older_coordinators() {
     let mut producers = Producers::default();
     let in_transaction = Produced { is_transactional: true, ..batch(0, 0, 2) };

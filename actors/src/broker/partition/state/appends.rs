@@ -48,18 +48,20 @@ impl<A, F> State<A, F> {
         if self.role != Role::Leader || epoch.is_some_and(|epoch| epoch != self.epoch) {
             return Err(self.not_leader().into());
         }
-        let limits = &self.rules.limits;
-        let mut checked = validate::check_whole(&batches, limits)?;
+        let limits = self.rules.limits;
+        let mut checked = validate::check_whole(&batches, &limits)?;
         for batch in &checked {
-            validate::check_as_leader(&batch.header, origin, limits, now_ms)
+            validate::check_as_leader(&batch.header, origin, &limits, now_ms)
                 .map_err(AppendError::Invalid)?;
         }
         let plan = self.plan(&checked, &batches, now_ms)?;
         for (Checked { header, range }, (base, is_new)) in checked.iter_mut().zip(&plan.bases) {
             header.base_offset = *base;
             if *is_new {
-                batch::stamp(&mut batches[range.clone()], *base, self.epoch);
-                header.leader_epoch = epoch_of_header(self.epoch);
+                let batch = &mut batches[range.clone()];
+                validate::set_time(batch, header, &limits, now_ms);
+                batch::stamp(batch, *base, self.epoch);
+                (header.base_offset, header.leader_epoch) = (*base, epoch_of_header(self.epoch));
             }
         }
         self.producers.accept(plan.tried);
@@ -82,6 +84,7 @@ impl<A, F> State<A, F> {
             base_offset: first.base_offset,
             last_offset: last.last_offset(),
             timestamp_ms: headers().map(|header| header.max_timestamp).max().unwrap_or(-1),
+            is_append_time: last.attributes.is_log_append_time(),
             log_start: self.log_start,
             is_duplicate,
         };
@@ -155,6 +158,7 @@ impl<A, F> State<A, F> {
                 base_offset,
                 last_offset: base_offset,
                 timestamp_ms: -1,
+                is_append_time: false,
                 log_start,
                 is_duplicate: true,
             };

@@ -2,14 +2,18 @@
 
 use std::time::Duration;
 
-use flumen_runtime::ids::Offset;
+use bytes::Bytes;
+use flumen_runtime::{
+    batch::BatchHeader,
+    ids::{LeaderEpoch, Offset},
+};
 
 use super::{Effect, Effects, State};
 use crate::broker::{
     names::Isolation,
     partition::{
         marks::Marks,
-        messages::{AbortedTransaction, Fetch, FetchError, Fetched},
+        messages::{AbortedTransaction, Fetch, FetchError, Fetched, NotLeaderError},
         parked::Parked,
     },
 };
@@ -25,6 +29,8 @@ pub struct ReadRange {
     pub bytes_max: usize,
     /// The marks when it was decided.
     pub marks: Marks,
+    /// The epoch then.
+    pub epoch: LeaderEpoch,
     /// Aborted transactions in the range.
     pub aborted: Vec<AbortedTransaction>,
 }
@@ -40,6 +46,14 @@ enum Readable {
     OnDisk,
 }
 
+/// Of the aborted transactions, those that begin before the end of what is given out: the bytes that
+/// end with the batch in `last`.
+fn keep_touched(aborted: &mut Vec<AbortedTransaction>, last: Option<&Bytes>) {
+    if let Some(Ok(header)) = last.filter(|_| !aborted.is_empty()).map(|b| BatchHeader::parse(b)) {
+        aborted.retain(|transaction| transaction.first_offset < header.next_offset());
+    }
+}
+
 impl<A, F> State<A, F> {
     /// The offset that `isolation` may not see.
     #[must_use]
@@ -53,9 +67,7 @@ impl<A, F> State<A, F> {
 
     /// Answers a fetch, or parks it until `now + wait`.
     pub fn fetch(&mut self, fetch: Fetch, reader: F, now: Duration, effects: &mut Effects<A, F>) {
-        let (log_start, log_end) = (self.log_start, self.log_end);
-        if fetch.offset < log_start || fetch.offset > log_end {
-            let error = FetchError::OutOfRange { offset: fetch.offset, log_start, log_end };
+        if let Err(error) = self.check_fetch(&fetch) {
             effects.push(Effect::Answer(reader, Err(error)));
             return;
         }
@@ -66,6 +78,26 @@ impl<A, F> State<A, F> {
         self.tail.follow();
         let deadline = now.saturating_add(fetch.wait);
         self.parked.park(Parked { fetch, deadline, reader });
+    }
+
+    fn check_fetch(&self, fetch: &Fetch) -> Result<(), FetchError> {
+        self.check_epoch(fetch.epoch)?;
+        let (log_start, log_end) = (self.log_start, self.log_end);
+        if fetch.offset < log_start || fetch.offset > log_end {
+            return Err(FetchError::OutOfRange { offset: fetch.offset, log_start, log_end });
+        }
+        Ok(())
+    }
+
+    /// Refuses whoever takes another epoch to be current.
+    ///
+    /// # Errors
+    /// [`NotLeaderError`] says which it is.
+    pub fn check_epoch(&self, epoch: Option<LeaderEpoch>) -> Result<(), NotLeaderError> {
+        match epoch {
+            Some(epoch) if epoch != self.epoch => Err(self.not_leader()),
+            _ => Ok(()),
+        }
     }
 
     /// Answers the parked fetches whose wait is over, with whatever there is.
@@ -89,10 +121,8 @@ impl<A, F> State<A, F> {
     }
 
     fn answer_parked(&mut self, parked: Parked<F>, effects: &mut Effects<A, F>) {
-        // The log may have been trimmed past it while it waited.
-        let (offset, log_start, log_end) = (parked.fetch.offset, self.log_start, self.log_end);
-        if offset < log_start {
-            let error = FetchError::OutOfRange { offset, log_start, log_end };
+        // The log may have been trimmed past it while it waited, or another may lead.
+        if let Err(error) = self.check_fetch(&parked.fetch) {
             effects.push(Effect::Answer(parked.reader, Err(error)));
             return;
         }
@@ -113,6 +143,9 @@ impl<A, F> State<A, F> {
     /// Whether a fetch is answered without waiting. What only the disk has counts as enough, as for
     /// Kafka's older segments: to know its size would take a read.
     fn is_enough(&self, fetch: &Fetch) -> bool {
+        if self.check_epoch(fetch.epoch).is_err() {
+            return true;
+        }
         let min = fetch.bytes_min.min(fetch.bytes_max) as u64;
         match self.readable(fetch) {
             Readable::Nothing => min == 0 || fetch.offset < self.log_start,
@@ -123,7 +156,7 @@ impl<A, F> State<A, F> {
 
     fn answer(&mut self, fetch: &Fetch, reader: F, effects: &mut Effects<A, F>) {
         let end = self.visible_end(fetch.isolation);
-        let aborted = match fetch.isolation {
+        let mut aborted = match fetch.isolation {
             Isolation::Committed => self.transactions.aborted_between(fetch.offset, end),
             Isolation::LogEnd | Isolation::Uncommitted => Vec::new(),
         };
@@ -131,17 +164,17 @@ impl<A, F> State<A, F> {
         let mut batches = Vec::new();
         if self.readable(fetch) != Readable::Nothing {
             let Some(read) = self.tail.read(fetch.offset, end, fetch.bytes_max) else {
-                let (offset, bytes_max) = (fetch.offset, fetch.bytes_max);
-                effects.push(Effect::Read(
-                    reader,
-                    ReadRange { offset, end, bytes_max, marks, aborted },
-                ));
+                let (offset, bytes_max, epoch) = (fetch.offset, fetch.bytes_max, self.epoch);
+                let range = ReadRange { offset, end, bytes_max, marks, epoch, aborted };
+                effects.push(Effect::Read(reader, range));
                 return;
             };
             self.tail.follow();
             batches = read;
+            keep_touched(&mut aborted, batches.last());
         }
         assert!(end <= self.written_end, "PART-8: visible before it is written");
-        effects.push(Effect::Answer(reader, Ok(Fetched { batches, marks, aborted })));
+        let epoch = self.epoch;
+        effects.push(Effect::Answer(reader, Ok(Fetched { batches, marks, epoch, aborted })));
     }
 }

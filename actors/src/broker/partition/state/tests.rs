@@ -12,6 +12,8 @@ use crate::broker::{
     },
 };
 
+mod times;
+
 type TestState = State<u32, u32>;
 type TestEffects = Effects<u32, u32>;
 
@@ -119,8 +121,10 @@ fn a_request_with_one_bad_batch_leaves_no_trace() {
 
 #[test]
 fn what_is_not_valid_is_refused_by_name() {
-    let rules =
-        Rules { limits: Limits { batch_bytes_max: 200, ahead_ms_max: 1_000 }, ..Rules::default() };
+    let rules = Rules {
+        limits: Limits { batch_bytes_max: 200, ahead_ms_max: 1_000, ..Limits::default() },
+        ..Rules::default()
+    };
     let refuse = |batches: BytesMut, origin| {
         let mut state = leader(rules);
         let error = append_bytes(&mut state, batches, origin).unwrap_err();
@@ -177,9 +181,13 @@ fn another_epoch_and_a_follower_refuse_appends() {
     let accepted = try_epoch(&mut state, 3).unwrap();
     state.hold(Acks::InSync, accepted.end, 1, &mut Vec::new());
 
-    assert!(state.assume(Role::Leader, LeaderEpoch(2)).is_err(), "an old epoch");
-    assert!(state.assume(Role::Follower, LeaderEpoch(3)).is_err(), "an epoch has one leader");
-    assert_eq!(state.assume(Role::Follower, LeaderEpoch(4)), Ok(vec![1]), "its ack is given up");
+    assert!(state.assume(Role::Leader, LeaderEpoch(2), &mut Vec::new()).is_err(), "an old epoch");
+    assert!(
+        state.assume(Role::Follower, LeaderEpoch(3), &mut Vec::new()).is_err(),
+        "an epoch has one leader"
+    );
+    let dropped = state.assume(Role::Follower, LeaderEpoch(4), &mut Vec::new());
+    assert_eq!(dropped, Ok(vec![1]), "its ack is given up");
     assert!(matches!(try_epoch(&mut state, 4), Err(AppendError::NotLeader(_))));
 }
 
@@ -505,7 +513,7 @@ proptest! {
                 Step::Fetch { offset, wait, min, max } => {
                     let wait = Duration::from_millis(if wait { 500 } else { 0 });
                     let (offset, isolation) = (Offset(offset), Isolation::Uncommitted);
-                    let fetch = Fetch { offset, wait, bytes_min: min, bytes_max: max, isolation };
+                    let fetch = Fetch { offset, wait, bytes_min: min, bytes_max: max, isolation, epoch: None };
                     world.fetches.push((fetch, world.now + wait));
                     let reader = world.fetches.len() as u32 - 1;
                     state.fetch(fetch, reader, world.now, &mut effects);

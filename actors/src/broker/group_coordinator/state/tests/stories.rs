@@ -296,6 +296,51 @@ fn a_deletion_that_cannot_be_written_leaves_the_group_as_it_was() {
 }
 
 #[test]
+fn all_groups_forget_a_topic_with_what_is_still_being_written_or_none_does() {
+    let forget = || Request::ForgetTopic(ForgetTopic { topic: tp(1).topic });
+    let mut world = world();
+    let other = || {
+        let mut request = commit(None, 2, 2);
+        if let Request::CommitOffsets(commit) = &mut request {
+            commit.group = "other".into();
+        }
+        request
+    };
+    world.ask_now(commit(None, 1, 1));
+    world.ask_now(other());
+    world.holds_commits = true;
+    let refused = world.ask(forget());
+    world.refuse();
+    assert_eq!(refusal(world.answer(refused)), GroupError::CoordinatorNotAvailable);
+    assert_eq!((world.fetch(1).is_some(), world.shard.groups().count()), (true, 2));
+    let late = world.ask(commit(None, 3, 3));
+    let forgotten = world.ask(forget());
+    world.commit();
+    assert!(world.is_answered(late) && !world.is_answered(forgotten));
+    world.commit();
+    assert_eq!(world.answer(forgotten), Reply::ForgetTopic(Ok(())));
+    assert_eq!(world.shard.groups().count(), 0, "they were no more than their offsets");
+    world.restart(false);
+    assert_eq!(world.shard.groups().count(), 0);
+    let nothing = world.ask_now(forget());
+    assert_eq!(nothing, Reply::ForgetTopic(Ok(())));
+}
+
+#[test]
+fn a_group_whose_name_fits_no_record_is_refused() {
+    let mut world = world();
+    let long: GroupId = "x".repeat(32_768).into();
+    let request = JoinGroup { group: long.clone(), ..join(None) };
+    assert_eq!(refusal(world.ask_now(Request::Join(request))), GroupError::InvalidGroupId);
+    let mut request = commit(None, 1, 1);
+    if let Request::CommitOffsets(commit) = &mut request {
+        commit.group = long;
+    }
+    assert_eq!(refusal(world.ask_now(request)), GroupError::InvalidGroupId);
+    assert_eq!(world.shard.groups().count(), 0);
+}
+
+#[test]
 fn offsets_outlive_their_group_by_a_week() {
     const DAY_MS: u64 = 24 * 3600 * 1000;
     let mut world = world();

@@ -1,0 +1,154 @@
+//! What a partition is asked besides records: epochs, producers, settings in every stage.
+
+use super::*;
+use crate::broker::partition::messages::{
+    DescribeProducers, EpochEnd, FindEpochEnd, NotLeaderError, TruncateTo,
+};
+
+#[test]
+fn an_epoch_ends_where_the_next_has_its_first_record() {
+    simulate(async |world| {
+        life(&world, options(), End::Exit, async |node| {
+            let ends = async |of, epoch: Option<u32>| {
+                let (of, epoch) = (LeaderEpoch(of), epoch.map(LeaderEpoch));
+                node.partition.send(FindEpochEnd { of, epoch }).await.unwrap()
+            };
+            let end =
+                |epoch, end| Ok(Some(EpochEnd { epoch: LeaderEpoch(epoch), end: Offset(end) }));
+            assert_eq!(ends(0, None).await, end(0, 0), "the current one, before its first record");
+            node.append(record(0, "a")).await.unwrap();
+            node.append(record(1, "b")).await.unwrap();
+            lead(node, 3).await;
+            assert_eq!(ends(3, None).await, end(3, 2), "nothing of it is there yet");
+            assert_eq!(ends(2, None).await, Ok(None), "it had no record, and no next is known");
+            node.append(record(2, "c")).await.unwrap();
+            assert_eq!(ends(0, Some(3)).await, end(0, 2));
+            assert_eq!(ends(2, None).await, end(0, 2));
+            assert_eq!(ends(3, None).await, end(3, 3));
+            assert_eq!(ends(4, None).await, Ok(None), "it is yet to come");
+            let refused = ends(0, Some(2)).await.unwrap_err();
+            let now = NotLeaderError { is_leader: true, epoch: LeaderEpoch(3) };
+            assert_eq!(refused, FetchError::NotLeader(now));
+        })
+        .await;
+    });
+}
+
+async fn lead(node: &Node, epoch: u32) {
+    let assume = Assume { role: Role::Leader, epoch: LeaderEpoch(epoch) };
+    node.partition.send(assume).await.unwrap().unwrap();
+}
+
+#[test]
+fn a_reader_of_another_epoch_is_refused_at_once_and_when_the_epoch_changes_while_it_waits() {
+    simulate(async |world| {
+        life(&world, options(), End::Exit, async |node| {
+            node.append(record(0, "a")).await.unwrap();
+            let fetch = |offset, epoch| Fetch::from(Offset(offset)).epoch(LeaderEpoch(epoch));
+            assert_eq!(node.fetch(fetch(0, 0)).await.epoch, LeaderEpoch(0));
+            let early = node.partition.send(fetch(0, 1)).await.unwrap();
+            assert!(matches!(early, Err(FetchError::NotLeader(_))), "{early:?}");
+            let parked = actix_rt::spawn(node.partition.send(fetch(1, 0).wait(60 * SECOND)));
+            world.pass(SECOND).await;
+            lead(node, 1).await;
+            let fenced = parked.await.unwrap().unwrap();
+            assert!(matches!(fenced, Err(FetchError::NotLeader(_))), "{fenced:?}");
+            let late = FindOffset { epoch: Some(LeaderEpoch(0)), ..FindOffset::new(At::Latest) };
+            let late = node.partition.send(late).await.unwrap();
+            assert!(matches!(late, Err(FetchError::NotLeader(_))), "{late:?}");
+        })
+        .await;
+    });
+}
+
+#[test]
+fn the_producers_of_a_partition_can_be_told() {
+    simulate(async |world| {
+        life(&world, options(), End::PowerCut, async |node| {
+            node.append(record(0, "a")).await.unwrap();
+            node.append(record(1, "b")).await.unwrap();
+        })
+        .await;
+        life(&world, options(), End::Exit, async |node| {
+            let told = node.partition.send(DescribeProducers).await.unwrap().unwrap();
+            let [producer] = &told[..] else { panic!("{told:?}") };
+            assert_eq!((producer.producer, producer.epoch), (ProducerId(7), 0));
+            assert_eq!((producer.last_sequence, producer.transaction_first), (1, None));
+        })
+        .await;
+    });
+}
+
+fn small() -> PartitionConfig {
+    let mut config = PartitionConfig::default();
+    config.log.batch_bytes_max = 100;
+    config
+}
+
+#[test]
+fn settings_reach_a_partition_that_is_offline_and_hold_when_it_is_made_anew() {
+    simulate(async |world| {
+        life(&world, options(), End::Exit, async |node| {
+            node.append(record(0, "a")).await.unwrap();
+            world.disks.set_faults(Faults { sync_errors: 1_000_000, ..Faults::none() });
+            node.append(record(1, "b")).await.unwrap_err();
+            world.disks.set_faults(Faults::none());
+            let configured = node.partition.send(Configure { config: small() }).await.unwrap();
+            assert_eq!(configured, Ok(()));
+            node.root.inject_panic("partition/orders-0").await.unwrap();
+            let refused = node.append(record(1, &"x".repeat(100))).await;
+            assert!(matches!(refused, Err(AppendError::TooLarge { .. })), "{refused:?}");
+        })
+        .await;
+    });
+}
+
+#[test]
+fn settings_that_come_while_the_log_opens_are_those_it_opens_with() {
+    simulate(async |world| {
+        world.disks.set_faults(Faults { latency_ms: 20, ..Faults::none() });
+        life(&world, options(), End::Exit, async |node| {
+            let configured = node.partition.send(Configure { config: small() }).await.unwrap();
+            assert_eq!(configured, Ok(()));
+            let refused = node.append(record(0, &"x".repeat(100))).await;
+            assert!(matches!(refused, Err(AppendError::TooLarge { .. })), "{refused:?}");
+        })
+        .await;
+    });
+}
+
+#[test]
+fn a_trim_that_has_nothing_to_remove_and_a_truncation_of_a_leader_are_answered_at_once() {
+    simulate(async |world| {
+        life(&world, options(), End::Exit, async |node| {
+            node.append(record(0, "a")).await.unwrap();
+            world.pass(100 * SECOND).await;
+            let began = tokio::time::Instant::now();
+            for offset in [0, 1, 0] {
+                let trimmed = node.partition.send(TrimTo { offset: Offset(offset) }).await.unwrap();
+                assert!(trimmed.is_ok(), "{trimmed:?}");
+            }
+            let refused = node.partition.send(TruncateTo { offset: Offset(0) }).await.unwrap();
+            assert!(matches!(refused, Err(FetchError::NotLeader(_))), "{refused:?}");
+            assert!(began.elapsed() < SECOND, "{:?}", began.elapsed());
+        })
+        .await;
+    });
+}
+
+#[test]
+fn readers_that_give_up_and_ask_again_leave_nothing_behind() {
+    simulate(async |world| {
+        life(&world, options(), End::Exit, async |node| {
+            for _ in 0..1_000 {
+                let asked = node.partition.send(Fetch::from(Offset(0)).wait(60 * SECOND));
+                // It was taken in, and nobody waits for it any more.
+                drop(tokio::time::timeout(Duration::ZERO, asked).await);
+                tokio::task::yield_now().await;
+            }
+            let parked = node.status().await.parked;
+            assert!(parked <= 128, "{parked} fetches are parked, and nobody waits for one");
+        })
+        .await;
+    });
+}
