@@ -88,13 +88,19 @@ fn small() -> PartitionConfig {
 #[test]
 fn settings_reach_a_partition_that_is_offline_and_hold_when_it_is_made_anew() {
     simulate(async |world| {
-        life(&world, options(), End::Exit, async |node| {
+        life(&world, options(), End::Kill, async |node| {
             node.append(record(0, "a")).await.unwrap();
-            world.disks.set_faults(Faults { sync_errors: 1_000_000, ..Faults::none() });
-            node.append(record(1, "b")).await.unwrap_err();
-            world.disks.set_faults(Faults::none());
+        })
+        .await;
+        let point = "/data/orders-0/recovery-point".as_ref();
+        let own = world.disks.content(point).expect("it was made with the log");
+        world.disks.install(point, &vec![1; own.len()]);
+        life(&world, options(), End::Exit, async |node| {
+            let refused = node.append(record(1, "b")).await;
+            assert!(matches!(refused, Err(AppendError::Offline(_))), "{refused:?}");
             let configured = node.partition.send(Configure { config: small() }).await.unwrap();
             assert_eq!(configured, Ok(()));
+            world.disks.install(point, &own);
             node.root.inject_panic("partition/orders-0").await.unwrap();
             let refused = node.append(record(1, &"x".repeat(100))).await;
             assert!(matches!(refused, Err(AppendError::TooLarge { .. })), "{refused:?}");
