@@ -1,7 +1,7 @@
 //! What supervision costs a message: a supervised actor against one of stock actix.
 
 #[path = "common/bench.rs"]
-#[allow(dead_code, reason = "each bench uses a part of it")]
+#[allow(dead_code, unused_imports, reason = "each bench uses a part of it")]
 mod bench;
 
 use std::{collections::VecDeque, process::ExitCode, sync::Arc, time::Duration};

@@ -1,9 +1,12 @@
 //! What every bench has in common: its command line, its checks, its figures and where they go.
 
+mod chart;
 mod figure;
+mod lone;
 mod machine;
 mod pace;
 mod program;
+mod raw;
 
 use std::{fmt, fs, path::PathBuf, process::ExitCode};
 
@@ -11,9 +14,12 @@ use clap::Parser;
 use flumen_runtime::latency::{self, Latency};
 
 pub(crate) use self::{
+    chart::{Line, chart_svg},
     figure::{Bar, Figure},
+    lone::{Lone, Unwatched, read_all},
     pace::Pace,
     program::run_beside,
+    raw::Raw,
 };
 
 // As the binary has it: an allocator costs a factor of two on frames that cross threads.

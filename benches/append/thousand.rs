@@ -1,0 +1,127 @@
+//! A node with a thousand partitions, each of which is written lightly and steadily.
+//!
+//! The generator stands on a thread of its own, so that what it costs can be told from what the node
+//! costs. Ten batches are due each millisecond.
+
+use std::{cell::RefCell, rc::Rc, thread, time::Duration};
+
+use actix::Addr;
+use bytes::BytesMut;
+use flumen::node::{self, NodeError, NodeOptions};
+use flumen_actors::broker::{
+    TopicSpec,
+    names::TopicPartition,
+    partition::{Partition, messages::Append},
+};
+use flumen_runtime::{
+    batch::{self, BatchBuilder, RecordRef},
+    clock::{Clock as _, SystemClock},
+    latency::Latency,
+};
+use rustix::time::{ClockId, clock_gettime};
+use tokio::{
+    sync::oneshot,
+    task::LocalSet,
+    time::{Instant, sleep_until},
+};
+
+use crate::bench::read_all;
+
+const PARTITIONS: u32 = 1_000;
+const EVERY_MS: u32 = 100;
+/// With header and framing a batch of 100 bytes.
+const VALUE_BYTES: usize = 32;
+
+/// What the run came to.
+pub(crate) struct Ran {
+    pub(crate) latency: Latency,
+    /// Of the node, without the generator.
+    pub(crate) cores: f64,
+    pub(crate) records_sent: u64,
+    pub(crate) records: u64,
+    pub(crate) sum_sent: u64,
+    pub(crate) sum: u64,
+}
+
+pub(crate) fn run(data: &tempfile::TempDir, seconds: u32) -> Ran {
+    let ran = node::run(NodeOptions::new(data.path()), |node| async move {
+        let spec = TopicSpec::new("lightly", PARTITIONS).expect("it is a name");
+        let topic = node.broker().create_topic(spec).await.map_err(NodeError::from)?;
+        let partitions: Vec<_> = topic
+            .partition_ids()
+            .map(|partition| TopicPartition { topic: topic.name.clone(), partition })
+            .map(|name| node.broker().partition(&name).expect("it was made"))
+            .collect();
+        let writers = partitions.clone();
+        // What the making of them left to be done is not measured.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let (done, came) = oneshot::channel();
+        let (began, used) = (Instant::now(), cpu(ClockId::ProcessCPUTime));
+        thread::spawn(move || drop(done.send(generate(&writers, seconds))));
+        let (latency, generator, sum_sent) = came.await.expect("the generator does not panic");
+        let used = cpu(ClockId::ProcessCPUTime) - used - generator;
+        let cores = used.as_secs_f64() / began.elapsed().as_secs_f64();
+        let (mut records, mut sum) = (0, 0_u64);
+        for partition in &partitions {
+            read_all(partition, |header, batch| {
+                for record in batch::records(&batch, header).expect("it is not compressed") {
+                    let value = record.expect("it was encoded here").value.unwrap_or_default();
+                    sum += u64::from_le_bytes(*value.first_chunk().expect("32 bytes"));
+                    records += 1;
+                }
+            })
+            .await;
+        }
+        let records_sent = latency.count();
+        Ok::<_, NodeError>(Ran { latency, cores, records_sent, records, sum_sent, sum })
+    });
+    ran.expect("a node starts in a directory of its own")
+}
+
+fn cpu(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
+}
+
+/// Writes to all partitions; the latencies, the thread's own time, and the sum of all numbers.
+fn generate(partitions: &[Addr<Partition>], seconds: u32) -> (Latency, Duration, u64) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let runtime = runtime.expect("a runtime without I/O needs nothing");
+    let latency = Rc::new(RefCell::new(Latency::new()));
+    let (recorded, mut number) = (latency.clone(), 0_u64);
+    let mut sum = 0;
+    LocalSet::new().block_on(&runtime, async {
+        let (began, mut acks) = (Instant::now(), Vec::new());
+        let at_once = partitions.len() / EVERY_MS as usize;
+        for tick in 0..seconds * 1000 {
+            let due = began + Duration::from_millis(1) * tick;
+            sleep_until(due).await;
+            let first = (tick % EVERY_MS) as usize * at_once;
+            for partition in &partitions[first..first + at_once] {
+                let sent = partition.send(Append::new(batch(number)));
+                let recorded = recorded.clone();
+                acks.push(tokio::task::spawn_local(async move {
+                    sent.await.expect("the partition lives").expect("the disk takes it");
+                    recorded.borrow_mut().record(due.elapsed());
+                }));
+                sum += number;
+                number += 1;
+            }
+        }
+        for ack in acks {
+            ack.await.expect("no ack panics");
+        }
+    });
+    let latency = latency.borrow().clone();
+    (latency, cpu(ClockId::ThreadCPUTime), sum)
+}
+
+fn batch(number: u64) -> BytesMut {
+    let mut value = [0; VALUE_BYTES];
+    value[..8].copy_from_slice(&number.to_le_bytes());
+    let timestamp = SystemClock.now_ms();
+    let mut builder = BatchBuilder::new(timestamp);
+    builder.push(RecordRef { timestamp, value: Some(&value), ..RecordRef::default() });
+    assert_eq!(builder.bytes(), 100, "the batch that the figure speaks of");
+    builder.build()
+}

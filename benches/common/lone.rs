@@ -1,0 +1,102 @@
+//! One partition with its supervisor, on one arbiter, without a broker around it.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use actix::Addr;
+use flumen_actors::broker::{
+    names::{PartitionId, TopicName, TopicPartition},
+    partition::{
+        self, Partition,
+        messages::Fetch,
+        options::PartitionOptions,
+        probe::{Probe, Snapshot},
+    },
+};
+use flumen_runtime::{
+    batch::{self, BatchHeader},
+    disk::{Engine, RealDisks},
+    ids::{LogId, Offset},
+    placement::{Services, ThreadOptions, ThreadPlacement},
+    supervision::{SupervisorRef, SupervisorSpec},
+};
+
+use super::run_beside;
+
+/// See the module.
+pub(crate) struct Lone {
+    name: TopicPartition,
+    partition: Addr<Partition>,
+    root: SupervisorRef,
+    placement: Arc<ThreadPlacement>,
+}
+
+impl Lone {
+    /// A new partition below `data`; `probe` sees each of its steps.
+    pub(crate) async fn start(data: &Path, probe: Arc<dyn Probe>) -> Self {
+        let disks = RealDisks::choose(Engine::Auto).expect("`auto` takes what there is");
+        // Whoever spins on its arbiter is not wedged.
+        let wedged_after = Duration::from_secs(60);
+        let options = ThreadOptions { arbiters: 1, wedged_after, ..ThreadOptions::default() };
+        let services = Services::of_system(Arc::new(disks));
+        let placement = ThreadPlacement::start(options, services).expect("threads are to be had");
+        let topic = TopicName::new("lone").expect("it is a name");
+        let name = TopicPartition { topic, partition: PartitionId(0) };
+        let log = LogId { id: uuid::Uuid::from_u128(1), shard: 0 };
+        let options = PartitionOptions {
+            probe: Some(probe),
+            ..PartitionOptions::new(name.clone(), log, data)
+        };
+        let (child, partition) = partition::child_spec(options);
+        let root = SupervisorSpec::new("root").child(child).start(placement.clone());
+        root.up().await.expect("a partition starts");
+        Self { name, partition, root, placement }
+    }
+
+    /// Runs `program` beside the partition.
+    pub(crate) async fn run<T, F>(
+        &self,
+        program: impl FnOnce(Addr<Partition>) -> F + Send + 'static,
+    ) -> T
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + 'static,
+    {
+        let partition = self.partition.clone();
+        run_beside(&self.root, &format!("partition/{}", self.name), || program(partition)).await
+    }
+
+    pub(crate) async fn stop(self) {
+        self.root.stop().await;
+        self.placement.stop();
+    }
+}
+
+/// Reads a partition from its beginning to its end, and shows each batch, whose checksum is right.
+pub(crate) async fn read_all(
+    partition: &Addr<Partition>,
+    mut see: impl FnMut(&BatchHeader, bytes::Bytes),
+) {
+    let mut next = Offset::ZERO;
+    loop {
+        let fetched = partition.send(Fetch::from(next)).await.expect("it lives");
+        let fetched = fetched.expect("it can be read");
+        if fetched.batches.is_empty() {
+            return;
+        }
+        for bytes in fetched.batches {
+            for split in batch::split(&bytes) {
+                let (header, whole) = split.expect("what was appended is whole");
+                batch::check(whole, &header).expect("what was appended is sound");
+                see(&header, bytes.slice_ref(whole));
+                next = header.next_offset();
+            }
+        }
+    }
+}
+
+/// Nobody looks.
+pub(crate) struct Unwatched;
+
+impl Probe for Unwatched {
+    fn partition(&self, _: &TopicPartition, _: &Snapshot) {}
+}

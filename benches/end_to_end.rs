@@ -1,0 +1,117 @@
+//! From publish to delivery: how long one record takes, how many typed events a second get through,
+//! and what a burst does to a slow reader.
+
+#[path = "common/bench.rs"]
+#[allow(dead_code, unused_imports, reason = "each bench uses a part of it")]
+mod bench;
+#[path = "end_to_end/burst.rs"]
+mod burst;
+#[path = "end_to_end/delivery.rs"]
+mod delivery;
+#[path = "end_to_end/typed.rs"]
+mod typed;
+
+use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
+
+use bench::{Bar, Bench, Figure, median, run_beside};
+use flumen::node::{self, Node, NodeError, NodeOptions};
+use flumen_actors::broker::{
+    Broker, TopicSpec,
+    consumer::{Consumer, ConsumerOptions, Deliveries, Reads, Start},
+    names::{PartitionId, TopicPartition},
+};
+use flumen_runtime::placement::ThreadOptions;
+
+/// Runs `program` on a node of one arbiter, beside the only partition of a topic.
+fn on_node<T, F>(
+    data: &Path,
+    topic: TopicSpec,
+    program: impl FnOnce(Broker, TopicPartition) -> F + Send + 'static,
+) -> T
+where
+    T: Send + 'static,
+    F: Future<Output = T> + 'static,
+{
+    // Whoever spins on its arbiter is not wedged.
+    let wedged_after = Duration::from_secs(60);
+    let threads = ThreadOptions { arbiters: 1, wedged_after, ..ThreadOptions::default() };
+    let options = NodeOptions { threads, ..NodeOptions::new(data) };
+    let came = node::run(options, |node: Node| async move {
+        let topic = node.broker().create_topic(topic).await.map_err(NodeError::from)?;
+        let name = TopicPartition { topic: topic.name, partition: PartitionId(0) };
+        let (broker, beside) = (node.broker().clone(), format!("partition/{name}"));
+        let program = move || program(broker, name);
+        Ok::<_, NodeError>(run_beside(node.pipelines(), &beside, program).await)
+    });
+    came.expect("a node starts in a directory of its own")
+}
+
+/// A consumer of `partition` from its beginning, which stands on this arbiter.
+fn consume(
+    broker: &Broker,
+    partition: &TopicPartition,
+    options: ConsumerOptions,
+) -> (Consumer, Deliveries) {
+    let partitions = vec![(partition.clone(), Start::Earliest)];
+    Consumer::start(
+        Arc::new(broker.clone()),
+        Reads::Partitions { partitions, group: None },
+        options,
+    )
+}
+
+fn main() -> ExitCode {
+    let mut bench = Bench::start(
+        "end_to_end",
+        "from publish to a waiting consumer on the same arbiter, unsynced, 10,000 records a second \
+         in an open loop; then events of seven fields, encoded, synced, delivered and decoded, \
+         against a loop that only encodes and decodes them; then a burst over a slow reader",
+    );
+    let data = bench.data();
+
+    let records = bench.pick(10_000, 100_000);
+    let spec = TopicSpec::new("delivery", 1).expect("it is a name");
+    let lazy = spec.set("flush.messages", "9223372036854775807").expect("a setting of Kafka's");
+    let ran = on_node(&data.path().join("delivery"), lazy, move |broker, partition| {
+        delivery::run(broker, partition, records)
+    });
+    bench.check("records delivered, and the sum of their numbers", &ran.delivered, &ran.published);
+    bench.say("from when a record was due to its delivery:");
+    bench.latencies(&[("delivered", &ran.latency)]);
+    let micros = |latency: Duration| latency.as_nanos() as f64 / 1e3;
+    bench.figure(Figure::at_most("delivery_p50", micros(ran.latency.p50()), "µs", 15.0));
+    bench.figure(Figure::at_most("delivery_p99", micros(ran.latency.p99()), "µs", 100.0));
+
+    let (rounds, events) = bench.pick((2, 200_000), (5, 2_000_000));
+    let (mut rates, mut bare) = (Vec::new(), Vec::new());
+    for round in 0..rounds {
+        let dir = data.path().join(format!("typed-{round}"));
+        let spec = TopicSpec::new("events", 1).expect("it is a name");
+        let ran =
+            on_node(&dir, spec, move |broker, partition| typed::run(broker, partition, events));
+        std::fs::remove_dir_all(&dir).expect("nobody uses it any more");
+        bench.say(format_args!("{:.2} M events/s; bare {:.2}", ran.rate / 1e6, ran.bare / 1e6));
+        bench.check("events decoded, and a sum over their fields", &ran.decoded, &ran.published);
+        rates.push(ran.rate);
+        bare.push(ran.bare);
+    }
+    bench.figure(Figure::against(
+        "typed_events",
+        (median(rates), "events/s"),
+        (median(bare), "encode and decode alone"),
+        Bar::RatioAtLeast(0.4),
+    ));
+
+    let seconds = bench.pick(3, 12);
+    let spec = TopicSpec::new("burst", 1).expect("it is a name");
+    let ran = on_node(&data.path().join("burst"), spec, move |broker, partition| {
+        burst::run(broker, partition, seconds)
+    });
+    bench.check("records through the burst, and their sum", &ran.read, &ran.published);
+    bench.say(format_args!(
+        "burst: at most {:.0} MiB waited on disk; memory grew by {:.1} MiB",
+        ran.backlog_max, ran.memory_growth
+    ));
+    bench.draw("burst", &ran.svg);
+    bench.finish()
+}
