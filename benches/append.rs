@@ -41,7 +41,7 @@ fn main() -> ExitCode {
 fn saturated(bench: &mut Bench) {
     let data = bench.data();
     let mut raw = Raw::new(data.path());
-    let (rounds, bytes) = bench.pick((2, 256 << 20), (5, 2 << 30));
+    let (rounds, bytes) = bench.pick((2, 256 << 20), (5, 1 << 30));
     for (name, load, bar) in
         [("append_synced", Load::Encoded, 0.9), ("append_records_synced", Load::Records, 0.6)]
     {

@@ -24,6 +24,7 @@ use flumen_runtime::{
     batch::{self, BatchBuilder, BatchHeader, RecordRef},
     clock::{Clock as _, SystemClock},
     latency::Latency,
+    log::LogConfig,
 };
 use tokio::time::Instant;
 
@@ -84,7 +85,11 @@ pub(crate) fn run(dir: &Path, load: Load, bytes: u64) -> Round {
     fs::create_dir_all(dir).expect("the build's directory can be written");
     let syncs = Arc::new(Syncs::default());
     actix_rt::System::new().block_on(async {
-        let lone = Lone::start(dir, syncs.clone()).await;
+        // As the raw loop's file: all of the segment has been written before, with zeros.
+        let segment_bytes = bytes + (64 << 20);
+        let log =
+            LogConfig { segment_bytes, zero_fill_bytes: segment_bytes, ..LogConfig::default() };
+        let lone = Lone::start(dir, log, syncs.clone()).await;
         let batches = bytes / BATCH_BYTES as u64;
         let mut round = lone.run(move |partition| append(partition, load, batches)).await;
         round.sync_bytes = syncs.median() * BATCH_BYTES as u64 / round.sync_bytes;

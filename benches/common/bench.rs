@@ -1,9 +1,11 @@
 //! What every bench has in common: its command line, its checks, its figures and where they go.
 
 mod chart;
+mod child;
 mod figure;
 mod lone;
 mod machine;
+mod many;
 mod pace;
 mod program;
 mod raw;
@@ -15,8 +17,10 @@ use flumen_runtime::latency::{self, Latency};
 
 pub(crate) use self::{
     chart::{Line, chart_svg},
+    child::{Child, let_go, tell},
     figure::{Bar, Figure},
-    lone::{Lone, Unwatched, read_all},
+    lone::{Lone, read_all},
+    many::{lift_limits, make_partitions, opened},
     pace::Pace,
     program::run_beside,
     raw::Raw,
@@ -37,6 +41,18 @@ struct Options {
     /// Given by `cargo bench`.
     #[arg(long, hide = true)]
     bench: bool,
+    /// What this process is for, where a bench has started it.
+    #[arg(long, hide = true, requires = "dir")]
+    child: Option<String>,
+    /// What that child works on.
+    #[arg(long, hide = true)]
+    dir: Option<PathBuf>,
+}
+
+/// In a process that a bench has started: what for, and on which directory.
+pub(crate) fn child() -> Option<(String, PathBuf)> {
+    let Options { child, dir, .. } = Options::parse();
+    child.zip(dir)
 }
 
 /// A run of one bench.

@@ -7,15 +7,16 @@ use flumen_actors::broker::{
     names::{PartitionId, TopicName, TopicPartition},
     partition::{
         self, Partition,
-        messages::Fetch,
-        options::PartitionOptions,
-        probe::{Probe, Snapshot},
+        messages::{At, Fetch, FindOffset},
+        options::{PartitionConfig, PartitionOptions},
+        probe::Probe,
     },
 };
 use flumen_runtime::{
     batch::{self, BatchHeader},
     disk::{Engine, RealDisks},
     ids::{LogId, Offset},
+    log::LogConfig,
     placement::{Services, ThreadOptions, ThreadPlacement},
     supervision::{SupervisorRef, SupervisorSpec},
 };
@@ -31,8 +32,8 @@ pub(crate) struct Lone {
 }
 
 impl Lone {
-    /// A new partition below `data`; `probe` sees each of its steps.
-    pub(crate) async fn start(data: &Path, probe: Arc<dyn Probe>) -> Self {
+    /// A new partition below `data`, which is open when this returns; `probe` sees each of its steps.
+    pub(crate) async fn start(data: &Path, log: LogConfig, probe: Arc<dyn Probe>) -> Self {
         let disks = RealDisks::choose(Engine::Auto).expect("`auto` takes what there is");
         // Whoever spins on its arbiter is not wedged.
         let wedged_after = Duration::from_secs(60);
@@ -41,14 +42,18 @@ impl Lone {
         let placement = ThreadPlacement::start(options, services).expect("threads are to be had");
         let topic = TopicName::new("lone").expect("it is a name");
         let name = TopicPartition { topic, partition: PartitionId(0) };
-        let log = LogId { id: uuid::Uuid::from_u128(1), shard: 0 };
+        let id = LogId { id: uuid::Uuid::from_u128(1), shard: 0 };
+        let config = PartitionConfig { log, ..PartitionConfig::default() };
         let options = PartitionOptions {
+            config,
             probe: Some(probe),
-            ..PartitionOptions::new(name.clone(), log, data)
+            ..PartitionOptions::new(name.clone(), id, data)
         };
         let (child, partition) = partition::child_spec(options);
         let root = SupervisorSpec::new("root").child(child).start(placement.clone());
         root.up().await.expect("a partition starts");
+        let end = partition.send(FindOffset::new(At::Latest)).await.expect("it lives");
+        end.expect("its log opens");
         Self { name, partition, root, placement }
     }
 
@@ -92,11 +97,4 @@ pub(crate) async fn read_all(
             }
         }
     }
-}
-
-/// Nobody looks.
-pub(crate) struct Unwatched;
-
-impl Probe for Unwatched {
-    fn partition(&self, _: &TopicPartition, _: &Snapshot) {}
 }
