@@ -42,7 +42,7 @@ use crate::agent::{
     sink::{Delivery, Sink, SinkOptions, SinkStatus},
     source::{
         SourceStatus,
-        taildir::{Taildir, TaildirOptions},
+        taildir::{FollowedFiles, Taildir, TaildirOptions},
     },
 };
 
@@ -137,7 +137,7 @@ impl AgentSpec {
     }
 
     /// Adds a source that follows files; its name is that of its feed.
-    pub fn taildir(&mut self, options: TaildirOptions) {
+    pub fn taildir<F: FollowedFiles>(&mut self, options: TaildirOptions<F>) {
         let name = self.name_of(&options.feed.source);
         let options = Arc::new(options);
         let (child, address) = ChildSpec::actor(name.clone(), move |incarnation| {

@@ -26,7 +26,7 @@ use actix::Addr;
 use flumen_runtime::{
     disk::DiskError,
     ids::LogId,
-    journal::Journaled,
+    journal::{self, Journaled},
     log::LogConfig,
     registry::Directory,
     supervision::{ChildSpec, SupervisorRef, SupervisorSpec},
@@ -72,6 +72,8 @@ pub struct BrokerSpec {
     pub groups: group_coordinator::turn::Options,
     /// Partitions of [`OFFSETS_TOPIC`] when it is made (`offsets.topic.num.partitions`).
     pub offsets_partitions: u32,
+    /// Bytes of each of the two files of a commit journal; a quiet node needs less than a busy one.
+    pub journal_bytes: u64,
     /// Who watches every step of every partition; nobody, as a rule.
     pub probe: Option<Arc<dyn Probe>>,
 }
@@ -86,6 +88,7 @@ impl BrokerSpec {
             log: LogConfig::default(),
             groups: group_coordinator::turn::Options::default(),
             offsets_partitions: 50,
+            journal_bytes: journal::FILE_BYTES,
             probe: None,
         }
     }

@@ -26,6 +26,7 @@ use flumen_runtime::{
     data_dir::{DataDir, DataDirError, Identity},
     disk::{DiskMaker as _, Engine, EngineError, RealDisks},
     ids::Offset,
+    journal,
     log::LogConfig,
     placement::{Placement, Services, ThreadOptions, ThreadPlacement},
     rng::Rng,
@@ -221,6 +222,7 @@ fn start(options: NodeOptions) -> Result<(Node, Vec<DataDir>), NodeError> {
         log: options.log,
         groups: options.groups,
         offsets_partitions: options.offsets_partitions,
+        journal_bytes: journal::FILE_BYTES,
         probe: None,
     };
     let (child, broker) = broker::start(spec);

@@ -82,7 +82,8 @@ use crate::{
 
 /// Folder of the journals in a data directory.
 const FOLDER: &str = ".journal";
-const HALF_BYTES: u64 = 32 << 20;
+/// Bytes of each of the two files of a journal, as a rule.
+pub const FILE_BYTES: u64 = 32 << 20;
 
 /// What a log wants to be durable.
 #[derive(Clone, Debug)]
@@ -148,10 +149,10 @@ struct Shared {
 impl Journals {
     fn new(data: &Path, boot: u64, first_seq: u64) -> Journals {
         let (dir, next_seq) = (data.join(FOLDER), AtomicU64::new(first_seq));
-        Journals(Arc::new(Shared { dir, boot, next_seq, half_bytes: HALF_BYTES }))
+        Journals(Arc::new(Shared { dir, boot, next_seq, half_bytes: FILE_BYTES }))
     }
 
-    /// The same with files of another size, for tests. At least 64 KiB; before any is started.
+    /// The same with files of another size: at least 64 KiB; before any is started.
     #[must_use]
     pub fn with_file_bytes(self, bytes: u64) -> Journals {
         let Shared { dir, boot, next_seq, .. } = &*self.0;

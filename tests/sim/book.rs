@@ -13,7 +13,9 @@ use flumen_actors::broker::{
 
 use crate::{
     coverage::Coverage,
-    invariants::{log_2::DurableEnds, part_1, part_2::HighWatermarks},
+    invariants::{
+        coord_1::Changes, grp_7::Commits, log_2::DurableEnds, part_1, part_2::HighWatermarks,
+    },
     oracle::{Ledger, Value},
 };
 
@@ -23,10 +25,14 @@ pub(crate) struct Known {
     pub(crate) ledgers: BTreeMap<TopicPartition, Ledger>,
     /// What readers have seen at each offset.
     pub(crate) read: BTreeMap<TopicPartition, BTreeMap<u64, Value>>,
+    /// What the group's members were told.
+    pub(crate) commits: Commits,
+    /// What the administrator was told.
+    pub(crate) changes: Changes,
     /// What the run has met.
     pub(crate) coverage: Coverage,
-    high_watermarks: HighWatermarks,
-    durable_ends: DurableEnds,
+    pub(crate) high_watermarks: HighWatermarks,
+    pub(crate) durable_ends: DurableEnds,
     /// The newest life of each partition's actor in this life of the process.
     lives: BTreeMap<TopicPartition, u64>,
 }

@@ -12,6 +12,7 @@ mod book;
 mod coverage;
 mod invariants;
 mod log;
+mod node;
 mod oracle;
 mod partitions;
 mod producer;

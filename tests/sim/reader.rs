@@ -8,36 +8,42 @@ use flumen_actors::broker::{
     names::TopicPartition,
     partition::{
         Partition,
-        messages::{Fetch, FetchError, Fetched},
+        messages::{Fetch, FetchError},
     },
 };
 use flumen_runtime::{
-    batch::{self, HEADER_BYTES},
+    batch::{self, HEADER_BYTES, Record},
     ids::Offset,
     sim::World,
 };
 
 use crate::{book::Book, oracle::Value};
 
-/// The records of `fetched` from `from` on, with their offsets.
-pub(crate) fn records(fetched: &Fetched, from: Offset) -> Vec<(u64, Value)> {
+/// The records of `batches` from `from` on.
+pub(crate) fn raw_records(batches: &[Bytes], from: Offset) -> Vec<Record> {
     let mut found = Vec::new();
-    for bytes in &fetched.batches {
+    for bytes in batches {
         for part in batch::split(bytes) {
             let (header, part) = part.expect("LOG-2: only whole batches are served");
             assert!(part.len() >= HEADER_BYTES, "LOG-2: only whole batches are served");
             batch::check(part, &header).expect("LOG-2: a batch that fails its checksum was served");
-            let part = Bytes::copy_from_slice(part);
+            let part = bytes.slice_ref(part);
             let records = batch::records(&part, &header).expect("it was built uncompressed");
-            for record in records {
-                let record = record.expect("its checksum was right");
-                let value = record.value.as_deref().and_then(Value::parse);
-                found.push((record.offset.0, value.expect("the workload wrote it")));
-            }
+            found.extend(records.map(|record| record.expect("its checksum was right")));
         }
     }
-    found.retain(|(offset, _)| *offset >= from.0);
+    found.retain(|record| record.offset >= from);
     found
+}
+
+/// The values of `batches` from `from` on, with their offsets.
+pub(crate) fn values(batches: &[Bytes], from: Offset) -> Vec<(u64, Value)> {
+    raw_records(batches, from).iter().map(value).collect()
+}
+
+fn value(record: &Record) -> (u64, Value) {
+    let value = record.value.as_deref().and_then(Value::parse);
+    (record.offset.0, value.expect("the workload wrote it"))
 }
 
 /// Tails a partition until its task ends.
@@ -47,7 +53,7 @@ pub(crate) async fn tail(partition: TopicPartition, at: Addr<Partition>, world: 
         let fetch = Fetch { bytes_max: 4096, ..Fetch::from(next) }.wait(Duration::from_secs(1));
         match at.send(fetch).await {
             Ok(Ok(fetched)) => {
-                for (offset, value) in records(&fetched, next) {
+                for (offset, value) in values(&fetched.batches, next) {
                     book.known().reads(&partition, offset, value);
                     next = Offset(offset + 1);
                 }
@@ -68,16 +74,25 @@ pub(crate) async fn read_all(
     at: &Addr<Partition>,
     world: &World,
 ) -> Result<(u64, Vec<(u64, Value)>), FetchError> {
+    let (start, records) = read_all_raw(at, world).await?;
+    Ok((start, records.iter().map(value).collect()))
+}
+
+/// As [`read_all`], whatever the records are.
+pub(crate) async fn read_all_raw(
+    at: &Addr<Partition>,
+    world: &World,
+) -> Result<(u64, Vec<Record>), FetchError> {
     let (mut next, mut start, mut found) = (Offset::ZERO, Offset::ZERO, Vec::new());
     loop {
         match at.send(Fetch::from(next)).await.expect("nothing ends it any more") {
             Ok(fetched) => {
-                let more = records(&fetched, next);
-                let Some((last, _)) = more.last() else {
+                let more = raw_records(&fetched.batches, next);
+                let Some(last) = more.last() else {
                     assert_eq!(next, fetched.marks.high_watermark, "a read ends before the end");
                     return Ok((start.0, found));
                 };
-                next = Offset(last + 1);
+                next = last.offset.next();
                 found.extend(more);
             }
             Err(FetchError::OutOfRange { log_start, .. })

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use flumen_actors::broker::{names::TopicPartition, partition::marks::Marks};
+use flumen_actors::broker::{
+    names::{TopicName, TopicPartition},
+    partition::marks::Marks,
+};
 use flumen_runtime::ids::Offset;
 
 /// The furthest durable end that was seen of each partition.
@@ -10,6 +13,12 @@ use flumen_runtime::ids::Offset;
 pub(crate) struct DurableEnds(BTreeMap<TopicPartition, Offset>);
 
 impl DurableEnds {
+    /// Records of `topic` that were seen to be durable.
+    pub(crate) fn records_of(&self, topic: &TopicName) -> u64 {
+        let ends = self.0.iter().filter(|(partition, _)| partition.topic == *topic);
+        ends.map(|(_, end)| end.0).sum()
+    }
+
     /// Looks at the marks of a partition that is open.
     pub(crate) fn check(&mut self, partition: &TopicPartition, marks: &Marks) {
         let durable = self.0.entry(partition.clone()).or_default();

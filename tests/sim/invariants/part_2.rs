@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use flumen_actors::broker::{names::TopicPartition, partition::marks::Marks};
+use flumen_actors::broker::{
+    names::{TopicName, TopicPartition},
+    partition::marks::Marks,
+};
 use flumen_runtime::ids::Offset;
 
 /// The furthest high watermark that was seen of each partition.
@@ -10,6 +13,17 @@ use flumen_runtime::ids::Offset;
 pub(crate) struct HighWatermarks(BTreeMap<TopicPartition, Offset>);
 
 impl HighWatermarks {
+    /// Those of the partitions of `topic`.
+    pub(crate) fn of_topic(&self, topic: &TopicName) -> Vec<(TopicPartition, Offset)> {
+        let those = self.0.iter().filter(|(partition, _)| partition.topic == *topic);
+        those.map(|(partition, end)| (partition.clone(), *end)).collect()
+    }
+
+    /// The furthest of `partition`.
+    pub(crate) fn of(&self, partition: &TopicPartition) -> Offset {
+        self.0.get(partition).copied().unwrap_or_default()
+    }
+
     /// Looks at the marks of a partition that is open.
     pub(crate) fn check(&mut self, partition: &TopicPartition, marks: &Marks) {
         let seen = self.0.entry(partition.clone()).or_default();

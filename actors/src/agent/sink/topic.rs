@@ -18,6 +18,7 @@
 //!
 //! # Invariants
 //! - TSK-1: an event is sent with the sequence that its place in the channel gives it.
+//! - TSK-2: the channel's head passes an event only when its partition has it durably.
 //!
 //! Over a memory channel, whose offsets mean something else in each life, the producer is a new one
 //! in each life of the channel: at least once.

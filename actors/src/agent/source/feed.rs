@@ -146,6 +146,19 @@ impl Feed {
     /// The first [`ChannelError`] of a required channel. Others may have taken the batch: this feed
     /// must not be used again, and the next one finds out.
     pub async fn put(&mut self, batch: Batch) -> Result<(), ChannelError> {
+        #[cfg(feature = "sim")]
+        let batch = {
+            let mut batch = batch;
+            if flumen_runtime::sim::is_planted(flumen_runtime::sim::Planted::PositionAheadOfData) {
+                let parts = std::mem::take(&mut batch.parts);
+                self.put_at_once(Batch { parts, events: Vec::new() }).await?;
+            }
+            batch
+        };
+        self.put_at_once(batch).await
+    }
+
+    async fn put_at_once(&mut self, batch: Batch) -> Result<(), ChannelError> {
         let puts = self.puts(batch);
         let (required, optional): (Vec<_>, Vec<_>) =
             puts.into_iter().zip(&self.outlets).partition(|(_, outlet)| outlet.is_required);

@@ -37,7 +37,7 @@ use crate::{
             SourceState, SourceStatus,
             feed::{Batch, Feed, FeedOptions, Mark},
             taildir::{
-                files::SystemFiles,
+                files::{Files, SystemFiles},
                 state::{Limits, Tail, TailBatch, TailedLine},
                 turn::Tailer,
             },
@@ -51,7 +51,9 @@ const OFFLINE_RETRY: Duration = Duration::from_secs(5);
 
 /// What a taildir source follows, and where to.
 #[derive(Clone)]
-pub struct TaildirOptions {
+pub struct TaildirOptions<F = SystemFiles> {
+    /// The files there are.
+    pub files: F,
     /// Patterns of paths, as in `glob(7)`; seen anew all the time.
     pub patterns: Vec<String>,
     /// Name, channels and interceptors.
@@ -75,6 +77,7 @@ impl TaildirOptions {
     #[must_use]
     pub fn new(patterns: Vec<String>, feed: FeedOptions) -> Self {
         Self {
+            files: SystemFiles,
             patterns,
             feed,
             limits: Limits::default(),
@@ -86,14 +89,19 @@ impl TaildirOptions {
     }
 }
 
+/// Files that an actor may follow: its turns go to a thread that may block, and back.
+pub trait FollowedFiles: Files<Handle: Send> + Clone + Send + Sync + Unpin + 'static {}
+
+impl<F: Files<Handle: Send> + Clone + Send + Sync + Unpin + 'static> FollowedFiles for F {}
+
 /// The actor.
-pub struct Taildir {
-    options: Arc<TaildirOptions>,
+pub struct Taildir<F: FollowedFiles = SystemFiles> {
+    options: Arc<TaildirOptions<F>>,
     incarnation: Incarnation<Self>,
     began: Instant,
     next_scan: Instant,
     /// Away while it reads.
-    tailer: Option<Tailer<SystemFiles>>,
+    tailer: Option<Tailer<F>>,
     /// Away while it puts.
     feed: Option<Feed>,
     /// What was read and waits for the feed.
@@ -103,10 +111,10 @@ pub struct Taildir {
     state: SourceState,
 }
 
-impl Taildir {
+impl<F: FollowedFiles> Taildir<F> {
     /// One life of the source.
     #[must_use]
-    pub fn new(options: Arc<TaildirOptions>, incarnation: &Incarnation<Self>) -> Self {
+    pub fn new(options: Arc<TaildirOptions<F>>, incarnation: &Incarnation<Self>) -> Self {
         let now = Instant::now();
         Self {
             options,
@@ -137,7 +145,7 @@ impl Taildir {
         match Tail::new(self.options.limits.clone(), position, now_ms) {
             Ok(tail) => {
                 let patterns = self.options.patterns.clone();
-                self.tailer = Some(Tailer::new(SystemFiles, patterns, tail));
+                self.tailer = Some(Tailer::new(self.options.files.clone(), patterns, tail));
                 self.feed = Some(feed);
                 self.state.offline = None;
                 self.go_on(ctx);
@@ -187,11 +195,14 @@ impl Taildir {
     fn turn(&mut self, ctx: &mut Context<Self>) {
         let Some(mut tailer) = self.tailer.take() else { return };
         let (began, scans) = (self.began, Instant::now() >= self.next_scan);
-        let turning = tokio::task::spawn_blocking(move || {
+        let turn = move || {
             let start = Instant::now();
             let batch = tailer.turn(start - began, scans);
             (tailer, batch, start.elapsed())
-        });
+        };
+        let turning = async move {
+            if F::BLOCKS { tokio::task::spawn_blocking(turn).await } else { Ok(turn()) }
+        };
         ctx.spawn(turning.into_actor(self).map(move |turned, act, ctx| match turned {
             Ok((tailer, batch, took)) => {
                 if scans {
@@ -203,12 +214,7 @@ impl Taildir {
         }));
     }
 
-    fn on_turned(
-        &mut self,
-        mut tailer: Tailer<SystemFiles>,
-        batch: TailBatch,
-        ctx: &mut Context<Self>,
-    ) {
+    fn on_turned(&mut self, mut tailer: Tailer<F>, batch: TailBatch, ctx: &mut Context<Self>) {
         for trouble in tailer.take_troubles() {
             tracing::warn!(source = %self.options.feed.source, "{}: {}", trouble.what, trouble.why);
         }
@@ -290,7 +296,7 @@ fn mark_of(bytes: &PositionBytes) -> Option<u64> {
     saved::offset_of(bytes)
 }
 
-impl Actor for Taildir {
+impl<F: FollowedFiles> Actor for Taildir<F> {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
@@ -298,7 +304,7 @@ impl Actor for Taildir {
     }
 }
 
-impl Handler<Drain> for Taildir {
+impl<F: FollowedFiles> Handler<Drain> for Taildir<F> {
     type Result = Answering<()>;
 
     fn handle(&mut self, _: Drain, ctx: &mut Self::Context) -> Self::Result {
@@ -309,7 +315,7 @@ impl Handler<Drain> for Taildir {
     }
 }
 
-impl Handler<SourceStatus> for Taildir {
+impl<F: FollowedFiles> Handler<SourceStatus> for Taildir<F> {
     type Result = MessageResult<SourceStatus>;
 
     fn handle(&mut self, _: SourceStatus, _: &mut Self::Context) -> Self::Result {

@@ -101,7 +101,8 @@ async fn read_what_was_left(
         let replayed = journal::replay(&disk, &directory.path)
             .await
             .map_err(|error| TopicError::Journal { reason: error.to_string() })?;
-        local.services().journals.insert(directory.path.clone(), replayed.journals());
+        let journals = replayed.journals().with_file_bytes(shared.spec.journal_bytes);
+        local.services().journals.insert(directory.path.clone(), journals);
         journaled.extend(replayed.logs.clone());
         closed.extend(directory.take_closed(&disk).await?);
         all.push((directory.clone(), replayed));

@@ -364,6 +364,10 @@ impl Open {
 
     /// Sets the timer for what is due next, where it is not set for that or earlier.
     fn arm(&mut self, ctx: &mut Context<Partition>) {
+        if self.is_stopping {
+            // Nothing waits for a time any more, and a tick that is due would be due for ever.
+            return;
+        }
         let tick = self.ticked + self.tick_period();
         let due = self.state.next_deadline().map_or(tick, |deadline| deadline.min(tick));
         if let Some((armed, handle)) = self.timer {

@@ -46,6 +46,9 @@ pub struct FileStat {
 
 /// What a tailer asks of a file system.
 pub trait Files {
+    /// Whether a call may block its thread, as those of real files do.
+    const BLOCKS: bool = true;
+
     /// An open file. Clones share it; it closes with the last of them.
     type Handle: Clone;
 

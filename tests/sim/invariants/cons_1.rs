@@ -1,0 +1,39 @@
+//! Records are delivered in order and without gaps from the position that was announced (CONS-1).
+
+use std::collections::BTreeMap;
+
+use flumen_actors::broker::names::TopicPartition;
+use flumen_runtime::ids::Offset;
+
+/// Where one consumer stands in each partition that it was given.
+#[derive(Default)]
+pub(crate) struct Positions(BTreeMap<TopicPartition, Offset>);
+
+impl Positions {
+    /// Reading begins here.
+    pub(crate) fn begin(&mut self, partition: &TopicPartition, position: Offset) {
+        self.0.insert(partition.clone(), position);
+    }
+
+    /// Records of `partition` from `from` up to `next` are delivered.
+    pub(crate) fn check(&mut self, partition: &TopicPartition, from: Offset, next: Offset) {
+        let expected = self.0.insert(partition.clone(), next);
+        assert_eq!(Some(from), expected, "CONS-1: {partition} does not go on where it was");
+        assert!(next > from, "CONS-1: a delivery of {partition} without records");
+    }
+
+    /// Where it stands in `partition`.
+    pub(crate) fn of(&self, partition: &TopicPartition) -> Option<Offset> {
+        self.0.get(partition).copied()
+    }
+
+    /// What was read and not committed yet.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&TopicPartition, Offset)> {
+        self.0.iter().map(|(partition, next)| (partition, *next))
+    }
+
+    /// It is not this consumer's any more.
+    pub(crate) fn end(&mut self, partition: &TopicPartition) {
+        self.0.remove(partition);
+    }
+}
