@@ -12,6 +12,8 @@ mod harness;
 mod ledger;
 #[path = "power_cut/mount.rs"]
 mod mount;
+#[path = "power_cut/power.rs"]
+mod power;
 #[path = "process/server.rs"]
 mod server;
 #[path = "process/talk.rs"]
@@ -26,6 +28,9 @@ use self::{
     ledger::Verdict,
     mount::Mount,
 };
+
+/// Room for a node and its journals.
+const BYTES: u64 = 1 << 30;
 
 /// Where the node dies before a cut, between a write and the sync that would have kept it.
 const POINTS: [&str; 5] = [
@@ -64,14 +69,14 @@ fn cut_again_and_again(
     say("at the start", harness.live(End::Stop))?;
     harness.life.syncs_are_off = syncs_are_off;
     for cut in 0..cuts {
-        let mut cut_it = || mount.cut().unwrap();
+        let mut cut_it = || power::cut(mount.dir()).unwrap();
         let after = Duration::from_millis(100 + harness.rng.below(900));
         let at = POINTS.get(cut as usize / 2).filter(|_| cut % 2 == 0 && !syncs_are_off);
         let lived = match at {
             Some(point) => harness.live(End::Point(point, 1)).map(|()| cut_it()),
             None => harness.live(End::After(after, Some(&mut cut_it))),
         };
-        mount.again().unwrap();
+        power::again(mount).unwrap();
         say(&format!("cut {cut} after {after:?} or at {at:?}"), lived)?;
     }
     say("at the end", harness.live(End::Stop))?;
@@ -80,7 +85,7 @@ fn cut_again_and_again(
 
 fn with_mount(test: impl FnOnce(&Mount)) {
     let _alone = DISK.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    match Mount::new() {
+    match Mount::of(BYTES) {
         Ok(mount) => test(&mount),
         Err(why) => skip(&why),
     }

@@ -67,7 +67,18 @@ pub enum DiskArg {
 }
 
 impl DataArgs {
-    /// A node on these directories.
+    /// A node on these directories, which are there already: who only reads makes none.
+    ///
+    /// # Errors
+    /// [`CliError::NoData`].
+    pub fn node_that_is_there(&self) -> Result<NodeOptions, CliError> {
+        match self.data.iter().find(|dir| !dir.is_dir()) {
+            Some(dir) => Err(CliError::NoData { dir: dir.clone() }),
+            None => Ok(self.node()),
+        }
+    }
+
+    /// A node on these directories, which are made where they are missing.
     #[must_use]
     pub fn node(&self) -> NodeOptions {
         let engine = match self.disk {
@@ -128,6 +139,15 @@ pub enum CliError {
         dir: PathBuf,
         /// Why it is none.
         why: &'static str,
+    },
+    /// There is nothing to be read.
+    #[error(
+        "there is no data directory `{}`: look for a slip in the path, or write something into it first, \
+         as `flumen tail` does", dir.display()
+    )]
+    NoData {
+        /// What was given.
+        dir: PathBuf,
     },
     /// Files are to be followed in a directory that is not there.
     #[error(

@@ -63,7 +63,7 @@ fn start_of(from: &str) -> Result<Start, CliError> {
 /// [`CliError`].
 pub fn run(args: ConsumeArgs) -> Result<(), CliError> {
     let start = start_of(&args.from)?;
-    node::run(args.data.node(), |node| async move {
+    node::run(args.data.node_that_is_there()?, |node| async move {
         let topic = find_topic(node.broker(), &TopicName::new(&args.topic)?)?;
         let group = args.group.as_deref().map(GroupId::from);
         if let Some(group) = &group {

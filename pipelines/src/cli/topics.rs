@@ -29,7 +29,7 @@ pub struct TopicsArgs {
 /// # Errors
 /// [`CliError`].
 pub fn run(args: TopicsArgs) -> Result<(), CliError> {
-    node::run(args.data.node(), |node| async move {
+    node::run(args.data.node_that_is_there()?, |node| async move {
         let mut out = std::io::stdout().lock();
         if let Some(name) = &args.topic {
             let topic = find_topic(node.broker(), &TopicName::new(name)?)?;

@@ -287,8 +287,11 @@ impl DurableChannel {
                 let was_full = open.log.is_full();
                 open.log.note_space(space.free);
                 if open.log.is_full() != was_full {
-                    tracing::warn!(channel = %act.options.name, free = space.free, "the disk is {}",
-                        if was_full { "no longer full: puts go on" } else { "full: puts wait" });
+                    tracing::warn!(channel = %act.options.name, free = space.free, "{}", if was_full {
+                        "the disk is no longer full: puts go on"
+                    } else {
+                        "the disk of the channel is full: puts wait, and go on when someone has made room"
+                    });
                 }
             }
             if !open.log.is_full() {

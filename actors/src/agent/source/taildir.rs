@@ -49,6 +49,9 @@ use crate::{
 /// How long to wait with what only a person can mend.
 const OFFLINE_RETRY: Duration = Duration::from_secs(5);
 
+/// How long the end waits for the last put.
+const PUT_AT_END: Duration = Duration::from_secs(5);
+
 /// What a taildir source follows, and where to.
 #[derive(Clone)]
 pub struct TaildirOptions<F = SystemFiles> {
@@ -311,6 +314,11 @@ impl<F: FollowedFiles> Handler<Drain> for Taildir<F> {
         let (answer, answering) = later();
         self.draining = Some(answer);
         self.go_on(ctx);
+        // A put that waits for room on a full disk may wait for ever. What it holds stays in its file,
+        // and is read again by the next life, unless the channel takes it after all.
+        ctx.run_later(PUT_AT_END, |act, _| {
+            act.draining.take().into_iter().for_each(|drained| drained.give(()));
+        });
         answering
     }
 }

@@ -1,0 +1,19 @@
+//! The program as a person meets it: what it does, and what it says when something is wrong — what,
+//! where, what to do, and a code that is not zero.
+//!
+//! `tests/run` builds it and names it in `FLUMEN_BIN`.
+
+#![expect(clippy::unwrap_used, reason = "in a test, failing is the answer")]
+
+#[path = "cli/demo.rs"]
+mod demo;
+#[path = "cli/errors.rs"]
+mod errors;
+#[path = "cli/full_disk.rs"]
+mod full_disk;
+#[path = "power_cut/mount.rs"]
+mod mount;
+#[path = "cli/program.rs"]
+mod program;
+#[path = "cli/use_it.rs"]
+mod use_it;

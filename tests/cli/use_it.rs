@@ -1,0 +1,75 @@
+//! `tail` and `consume` as they are used.
+
+use std::fs;
+
+use crate::program::{Place, wait_until};
+
+fn lines(range: std::ops::Range<u32>) -> Vec<String> {
+    range.map(|line| format!("line {line}")).collect()
+}
+
+#[test]
+fn files_that_appear_later_are_followed_and_ctrl_c_drains() {
+    let Some(place) = Place::new() else { return };
+    let running = place.start("tail logs/*.log --topic t --data data");
+    running.has_said("nothing matches `logs/*.log` yet; it is looked for again");
+    place.write("a.log", 0..50);
+    let log = place.path("data/t-0/00000000000000000000.log");
+    wait_until("the first file is found", || log.metadata().is_ok_and(|is| is.len() > 0));
+    place.write("b.log", 50..100);
+    wait_until("the second file is found", || {
+        fs::read(&log).is_ok_and(|bytes| bytes.windows(7).any(|at| at == b"line 50"))
+    });
+    let said = running.interrupt();
+    assert!(said.status.success(), "{}", said.err);
+    said.tells(&["100 lines went into `t`", "is on the disk", "the next start goes on behind it"]);
+    let mut found: Vec<_> =
+        place.succeed("consume t --data data").lines().map(str::to_owned).collect();
+    found.sort();
+    let mut wanted = lines(0..100);
+    wanted.sort();
+    assert_eq!(found, wanted);
+
+    // The next start goes on behind it.
+    place.write("a.log", 100..110);
+    let running = place.start("tail logs/*.log --topic t --data data");
+    wait_until("the rest is read", || {
+        fs::read(&log).is_ok_and(|bytes| bytes.windows(8).any(|at| at == b"line 109"))
+    });
+    running.interrupt().tells(&["10 lines went into `t`"]);
+    assert_eq!(place.succeed("consume t --data data").lines().count(), 110);
+}
+
+#[test]
+fn consuming_begins_where_it_is_told_and_a_group_goes_on() {
+    let Some(place) = Place::new() else { return };
+    place.write("a.log", 0..20);
+    let running = place.start("tail logs/*.log --topic t --data data");
+    let log = place.path("data/t-0/00000000000000000000.log");
+    wait_until("the lines are in", || log.metadata().is_ok_and(|is| is.len() > 0));
+    assert!(running.interrupt().status.success());
+    let consume = |options: &str| -> Vec<String> {
+        let out = place.succeed(&format!("consume t --data data{options}"));
+        out.lines().map(str::to_owned).collect()
+    };
+    assert_eq!(consume(""), lines(0..20));
+    assert_eq!(consume(" --from beginning"), lines(0..20));
+    assert_eq!(consume(" --from 15"), lines(15..20));
+    assert_eq!(consume(" --from end"), lines(0..0));
+    assert_eq!(consume(" --from @0"), lines(0..20), "all is younger than 1970");
+    assert_eq!(consume(" --from @99999999999999"), lines(0..0), "nothing is of the future");
+
+    assert_eq!(consume(" --group readers"), lines(0..20));
+    assert_eq!(consume(" --group readers"), lines(0..0), "it has read them");
+    assert_eq!(consume(" --group others --from 18"), lines(18..20));
+    place.write("a.log", 20..25);
+    let running = place.start("tail logs/*.log --topic t --data data");
+    wait_until("the rest is in", || {
+        fs::read(&log).is_ok_and(|bytes| bytes.windows(7).any(|at| at == b"line 24"))
+    });
+    assert!(running.interrupt().status.success());
+    assert_eq!(consume(" --group readers"), lines(20..25));
+    assert_eq!(consume(" --group others"), lines(20..25));
+    let described = place.succeed("topics t --data data");
+    assert!(described.contains("offsets 0 to 25"), "{described}");
+}
