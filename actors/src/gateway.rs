@@ -1,17 +1,137 @@
 //! The gateway: Kafka's wire protocol, so that existing clients connect unchanged.
 //!
 //! ```text
-//!   bytes ── frame ──► codec::RequestFrame ── decode ──► messages::*Request
-//!   bytes ◄─────────── codec::Output ◄─────── respond ── messages::*Response
+//!   gateway (supervisor, one-for-one)
+//!     ├─ listener/<name>                   accepts; one an address
+//!     └─ connections (supervisor)          connection/<n>, one actor each, on the arbiters in turn
+//!
+//!   bytes ── Intake ──► codec::RequestFrame ── decode ──► messages::*Request ──► handlers
+//!                                                                                   │ messages to the
+//!   bytes ◄─ Outgoing ◄── codec::Output ◄───── respond ── messages::*Response ◄─────┘ broker's actors
 //! ```
 //!
-//! [`frame`] cuts a stream into frames and says what else it may be; [`codec`] reads and writes
-//! messages; [`messages`] describes each; [`api`] lists the APIs with their versions, and
-//! [`error_code`] what may go wrong.
+//! [`codec`] reads and writes messages; [`messages`] describes each; [`api`] lists the APIs with their
+//! versions, and [`error_code`] what may go wrong.
 
 pub mod api;
 #[macro_use]
 pub mod codec;
+mod connection;
+pub mod context;
 pub mod error_code;
+mod errors;
 pub mod frame;
+mod handlers;
+pub mod limits;
+pub mod listener;
 pub mod messages;
+mod requests;
+mod slots;
+
+use std::{fmt, sync::Arc};
+
+use bytestring::ByteString;
+use flumen_runtime::{
+    credit::Credit,
+    supervision::{ChildSpec, Intensity, SupervisorRef, SupervisorSpec},
+};
+
+use self::{limits::Limits, listener::Bound, slots::Slots};
+use crate::broker::{Broker, NodeId};
+
+/// What a gateway is made with.
+#[derive(Clone, Debug)]
+pub struct GatewaySpec {
+    /// The addresses, bound already.
+    pub listeners: Vec<Bound>,
+    /// What it takes from its clients.
+    pub limits: Limits,
+    /// This node's number, which answers name.
+    pub node: NodeId,
+    /// The cluster's name, which answers name.
+    pub cluster: String,
+    /// How topics that clients merely name are made.
+    pub defaults: TopicDefaults,
+}
+
+/// What a topic is made with that nobody described.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TopicDefaults {
+    /// Whether a topic is made when a client asks for it (`auto.create.topics.enable`).
+    pub auto_create_topics: bool,
+    /// Its partitions (`num.partitions`).
+    pub partitions: u32,
+}
+
+impl Default for TopicDefaults {
+    fn default() -> Self {
+        Self { auto_create_topics: true, partitions: 1 }
+    }
+}
+
+/// What all listeners and connections share.
+struct Shared {
+    broker: Broker,
+    node: NodeId,
+    cluster: ByteString,
+    defaults: TopicDefaults,
+    limits: Arc<Limits>,
+    slots: Slots,
+    request_room: Credit,
+    answer_room: Credit,
+    connections: SupervisorRef,
+}
+
+/// A handle of the gateway.
+#[derive(Clone)]
+pub struct Gateway {
+    shared: Arc<Shared>,
+    listeners: Arc<[Bound]>,
+}
+
+/// A gateway to `broker`, under supervision, and its handle.
+#[must_use]
+pub fn start(spec: GatewaySpec, broker: Broker) -> (ChildSpec, Gateway) {
+    let mut connections = SupervisorSpec::new("connections");
+    // One that breaks is not made anew, so no number of them is too many.
+    connections.intensity = Intensity { restarts_max: u32::MAX, ..connections.intensity };
+    let (connections_child, connections) = ChildSpec::supervisor(connections);
+    let limits = Arc::new(spec.limits);
+    let shared = Arc::new(Shared {
+        broker,
+        node: spec.node,
+        cluster: spec.cluster.into(),
+        defaults: spec.defaults,
+        slots: Slots::new(limits.connections_max, limits.connections_per_address_max),
+        request_room: Credit::new(usize::MAX, limits.request_bytes_max),
+        answer_room: Credit::new(usize::MAX, limits.answer_bytes_max),
+        limits,
+        connections,
+    });
+    let mut tree = SupervisorSpec::new("gateway").child(connections_child);
+    for bound in &spec.listeners {
+        tree = tree.child(listener::child_spec(shared.clone(), bound.clone()));
+    }
+    let (child, _) = ChildSpec::supervisor(tree);
+    (child, Gateway { shared, listeners: spec.listeners.into() })
+}
+
+impl Gateway {
+    /// The addresses that it listens on.
+    #[must_use]
+    pub fn listeners(&self) -> &[Bound] {
+        &self.listeners
+    }
+
+    /// How many connections there are.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.shared.slots.taken()
+    }
+}
+
+impl fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gateway").field("listeners", &self.listeners).finish_non_exhaustive()
+    }
+}

@@ -3,6 +3,7 @@
 pub mod consume;
 pub mod demo;
 pub mod log;
+pub mod serve;
 pub mod tail;
 pub mod topics;
 
@@ -33,6 +34,8 @@ struct Cli {
 enum Command {
     /// Shows all of it at work on a log that is written, rotated and followed while actors are killed.
     Demo(demo::DemoArgs),
+    /// Runs a broker that Kafka's clients connect to, until it is stopped.
+    Serve(serve::ServeArgs),
     /// Follows files into a topic, a record for each line, until it is stopped.
     Tail(tail::TailArgs),
     /// Prints the values of a topic, one a line, up to its end.
@@ -214,6 +217,7 @@ pub fn main() -> ExitCode {
         .init();
     let outcome = match cli.command {
         Command::Demo(args) => demo::run(args),
+        Command::Serve(args) => serve::run(args),
         Command::Tail(args) => tail::run(args),
         Command::Consume(args) => consume::run(args),
         Command::Topics(args) => topics::run(args),

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   root (supervisor) ─┬─ broker        controller, partitions, coordinators
+//!                      ├─ gateway       listeners and connections, where it listens
 //!                      └─ pipelines     what is started on the node: agents, stages
 //! ```
 //!
@@ -16,11 +17,18 @@ use std::{
     sync::Arc,
 };
 
-use flumen_actors::broker::{
-    self, Broker, BrokerSpec, DataDirectory, NodeId, TopicError,
-    group_coordinator::turn,
-    names::{TopicName, TopicPartition},
-    partition::messages::{At, FindOffset, PartitionStatus, Status},
+use flumen_actors::{
+    broker::{
+        self, Broker, BrokerSpec, DataDirectory, NodeId, TopicError,
+        group_coordinator::turn,
+        names::{TopicName, TopicPartition},
+        partition::messages::{At, FindOffset, PartitionStatus, Status},
+    },
+    gateway::{
+        self, Gateway, GatewaySpec, TopicDefaults,
+        limits::Limits,
+        listener::{BindError, Bound},
+    },
 };
 use flumen_runtime::{
     data_dir::{DataDir, DataDirError, Identity},
@@ -51,10 +59,25 @@ pub struct NodeOptions {
     pub groups: turn::Options,
     /// Partitions of the topic that keeps groups' offsets, when it is made.
     pub offsets_partitions: u32,
+    /// Addresses to listen on for Kafka's clients; none: the broker is embedded only.
+    pub listen: Vec<Listen>,
+    /// What the gateway takes from its clients.
+    pub limits: Limits,
+    /// How topics that clients merely name are made.
+    pub topic_defaults: TopicDefaults,
+}
+
+/// An address to listen on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// `HOST:PORT`; port 0 lets the system choose one.
+    pub address: String,
+    /// Host and port that clients are told to connect to, where it is another.
+    pub advertise: Option<(String, u16)>,
 }
 
 impl NodeOptions {
-    /// Node 1 in one data directory, one arbiter a core.
+    /// Node 1 in one data directory, one arbiter a core, embedded.
     #[must_use]
     pub fn new(data: impl Into<PathBuf>) -> Self {
         Self {
@@ -65,6 +88,9 @@ impl NodeOptions {
             log: LogConfig::default(),
             groups: turn::Options::default(),
             offsets_partitions: 50,
+            listen: Vec::new(),
+            limits: Limits::default(),
+            topic_defaults: TopicDefaults::default(),
         }
     }
 }
@@ -87,6 +113,9 @@ pub enum NodeError {
     /// Nothing was given to keep data in.
     #[error("a node needs a data directory; name one with `--data DIR`")]
     NoData,
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Bind(#[from] BindError),
     /// A supervisor gave up.
     #[error("the node ended: {0}; what it had acknowledged is safe, start it again")]
     Ended(Exit),
@@ -98,6 +127,7 @@ pub struct Node {
     broker: Broker,
     root: SupervisorRef,
     pipelines: SupervisorRef,
+    gateway: Option<Gateway>,
     placement: Arc<ThreadPlacement>,
     data: Arc<Path>,
     about: Arc<str>,
@@ -114,6 +144,12 @@ impl Node {
     #[must_use]
     pub fn broker(&self) -> &Broker {
         &self.broker
+    }
+
+    /// What Kafka's clients connect to; none where the broker is embedded only.
+    #[must_use]
+    pub fn gateway(&self) -> Option<&Gateway> {
+        self.gateway.as_ref()
     }
 
     /// The supervisor of what is started on the node.
@@ -199,6 +235,7 @@ where
 }
 
 fn start(options: NodeOptions) -> Result<(Node, Vec<DataDir>), NodeError> {
+    let listeners = bind(&options.listen)?;
     let mut rng = Rng::from_system();
     let mut directories: Vec<DataDir> = Vec::new();
     for path in &options.data {
@@ -213,8 +250,9 @@ fn start(options: NodeOptions) -> Result<(Node, Vec<DataDir>), NodeError> {
     let services = Services::of_system(Arc::new(disks));
     let placement =
         ThreadPlacement::start(options.threads, services).map_err(NodeError::Threads)?;
+    let node = NodeId(i32::try_from(options.node).unwrap_or(i32::MAX));
     let spec = BrokerSpec {
-        node: NodeId(i32::try_from(options.node).unwrap_or(i32::MAX)),
+        node,
         directories: directories
             .iter()
             .map(|dir| DataDirectory::new(dir.id(), dir.path()))
@@ -227,11 +265,34 @@ fn start(options: NodeOptions) -> Result<(Node, Vec<DataDir>), NodeError> {
     };
     let (child, broker) = broker::start(spec);
     let (pipelines_child, pipelines) = ChildSpec::supervisor(SupervisorSpec::new("pipelines"));
-    let root =
-        SupervisorSpec::new("root").child(child).child(pipelines_child).start(placement.clone());
+    let mut root = SupervisorSpec::new("root").child(child);
+    let gateway = if listeners.is_empty() {
+        None
+    } else {
+        let spec = GatewaySpec {
+            listeners,
+            limits: options.limits,
+            node,
+            cluster: directories.first().map(DataDir::cluster).unwrap_or_default().to_string(),
+            defaults: options.topic_defaults,
+        };
+        let (child, gateway) = gateway::start(spec, broker.clone());
+        root = root.child(child);
+        Some(gateway)
+    };
+    let root = root.child(pipelines_child).start(placement.clone());
     let data = directories.first().ok_or(NodeError::NoData)?.path().into();
-    let node = Node { broker, root, pipelines, placement, data, about: about.into() };
+    let node = Node { broker, root, pipelines, gateway, placement, data, about: about.into() };
     Ok((node, directories))
+}
+
+/// Binds all addresses before anything else is begun, so that a port in use is known at once.
+fn bind(listen: &[Listen]) -> Result<Vec<Bound>, BindError> {
+    let bind = |(number, listen): (usize, &Listen)| {
+        let advertise = listen.advertise.as_ref().map(|(host, port)| (host.as_str(), *port));
+        Bound::bind(&format!("plain-{number}"), &listen.address, advertise)
+    };
+    listen.iter().enumerate().map(bind).collect()
 }
 
 fn about(options: &NodeOptions, disks: &str) -> String {

@@ -72,7 +72,7 @@ impl std::fmt::Display for Foreign {
 
 impl Foreign {
     /// What begins with these four bytes, read where a length should stand.
-    fn begins(first: [u8; PREFIX]) -> Option<Foreign> {
+    pub(super) fn begins(first: [u8; PREFIX]) -> Option<Foreign> {
         match &first {
             b"GET " | b"POST" | b"PUT " | b"HEAD" | b"OPTI" | b"DELE" | b"CONN" | b"PATC"
             | b"TRAC" | b"PRI " => Some(Foreign::Http),

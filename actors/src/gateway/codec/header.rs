@@ -80,6 +80,18 @@ impl RequestFrame {
         R::decode(&mut self.body())
     }
 
+    /// All bytes of the frame.
+    #[must_use]
+    pub fn bytes(&self) -> &Bytes {
+        &self.frame
+    }
+
+    /// The header and all bytes of the frame, of which the header's client id is a slice.
+    #[must_use]
+    pub fn into_parts(self) -> (RequestHeader, Bytes) {
+        (self.header, self.frame)
+    }
+
     /// A decoder that stands at the body.
     #[must_use]
     pub fn body(&self) -> Decoder {

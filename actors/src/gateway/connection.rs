@@ -1,0 +1,486 @@
+//! One client's connection: requests in, answers out, in their order.
+//!
+//! ```text
+//!   socket ──► Intake ──► Serve::serve ──► InOrder ──► Outgoing ──► socket
+//!      a permit for each      │ Now, or Later           all answers of a turn in one flush
+//!      request's bytes        └──► partitions, coordinators, …
+//! ```
+//!
+//! Several requests are worked on at once, and their answers leave in the order in which they came;
+//! of fetches one at a time, since the answer to one may be megabytes. A connection reads no more
+//! when it has [`Limits::requests_in_flight_max`] requests in work, when answers wait for a slow
+//! socket, when it is muted, and when the node's room for requests is taken: then the bytes wait in
+//! the client.
+//!
+//! It owns no buffer while it waits: what arrives goes through a scratch of its arbiter, and a
+//! request gets a buffer of exactly its length. Each turn has a budget, so that a greedy client does
+//! not hold the arbiter.
+//!
+//! # Failure
+//! A connection is temporary: whatever goes wrong with it closes it, and the client connects again.
+//! Its socket is also on the list of its arbiter, which shuts it down when the arbiter is given up.
+
+mod answer;
+mod intake;
+mod order;
+mod outgoing;
+
+use std::{
+    any::Any,
+    cell::Cell,
+    fmt, io,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use actix::{Actor, ActorFuture, AsyncContext, Context as ActorContext, Handler};
+use bytes::BufMut;
+use flumen_runtime::{
+    credit::{Acquire, Credit, Permit},
+    mailbox::Drain,
+    supervision::Incarnation,
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
+    time::{Instant, Sleep},
+};
+
+pub(crate) use self::answer::{Answer, Reply};
+pub(crate) use self::intake::Frame;
+use self::{
+    intake::{BadLength, Intake, Taken},
+    order::InOrder,
+    outgoing::Outgoing,
+};
+use super::limits::Limits;
+use crate::answer::{Answering, later};
+
+/// Bytes of the scratch into which a connection without a buffer reads.
+const SCRATCH_BYTES: usize = 16 << 10;
+/// Bytes that a connection reads before others of its arbiter have their turn.
+const TURN_BYTES: usize = 256 << 10;
+/// Bytes of answers that may wait for the socket before no more requests are read.
+const UNSENT_BYTES_MAX: u64 = 1 << 20;
+/// The slowest line that a large request is given time for, in bytes a second.
+const SLOWEST: u64 = 64 << 10;
+
+thread_local! {
+    /// Taken out while it is read into.
+    static SCRATCH: Cell<Box<[u8]>> = Cell::default();
+}
+
+/// A stream of bytes to a client: a socket, or what is laid over one.
+pub(crate) trait ByteStream: AsyncRead + AsyncWrite + Unpin + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + 'static> ByteStream for S {}
+
+/// What is behind a connection.
+pub(crate) trait Serve {
+    /// Takes up a request. What it sends to other actors is sent before this returns, so that
+    /// requests take effect in their order.
+    fn serve(&mut self, frame: Frame) -> Reply;
+
+    /// Whether `frame` must wait until the answers to all before it have left.
+    fn must_wait(&self, frame: &Frame) -> bool;
+
+    /// What a peer speaks whose first bytes are no length of a request, for the log; none where that
+    /// is not known.
+    fn recognise(&self, head: [u8; 4]) -> Option<String>;
+}
+
+/// Why a connection ends.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error("the client is gone")]
+    Gone,
+    #[error("the client is gone: {0}")]
+    Broken(#[from] io::Error),
+    #[error("{0}")]
+    NotKafka(String),
+    #[error("no request within {0:?}")]
+    Idle(Duration),
+    #[error("a request, or the taking of an answer, made too little progress")]
+    Slow,
+    #[error("{0}")]
+    Refused(String),
+    #[error("the node stops")]
+    Drained,
+}
+
+/// See the module.
+pub(crate) struct Connection<S: ByteStream> {
+    incarnation: Incarnation<Connection<S>>,
+    peer: Arc<str>,
+    stream: S,
+    serve: Box<dyn Serve>,
+    limits: Arc<Limits>,
+    room: Credit,
+    intake: Intake,
+    /// A request that must wait for the answers before it.
+    held: Option<Frame>,
+    /// Bytes that were read before there was room for their request.
+    unread: Vec<u8>,
+    waits_for_room: Option<(usize, Acquire)>,
+    order: InOrder,
+    outgoing: Outgoing,
+    muted_until: Option<Instant>,
+    closes: Option<String>,
+    clock: Clock,
+    draining: Option<crate::answer::Answer<()>>,
+    /// Kept as long as the connection: its slot, and its place on the list of sockets.
+    _kept: Box<dyn Any>,
+    has_ended: bool,
+}
+
+/// When something must have moved.
+struct Clock {
+    timer: Pin<Box<Sleep>>,
+    last_request: Instant,
+    /// Since when a request has been arriving, and how long that may take.
+    arriving: Option<(Instant, Duration)>,
+    /// Since when no byte of an answer has left, and how many had.
+    sending: Option<(Instant, u64)>,
+}
+
+/// What a connection is made of.
+pub(crate) struct Parts<S> {
+    /// The client's end of it.
+    pub(crate) stream: S,
+    /// Where the client is.
+    pub(crate) peer: Arc<str>,
+    /// What answers.
+    pub(crate) serve: Box<dyn Serve>,
+    /// The node's limits.
+    pub(crate) limits: Arc<Limits>,
+    /// The node's room for requests.
+    pub(crate) room: Credit,
+    /// What is given back when the connection ends.
+    pub(crate) kept: Box<dyn Any>,
+}
+
+impl<S: ByteStream> Connection<S> {
+    pub(crate) fn new(incarnation: &Incarnation<Self>, parts: Parts<S>) -> Self {
+        let Parts { stream, peer, serve, limits, room, kept } = parts;
+        let now = Instant::now();
+        let clock = Clock {
+            timer: Box::pin(tokio::time::sleep_until(now + limits.idle_max)),
+            last_request: now,
+            arriving: None,
+            sending: None,
+        };
+        Self {
+            incarnation: incarnation.clone(),
+            peer,
+            stream,
+            serve,
+            intake: Intake::new(limits.frame_bytes_max),
+            limits,
+            room,
+            held: None,
+            unread: Vec::new(),
+            waits_for_room: None,
+            order: InOrder::default(),
+            outgoing: Outgoing::default(),
+            muted_until: None,
+            closes: None,
+            clock,
+            draining: None,
+            _kept: kept,
+            has_ended: false,
+        }
+    }
+
+    /// One turn: takes in, answers, sends, in that order, so that all answers leave in one flush.
+    fn turn(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        let mut budget = TURN_BYTES;
+        loop {
+            let stopped_reading = self.take_in(cx, &mut budget)?;
+            self.collect(cx);
+            let sent = self.outgoing.poll_send(&mut self.stream, cx)?.is_ready();
+            if let Some(why) = self.closes.take_if(|_| sent && self.order.is_empty()) {
+                return Err(End::Refused(why));
+            }
+            if self.is_drained(sent) {
+                return Err(End::Drained);
+            }
+            // Room was made for what could not be read: it is tried again, or nobody wakes us.
+            let again = stopped_reading && self.may_take();
+            if again && budget == 0 {
+                cx.waker().wake_by_ref();
+            }
+            if !again || budget == 0 {
+                return self.clock_turn(cx);
+            }
+        }
+    }
+
+    fn is_drained(&self, sent: bool) -> bool {
+        self.draining.is_some() && sent && self.order.is_empty() && self.held.is_none()
+    }
+
+    /// Whether another request may be taken up.
+    fn may_take(&self) -> bool {
+        let muted = self.muted_until.is_some_and(|until| Instant::now() < until);
+        self.order.len() < self.limits.requests_in_flight_max
+            && self.outgoing.len() < UNSENT_BYTES_MAX
+            && self.held.as_ref().is_none_or(|_| self.is_quiet())
+            && !muted
+            && self.closes.is_none()
+            && self.draining.is_none()
+    }
+
+    /// Whether the answers to all requests have left.
+    fn is_quiet(&self) -> bool {
+        self.order.is_empty() && self.outgoing.len() == 0
+    }
+
+    /// Reads and takes up requests. Returns whether it stopped before the socket had no more.
+    fn take_in(&mut self, cx: &mut Context<'_>, budget: &mut usize) -> Result<bool, End> {
+        while self.may_take() {
+            if let Some(frame) = self.held.take() {
+                self.take_up(frame);
+                continue;
+            }
+            if !self.unread.is_empty() {
+                let unread = std::mem::take(&mut self.unread);
+                self.parse(&unread)?;
+                if !self.unread.is_empty() && self.poll_room(cx).is_pending() {
+                    return Ok(false);
+                }
+                continue;
+            }
+            if self.poll_room(cx).is_pending() {
+                return Ok(false);
+            }
+            if *budget == 0 {
+                return Ok(true);
+            }
+            match self.read(cx)? {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(read) => *budget = budget.saturating_sub(read),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Ready when no request waits for the node's room.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some((len, acquire)) = &mut self.waits_for_room else { return Poll::Ready(()) };
+        let permit = std::task::ready!(Pin::new(acquire).poll(cx));
+        let len = *len;
+        self.waits_for_room = None;
+        self.admit(len, permit);
+        Poll::Ready(())
+    }
+
+    fn admit(&mut self, len: usize, permit: Permit) {
+        let within = self.limits.progress_max + Duration::from_secs(len as u64 / SLOWEST);
+        self.clock.arriving = Some((Instant::now(), within));
+        self.intake.admit(len, permit);
+    }
+
+    /// Reads once, and takes up the requests that are whole.
+    fn read(&mut self, cx: &mut Context<'_>) -> Result<Poll<usize>, End> {
+        if let Some((buffer, lacks)) = self.intake.buffer().filter(|(_, lacks)| *lacks > 0) {
+            let mut buffer = buffer.limit(lacks);
+            let Poll::Ready(read) = pin!(self.stream.read_buf(&mut buffer)).poll(cx)? else {
+                return Ok(Poll::Pending);
+            };
+            if read == 0 {
+                return Err(End::Gone);
+            }
+            if let Taken::Frame(frame) = self.intake.whole() {
+                self.arrived(frame);
+            }
+            return Ok(Poll::Ready(read));
+        }
+        let mut scratch = SCRATCH.take();
+        if scratch.is_empty() {
+            scratch = vec![0; SCRATCH_BYTES].into();
+        }
+        let read = self.read_through(cx, &mut scratch);
+        SCRATCH.set(scratch);
+        read
+    }
+
+    fn read_through(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut [u8],
+    ) -> Result<Poll<usize>, End> {
+        let mut buffer = ReadBuf::new(scratch);
+        if Pin::new(&mut self.stream).poll_read(cx, &mut buffer)?.is_pending() {
+            return Ok(Poll::Pending);
+        }
+        let read = buffer.filled().len();
+        if read == 0 {
+            return Err(End::Gone);
+        }
+        self.parse(buffer.filled())?;
+        Ok(Poll::Ready(read))
+    }
+
+    /// Takes requests out of `input`; what there is no room for now is kept.
+    fn parse(&mut self, mut input: &[u8]) -> Result<(), End> {
+        loop {
+            if !self.may_take() || self.waits_for_room.is_some() {
+                self.unread = input.to_vec();
+                return Ok(());
+            }
+            let taken = self.intake.take(&mut input);
+            let not_kafka = |bad: BadLength| {
+                End::NotKafka(self.serve.recognise(bad.head).unwrap_or_else(|| bad.to_string()))
+            };
+            match taken.map_err(not_kafka)? {
+                Taken::More => return Ok(()),
+                Taken::Frame(frame) => self.arrived(frame),
+                Taken::Begins(len) => match self.room.try_acquire(1, len) {
+                    Ok(permit) => self.admit(len, permit),
+                    Err(_) => self.waits_for_room = Some((len, self.room.acquire(1, len))),
+                },
+            }
+        }
+    }
+
+    fn arrived(&mut self, frame: Frame) {
+        self.clock.arriving = None;
+        self.clock.last_request = Instant::now();
+        if self.serve.must_wait(&frame) && !self.is_quiet() {
+            self.held = Some(frame);
+        } else {
+            self.take_up(frame);
+        }
+    }
+
+    fn take_up(&mut self, frame: Frame) {
+        let reply = self.serve.serve(frame);
+        self.order.push(reply);
+    }
+
+    /// Gathers the answers that are ready.
+    fn collect(&mut self, cx: &mut Context<'_>) {
+        while let Poll::Ready(Some(mut answer)) = self.order.poll_next(cx) {
+            if !answer.mute.is_zero() {
+                self.muted_until = Some(Instant::now() + answer.mute);
+            }
+            if self.closes.is_none() {
+                self.closes = answer.close.take();
+                self.outgoing.push(answer);
+            }
+        }
+    }
+
+    /// Ends what made no progress, and sees to it that there is a next look.
+    fn clock_turn(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        let now = Instant::now();
+        let limits = &self.limits;
+        let clock = &mut self.clock;
+        if clock.arriving.is_none() && self.intake.is_within() && self.waits_for_room.is_none() {
+            clock.arriving = Some((now, limits.progress_max));
+        }
+        self.muted_until = self.muted_until.filter(|until| now < *until);
+        clock.sending = match clock.sending {
+            _ if self.outgoing.len() == 0 => None,
+            Some((since, sent)) if sent == self.outgoing.sent() => Some((since, sent)),
+            _ => Some((now, self.outgoing.sent())),
+        };
+        let mut next = clock.last_request + limits.idle_max;
+        if self.order.is_empty() && clock.sending.is_none() && now >= next {
+            return Err(End::Idle(limits.idle_max));
+        }
+        if now >= next {
+            next = now + limits.idle_max;
+        }
+        let arriving = clock.arriving.map(|(since, within)| since + within);
+        let sending = clock.sending.map(|(since, _)| since + limits.progress_max);
+        for due in [arriving, sending].into_iter().flatten() {
+            if now >= due {
+                return Err(End::Slow);
+            }
+            next = next.min(due);
+        }
+        next = self.muted_until.map_or(next, |until| next.min(until));
+        if clock.timer.deadline() > next || clock.timer.deadline() <= now {
+            clock.timer.as_mut().reset(next);
+        }
+        if clock.timer.as_mut().poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+        Ok(())
+    }
+
+    /// Says once why it ends: loudly only where the peer is no client or misbehaves.
+    fn ended(&mut self, end: &End) {
+        let peer = &self.peer;
+        match end {
+            End::NotKafka(..) | End::Slow | End::Refused(_) => {
+                tracing::warn!(%peer, why = %end, "a connection was closed");
+            }
+            End::Gone | End::Broken(_) | End::Idle(_) | End::Drained => {
+                tracing::debug!(%peer, why = %end, "a connection has ended");
+            }
+        }
+        if let Some(answer) = self.draining.take() {
+            answer.give(());
+        }
+        self.has_ended = true;
+        self.incarnation.finish();
+    }
+}
+
+impl<S: ByteStream> fmt::Debug for Connection<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
+
+impl<S: ByteStream> Actor for Connection<S> {
+    type Context = ActorContext<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.spawn(Turns);
+    }
+}
+
+/// Gives the connection its turns.
+struct Turns;
+
+impl<S: ByteStream> ActorFuture<Connection<S>> for Turns {
+    type Output = ();
+
+    fn poll(
+        self: Pin<&mut Self>,
+        connection: &mut Connection<S>,
+        _: &mut ActorContext<Connection<S>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        if connection.has_ended {
+            return Poll::Ready(());
+        }
+        match connection.turn(cx) {
+            Ok(()) => Poll::Pending,
+            Err(end) => {
+                connection.ended(&end);
+                Poll::Ready(())
+            }
+        }
+    }
+}
+
+impl<S: ByteStream> Handler<Drain> for Connection<S> {
+    type Result = Answering<()>;
+
+    /// Takes no more requests; ends when the answers to those it has have left.
+    fn handle(&mut self, _: Drain, ctx: &mut Self::Context) -> Self::Result {
+        let (answer, answering) = later();
+        self.draining = Some(answer);
+        // A turn of its own, for nothing may come over the socket any more to cause one.
+        ctx.spawn(Turns);
+        answering
+    }
+}
+
+#[cfg(test)]
+mod tests;

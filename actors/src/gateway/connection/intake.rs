@@ -1,0 +1,164 @@
+//! The core of reading: bytes of a stream in, whole requests out.
+//!
+//! ```text
+//!   scratch (the arbiter's) ──► length ──► room? ──► buffer of exactly that length ──► Frame
+//! ```
+//!
+//! A connection that waits owns no buffer. The four bytes of a length are a claim: a buffer is
+//! reserved only when it is within the limit, and once its permit is there.
+
+use bytes::BytesMut;
+use flumen_runtime::credit::Permit;
+
+/// Bytes of a frame's length.
+const LENGTH_BYTES: usize = 4;
+
+/// A whole request, without its length, and the room that it takes.
+#[derive(Debug)]
+pub(crate) struct Frame {
+    pub(crate) bytes: BytesMut,
+    pub(crate) permit: Permit,
+}
+
+/// What the bytes so far amount to.
+#[derive(Debug)]
+pub(super) enum Taken {
+    /// More bytes are needed.
+    More,
+    /// A request of this many bytes begins: [`Intake::admit`] it.
+    Begins(usize),
+    /// A request is whole.
+    Frame(Frame),
+}
+
+/// A length that no request has. What it spells may tell what the peer speaks.
+#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
+#[error("a request of {} bytes was announced, at most {limit} are allowed", i32::from_be_bytes(*head))]
+pub(super) struct BadLength {
+    /// The bytes that should be a length.
+    pub(super) head: [u8; LENGTH_BYTES],
+    /// The most that a request may have.
+    pub(super) limit: usize,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Intake {
+    limit: usize,
+    head: [u8; LENGTH_BYTES],
+    head_len: usize,
+    frame: Option<(Frame, usize)>,
+}
+
+impl Intake {
+    pub(super) fn new(limit: usize) -> Self {
+        Self { limit, head: [0; LENGTH_BYTES], head_len: 0, frame: None }
+    }
+
+    /// Takes from the front of `input` what belongs to the next request.
+    pub(super) fn take(&mut self, input: &mut &[u8]) -> Result<Taken, BadLength> {
+        let Some((frame, len)) = &mut self.frame else { return self.take_length(input) };
+        let part = input.split_off(..input.len().min(*len - frame.bytes.len())).unwrap_or(&[]);
+        frame.bytes.extend_from_slice(part);
+        Ok(self.whole())
+    }
+
+    fn take_length(&mut self, input: &mut &[u8]) -> Result<Taken, BadLength> {
+        let wanted = input.len().min(LENGTH_BYTES - self.head_len);
+        let part = input.split_off(..wanted).unwrap_or(&[]);
+        self.head[self.head_len..self.head_len + part.len()].copy_from_slice(part);
+        self.head_len += part.len();
+        if self.head_len < LENGTH_BYTES {
+            return Ok(Taken::More);
+        }
+        let len = usize::try_from(i32::from_be_bytes(self.head)).ok();
+        match len.filter(|len| *len <= self.limit) {
+            Some(len) => Ok(Taken::Begins(len)),
+            None => Err(BadLength { head: self.head, limit: self.limit }),
+        }
+    }
+
+    /// Reserves the buffer of the request that begins, under its permit.
+    pub(super) fn admit(&mut self, len: usize, permit: Permit) {
+        self.head_len = 0;
+        self.frame = Some((Frame { bytes: BytesMut::with_capacity(len), permit }, len));
+    }
+
+    /// The buffer to read into directly, and how many bytes it lacks; where a request has begun.
+    pub(super) fn buffer(&mut self) -> Option<(&mut BytesMut, usize)> {
+        let (frame, len) = self.frame.as_mut()?;
+        let lacks = *len - frame.bytes.len();
+        Some((&mut frame.bytes, lacks))
+    }
+
+    /// The request, where the buffer that was read into is full.
+    pub(super) fn whole(&mut self) -> Taken {
+        match self.frame.take_if(|(frame, len)| frame.bytes.len() == *len) {
+            Some((frame, _)) => Taken::Frame(frame),
+            None => Taken::More,
+        }
+    }
+
+    /// Whether a request has begun and is not whole.
+    pub(super) fn is_within(&self) -> bool {
+        self.head_len > 0 || self.frame.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flumen_runtime::credit::Credit;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn feed(intake: &mut Intake, credit: &Credit, mut input: &[u8]) -> Vec<Vec<u8>> {
+        let mut frames = Vec::new();
+        loop {
+            match intake.take(&mut input).expect("the lengths are right") {
+                Taken::More => return frames,
+                Taken::Begins(len) => intake.admit(len, credit.try_acquire(1, len).unwrap()),
+                Taken::Frame(frame) => {
+                    assert_eq!(frame.permit.amount().bytes, frame.bytes.len());
+                    frames.push(frame.bytes.to_vec());
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn frames_come_out_as_they_went_in_however_they_are_cut(
+            frames in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..8),
+            cuts in prop::collection::vec(1..30_usize, 1..40),
+        ) {
+            let mut bytes = Vec::new();
+            for frame in &frames {
+                bytes.extend_from_slice(&(frame.len() as u32).to_be_bytes());
+                bytes.extend_from_slice(frame);
+            }
+            let credit = Credit::new(1_000, 1 << 20);
+            let mut intake = Intake::new(64);
+            let mut out = Vec::new();
+            let mut rest = &bytes[..];
+            for cut in cuts.iter().cycle() {
+                let part = rest.split_off(..rest.len().min(*cut)).unwrap();
+                out.extend(feed(&mut intake, &credit, part));
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            prop_assert_eq!(out, frames);
+            prop_assert!(!intake.is_within());
+            prop_assert_eq!(credit.out().count, 0);
+        }
+    }
+
+    #[test]
+    fn a_length_beyond_the_limit_is_refused_before_anything_is_reserved() {
+        for head in [[0xff; 4], *b"GET ", 65_u32.to_be_bytes()] {
+            let refused = Intake::new(64).take(&mut &head[..]).unwrap_err();
+            assert_eq!(refused, BadLength { head, limit: 64 });
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! A connection against a pipe, with an echo behind it.
+
+use std::{cell::RefCell, rc::Rc};
+
+use bytes::Bytes;
+use flumen_runtime::{
+    clock::ManualClock,
+    disk::sim::{Faults, SimDisks},
+    placement::{LocalPlacement, Services},
+    rng::Rng,
+    supervision::{ChildSpec, Restart, SupervisorRef, SupervisorSpec},
+};
+use futures::{FutureExt, channel::oneshot};
+use tokio::io::{AsyncWriteExt, DuplexStream};
+
+use super::*;
+
+/// What the echo has been given, and how it is to behave.
+#[derive(Default)]
+struct Told {
+    frames: Vec<Vec<u8>>,
+    /// Answers to these are given by the test.
+    later: Vec<oneshot::Sender<()>>,
+}
+
+/// Answers each request with itself. `L…`: later; `N…`: no answer; `C…`: closes; `M…`: mutes for a
+/// second; `W…`: waits for the answers before it.
+struct Echo(Rc<RefCell<Told>>);
+
+fn framed(bytes: &[u8]) -> Vec<u8> {
+    [&(bytes.len() as u32).to_be_bytes(), bytes].concat()
+}
+
+impl Serve for Echo {
+    fn serve(&mut self, frame: Frame) -> Reply {
+        let mut told = self.0.borrow_mut();
+        told.frames.push(frame.bytes.to_vec());
+        let mut answer = Answer::of([Bytes::from(framed(&frame.bytes))]);
+        match frame.bytes.first() {
+            Some(b'L') => {
+                let (release, released) = oneshot::channel();
+                told.later.push(release);
+                return Reply::Later(released.map(move |_| answer).boxed_local());
+            }
+            Some(b'N') => return Reply::Now(Answer::none()),
+            Some(b'C') => return Reply::Now(Answer::close("it asked for it")),
+            Some(b'M') => answer.mute = Duration::from_secs(1),
+            _ => {}
+        }
+        Reply::Now(answer)
+    }
+
+    fn must_wait(&self, frame: &Frame) -> bool {
+        frame.bytes.starts_with(b"W")
+    }
+
+    fn recognise(&self, _: [u8; 4]) -> Option<String> {
+        None
+    }
+}
+
+struct Client {
+    stream: DuplexStream,
+    told: Rc<RefCell<Told>>,
+    root: SupervisorRef,
+    room: Credit,
+}
+
+fn connect(limits: Limits) -> Client {
+    let disks = SimDisks::new(&Rng::seeded(1), Faults::none());
+    let services = Services::new(Arc::new(ManualClock::at(0)), Rng::seeded(1), Arc::new(disks));
+    let (stream, theirs) = tokio::io::duplex(64 << 10);
+    let told = Rc::<RefCell<Told>>::default();
+    let room = Credit::new(100, limits.request_bytes_max);
+    // The factory must be `Send`; on one thread, a slot of that thread will do.
+    thread_local! {
+        static PARTS: RefCell<Option<Parts<DuplexStream>>> = const { RefCell::new(None) };
+    }
+    let parts = Parts {
+        stream: theirs,
+        peer: "a test".into(),
+        serve: Box::new(Echo(told.clone())),
+        limits: Arc::new(limits),
+        room: room.clone(),
+        kept: Box::new(()),
+    };
+    PARTS.with_borrow_mut(|slot| slot.replace(parts));
+    let (child, _) = ChildSpec::actor("connection", |incarnation| {
+        let parts = PARTS.with_borrow_mut(Option::take).expect("a temporary actor lives once");
+        Ok(Connection::new(incarnation, parts))
+    });
+    let child = child.restart(Restart::Temporary);
+    let root = SupervisorSpec::new("root").child(child).start(LocalPlacement::new(1, services));
+    Client { stream, told, root, room }
+}
+
+impl Client {
+    async fn send(&mut self, requests: &[&[u8]]) {
+        let bytes: Vec<u8> = requests.iter().flat_map(|request| framed(request)).collect();
+        self.stream.write_all(&bytes).await.unwrap();
+    }
+
+    async fn receive(&mut self) -> Vec<u8> {
+        let len = self.stream.read_u32().await.unwrap();
+        let mut frame = vec![0; len as usize];
+        self.stream.read_exact(&mut frame).await.unwrap();
+        frame
+    }
+
+    async fn is_closed(&mut self) -> bool {
+        self.stream.read_u8().await.is_err()
+    }
+
+    async fn settle(&self) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+
+    fn taken(&self) -> usize {
+        self.told.borrow().frames.len()
+    }
+}
+
+/// Runs `test` under paused time.
+fn paused(test: impl Future<Output = ()>) {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+    tokio::task::LocalSet::new().block_on(&runtime.unwrap(), test);
+}
+
+#[test]
+fn answers_come_in_the_order_of_requests_while_all_are_worked_on() {
+    paused(async {
+        let mut client = connect(Limits::default());
+        client.send(&[b"L1", b"2", b"N", b"L3", b"4"]).await;
+        client.settle().await;
+        assert_eq!(client.taken(), 5, "none waits for another");
+        let later = std::mem::take(&mut client.told.borrow_mut().later);
+        for release in later.into_iter().rev() {
+            release.send(()).unwrap();
+        }
+        for wanted in [&b"L1"[..], b"2", b"L3", b"4"] {
+            assert_eq!(client.receive().await, wanted);
+        }
+        assert_eq!(client.room.out().count, 0);
+    });
+}
+
+#[test]
+fn a_request_larger_than_all_buffers_arrives_whole() {
+    paused(async {
+        let client = connect(Limits::default());
+        let big: Vec<u8> = (0..1_000_000_u32).map(|n| n as u8).collect();
+        let (mut read, mut write) = tokio::io::split(client.stream);
+        let sent = [framed(&big), framed(b"x")].concat();
+        let receive = async {
+            let mut got = vec![0; sent.len()];
+            read.read_exact(&mut got).await.unwrap();
+            got
+        };
+        let (written, got) = futures::join!(write.write_all(&sent), receive);
+        written.unwrap();
+        assert!(got == sent);
+    });
+}
+
+#[test]
+fn requests_beyond_the_limit_wait_in_the_socket() {
+    paused(async {
+        let mut client = connect(Limits { requests_in_flight_max: 2, ..Limits::default() });
+        client.send(&[b"L1", b"L2", b"3", b"4"]).await;
+        client.settle().await;
+        assert_eq!(client.taken(), 2);
+        let later = std::mem::take(&mut client.told.borrow_mut().later);
+        later.into_iter().for_each(|release| release.send(()).unwrap());
+        for wanted in [&b"L1"[..], b"L2", b"3", b"4"] {
+            assert_eq!(client.receive().await, wanted);
+        }
+    });
+}
+
+#[test]
+fn requests_wait_for_the_node_s_room() {
+    paused(async {
+        let mut client = connect(Limits { request_bytes_max: 100, ..Limits::default() });
+        let taken = client.room.acquire(1, 90).await;
+        client.send(&[&[b'a'; 20], b"bc"]).await;
+        client.settle().await;
+        assert_eq!(client.taken(), 0);
+        drop(taken);
+        assert_eq!(client.receive().await, [b'a'; 20]);
+        assert_eq!(client.receive().await, b"bc");
+    });
+}
+
+#[test]
+fn a_request_that_must_wait_is_taken_up_when_the_answers_before_it_have_left() {
+    paused(async {
+        let mut client = connect(Limits::default());
+        client.send(&[b"L1", b"W2", b"3"]).await;
+        client.settle().await;
+        assert_eq!(client.taken(), 1);
+        let release = client.told.borrow_mut().later.remove(0);
+        release.send(()).unwrap();
+        for wanted in [&b"L1"[..], b"W2", b"3"] {
+            assert_eq!(client.receive().await, wanted);
+        }
+    });
+}
+
+#[test]
+fn a_muted_connection_reads_nothing_until_its_time_is_over() {
+    paused(async {
+        let mut client = connect(Limits::default());
+        let begin = Instant::now();
+        client.send(&[b"M1"]).await;
+        assert_eq!(client.receive().await, b"M1");
+        client.settle().await;
+        client.send(&[b"2"]).await;
+        assert_eq!(client.receive().await, b"2");
+        assert!(begin.elapsed() >= Duration::from_secs(1), "{:?}", begin.elapsed());
+    });
+}
+
+#[test]
+fn what_is_no_request_closes_the_connection() {
+    paused(async {
+        let mut client = connect(Limits::default());
+        client.stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+        assert!(client.is_closed().await);
+        let mut client = connect(Limits::default());
+        client.send(&[b"1", b"C2"]).await;
+        assert_eq!(client.receive().await, b"1");
+        assert!(client.is_closed().await);
+    });
+}
+
+#[test]
+fn a_silent_client_and_one_that_dribbles_are_let_go() {
+    paused(async {
+        let begin = Instant::now();
+        let mut client = connect(Limits::default());
+        assert!(client.is_closed().await);
+        assert_eq!(begin.elapsed().as_secs(), 600, "idle");
+
+        let begin = Instant::now();
+        let client = connect(Limits::default());
+        let (mut read, mut write) = tokio::io::split(client.stream);
+        let dribble = async {
+            for byte in framed(&[0; 1_000]) {
+                if write.write_all(&[byte]).await.is_err() {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        let closed = async { (read.read_u8().await.is_err(), begin.elapsed().as_secs()) };
+        let ((), (is_closed, after)) = futures::join!(dribble, closed);
+        assert!(is_closed && after < 40, "{after} s");
+    });
+}
+
+#[test]
+fn a_client_that_takes_no_answers_is_let_go() {
+    paused(async {
+        let mut client = connect(Limits::default());
+        let big = vec![b'x'; 60_000];
+        let begin = Instant::now();
+        while client.stream.write_all(&framed(&big)).await.is_ok() {}
+        assert!(begin.elapsed().as_secs() <= 61, "{:?}", begin.elapsed());
+        assert!(client.taken() < 40, "what it sent beyond the limit was not taken up");
+    });
+}
+
+#[test]
+fn a_stop_lets_what_is_in_work_be_answered_and_takes_no_more() {
+    paused(async {
+        let mut client = connect(Limits::default());
+        client.send(&[b"L1"]).await;
+        client.settle().await;
+        let root = client.root.clone();
+        let stopping = tokio::task::spawn_local(async move { root.stop().await });
+        client.settle().await;
+        client.send(&[b"2"]).await;
+        client.settle().await;
+        let release = client.told.borrow_mut().later.remove(0);
+        release.send(()).unwrap();
+        assert_eq!(client.receive().await, b"L1");
+        assert_eq!(client.taken(), 1);
+        assert!(client.is_closed().await);
+        stopping.await.unwrap();
+        assert_eq!(client.taken(), 1);
+    });
+}

@@ -1,0 +1,96 @@
+//! Who asks, and what they may: the two points that every request passes.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use bytestring::ByteString;
+
+use super::{api::ApiKey, listener::Bound};
+
+/// Who a client has shown itself to be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Principal {
+    /// Nobody asked it: Kafka's `User:ANONYMOUS`.
+    #[default]
+    Anonymous,
+}
+
+/// What a handler knows of a request beside its body.
+#[derive(Clone, Debug)]
+pub struct RequestContext {
+    /// Who asks.
+    pub principal: Principal,
+    /// Where it came in; answers name the addresses of this listener.
+    pub listener: Bound,
+    /// What the client calls itself.
+    pub client_id: Option<ByteString>,
+    /// Where the client is.
+    pub peer: SocketAddr,
+    /// What is asked.
+    pub api: ApiKey,
+    /// In which version.
+    pub version: i16,
+    /// How long the client must hold back, as [`throttle`] said.
+    pub throttled: Duration,
+}
+
+impl RequestContext {
+    /// How long the client must hold back, as answers say it.
+    #[must_use]
+    pub fn throttle_time_ms(&self) -> i32 {
+        i32::try_from(self.throttled.as_millis()).unwrap_or(i32::MAX)
+    }
+
+    /// The client's name, as groups keep it.
+    #[must_use]
+    pub fn client_name(&self) -> Arc<str> {
+        self.client_id.as_deref().unwrap_or_default().into()
+    }
+
+    /// The client's host, as groups show it.
+    #[must_use]
+    pub fn client_host(&self) -> Arc<str> {
+        format!("/{}", self.peer.ip()).into()
+    }
+}
+
+/// What is done to a resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Its records, offsets or members are read.
+    Read,
+    /// Records are written to it.
+    Write,
+    /// It is made.
+    Create,
+    /// It is deleted.
+    Delete,
+    /// It is changed.
+    Alter,
+    /// It is looked at.
+    Describe,
+}
+
+/// What something is done to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resource<'a> {
+    /// A topic.
+    Topic(&'a str),
+    /// A group.
+    Group(&'a str),
+    /// All of it.
+    Cluster,
+}
+
+/// Whether the one who asks may do `operation` to `resource`. Everybody may everything until there
+/// are access rules; each handler asks here, and nowhere else.
+#[must_use]
+pub fn authorize(_: &RequestContext, _: Operation, _: Resource<'_>) -> bool {
+    true
+}
+
+/// How long the client is to hold back: it is told so in the answer, and not read from meanwhile
+/// (KIP-219). Nobody is throttled until there are quotas.
+#[must_use]
+pub fn throttle(_: &RequestContext, _request_bytes: usize) -> Duration {
+    Duration::ZERO
+}

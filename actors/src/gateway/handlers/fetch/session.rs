@@ -1,0 +1,262 @@
+//! A fetch session (KIP-227): the partitions that a consumer follows, so that it need not name them
+//! each time, and is told only of those that have something new.
+//!
+//! A session belongs to its connection and ends with it: a consumer that comes back over another one
+//! is told so (`FETCH_SESSION_ID_NOT_FOUND`) and begins anew.
+
+use std::collections::BTreeMap;
+
+use bytestring::ByteString;
+use uuid::Uuid;
+
+use crate::gateway::{
+    error_code::ErrorCode,
+    messages::fetch::{
+        FetchPartition, FetchRequest, FetchTopic, FetchableTopicResponse, PartitionData,
+    },
+};
+
+/// Epoch of a request without a session, which also ends the one there is.
+const FINAL_EPOCH: i32 = -1;
+/// Epoch of a request that asks for a new session.
+const INITIAL_EPOCH: i32 = 0;
+
+/// A topic as the request names it: by id from version 13 on, by name before.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct TopicKey {
+    pub(super) id: Uuid,
+    pub(super) name: ByteString,
+}
+
+/// One partition that is to be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Want {
+    pub(super) topic: TopicKey,
+    pub(super) partition: FetchPartition,
+}
+
+/// What was last told of a partition.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Told {
+    error: Option<ErrorCode>,
+    high_watermark: i64,
+    log_start: i64,
+}
+
+#[derive(Debug)]
+struct Followed {
+    partition: FetchPartition,
+    told: Option<Told>,
+    /// Its place: whoever was given records goes behind the others.
+    turn: u64,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(in crate::gateway) struct Session {
+    /// 0: there is none.
+    id: i32,
+    epoch: i32,
+    turn: u64,
+    followed: BTreeMap<(TopicKey, i32), Followed>,
+}
+
+/// What one request of a session comes to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Round {
+    /// The session that the answer names; 0: none.
+    pub(super) session_id: i32,
+    /// What to read, the most patient first.
+    pub(super) wants: Vec<Want>,
+    /// Whether only what is new is told.
+    pub(super) is_incremental: bool,
+}
+
+impl Session {
+    /// Takes in a request. A new session is given the id `new_id`, which is positive.
+    pub(super) fn begin(&mut self, request: FetchRequest, new_id: i32) -> Result<Round, ErrorCode> {
+        let (id, epoch) = (request.session_id, request.session_epoch);
+        if epoch == FINAL_EPOCH || epoch == INITIAL_EPOCH {
+            *self = Session::default();
+            if epoch == FINAL_EPOCH {
+                let wants = request.topics.into_iter().flat_map(wants).collect();
+                return Ok(Round { session_id: 0, wants, is_incremental: false });
+            }
+            (self.id, self.epoch) = (new_id, INITIAL_EPOCH + 1);
+            self.follow(request.topics);
+            let (session_id, wants) = (self.id, self.wants());
+            return Ok(Round { session_id, wants, is_incremental: false });
+        }
+        if id == 0 || id != self.id {
+            return Err(ErrorCode::FetchSessionIdNotFound);
+        }
+        if epoch != self.epoch {
+            return Err(ErrorCode::InvalidFetchSessionEpoch);
+        }
+        self.epoch = if self.epoch == i32::MAX { 1 } else { self.epoch + 1 };
+        for forgotten in request.forgotten_topics_data {
+            let topic = TopicKey { id: forgotten.topic_id, name: forgotten.topic };
+            for partition in forgotten.partitions {
+                self.followed.remove(&(topic.clone(), partition));
+            }
+        }
+        self.follow(request.topics);
+        let (session_id, wants) = (self.id, self.wants());
+        Ok(Round { session_id, wants, is_incremental: true })
+    }
+
+    fn follow(&mut self, topics: Vec<FetchTopic>) {
+        for Want { topic, partition } in topics.into_iter().flat_map(wants) {
+            self.turn += 1;
+            let turn = self.turn;
+            // A copy: a session outlives the frame that names its topics.
+            let name = ByteString::from(&*topic.name);
+            let key = (TopicKey { id: topic.id, name }, partition.partition);
+            let new = Followed { partition: partition.clone(), told: None, turn };
+            self.followed.entry(key).and_modify(|old| old.partition = partition).or_insert(new);
+        }
+    }
+
+    fn wants(&self) -> Vec<Want> {
+        let mut followed: Vec<_> = self.followed.iter().collect();
+        followed.sort_by_key(|(_, followed)| followed.turn);
+        let want = |((topic, _), followed): (&(TopicKey, i32), &Followed)| Want {
+            topic: topic.clone(),
+            partition: followed.partition.clone(),
+        };
+        followed.into_iter().map(want).collect()
+    }
+
+    /// Takes in what is to be answered, and leaves out what an incremental answer need not say.
+    pub(super) fn end(&mut self, round: &Round, answers: &mut Vec<(TopicKey, PartitionData)>) {
+        if round.session_id == 0 {
+            return;
+        }
+        answers.retain(|(topic, data)| {
+            let key = (topic.clone(), data.partition_index);
+            let Some(followed) = self.followed.get_mut(&key) else { return true };
+            let told = Told {
+                error: (data.error_code != ErrorCode::None).then_some(data.error_code),
+                high_watermark: data.high_watermark,
+                log_start: data.log_start_offset,
+            };
+            let has_records = !data.records.is_empty();
+            if has_records {
+                self.turn += 1;
+                followed.turn = self.turn;
+            }
+            // An error is told each time, as Kafka does, so that it is not taken for healed.
+            let is_new = followed.told != Some(told) || told.error.is_some() || has_records;
+            followed.told = Some(told);
+            is_new || !round.is_incremental
+        });
+    }
+}
+
+fn wants(topic: FetchTopic) -> impl Iterator<Item = Want> {
+    let key = TopicKey { id: topic.topic_id, name: topic.topic };
+    topic.partitions.into_iter().map(move |partition| Want { topic: key.clone(), partition })
+}
+
+/// Answers, topic by topic.
+pub(super) fn by_topic(answers: Vec<(TopicKey, PartitionData)>) -> Vec<FetchableTopicResponse> {
+    let mut topics: Vec<FetchableTopicResponse> = Vec::new();
+    for (key, data) in answers {
+        match topics.last_mut().filter(|t| t.topic == key.name && t.topic_id == key.id) {
+            Some(topic) => topic.partitions.push(data),
+            None => topics.push(FetchableTopicResponse {
+                topic: key.name,
+                topic_id: key.id,
+                partitions: vec![data],
+            }),
+        }
+    }
+    topics
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn topic(name: &'static str, partitions: &[i32]) -> FetchTopic {
+        let part =
+            |partition: &i32| FetchPartition { partition: *partition, ..FetchPartition::default() };
+        let partitions = partitions.iter().map(part).collect();
+        FetchTopic { topic: name.into(), topic_id: Uuid::nil(), partitions }
+    }
+
+    fn request(id: i32, epoch: i32, topics: Vec<FetchTopic>) -> FetchRequest {
+        FetchRequest { session_id: id, session_epoch: epoch, topics, ..FetchRequest::default() }
+    }
+
+    fn numbers(round: &Round) -> Vec<i32> {
+        round.wants.iter().map(|want| want.partition.partition).collect()
+    }
+
+    fn answers(
+        session: &mut Session,
+        round: &Round,
+        marks: &[(i32, i64, &'static str)],
+    ) -> Vec<i32> {
+        let answer = |(partition, high_watermark, records): &(i32, i64, &'static str)| {
+            let key = TopicKey { id: Uuid::nil(), name: "t".into() };
+            let data = PartitionData {
+                partition_index: *partition,
+                high_watermark: *high_watermark,
+                records: Bytes::from_static(records.as_bytes()).into(),
+                ..PartitionData::default()
+            };
+            (key, data)
+        };
+        let mut answers = marks.iter().map(answer).collect();
+        session.end(round, &mut answers);
+        answers.iter().map(|(_, data)| data.partition_index).collect()
+    }
+
+    #[test]
+    fn only_what_is_new_is_told_and_who_was_served_goes_behind() {
+        let mut session = Session::default();
+        let round = session.begin(request(0, 0, vec![topic("t", &[1, 2, 3])]), 7).unwrap();
+        assert_eq!((round.session_id, numbers(&round)), (7, vec![1, 2, 3]));
+        let all = [(1, 5, "abc"), (2, 0, ""), (3, 0, "")];
+        assert_eq!(answers(&mut session, &round, &all), [1, 2, 3], "the first answer is full");
+        let round = session.begin(request(7, 1, vec![]), 8).unwrap();
+        assert_eq!(numbers(&round), [2, 3, 1]);
+        let next = [(2, 0, ""), (3, 9, ""), (1, 5, "")];
+        assert_eq!(answers(&mut session, &round, &next), [3], "its high watermark moved");
+    }
+
+    #[test]
+    fn partitions_come_change_and_are_forgotten() {
+        let mut session = Session::default();
+        session.begin(request(0, 0, vec![topic("t", &[1, 2])]), 7).unwrap();
+        let mut moved = topic("t", &[1, 4]);
+        moved.partitions[0].fetch_offset = 50;
+        let mut next = request(7, 1, vec![moved]);
+        let forgotten = crate::gateway::messages::fetch::ForgottenTopic {
+            topic: "t".into(),
+            topic_id: Uuid::nil(),
+            partitions: vec![2],
+        };
+        next.forgotten_topics_data.push(forgotten);
+        let round = session.begin(next, 8).unwrap();
+        assert_eq!(numbers(&round), [1, 4]);
+        assert_eq!(round.wants[0].partition.fetch_offset, 50);
+    }
+
+    #[test]
+    fn a_wrong_session_or_epoch_is_refused_and_the_final_epoch_ends_it() {
+        let mut session = Session::default();
+        let refused = session.begin(request(9, 1, vec![]), 7);
+        assert_eq!(refused, Err(ErrorCode::FetchSessionIdNotFound));
+        session.begin(request(0, 0, vec![topic("t", &[1])]), 7).unwrap();
+        let refused = session.begin(request(7, 5, vec![]), 8);
+        assert_eq!(refused, Err(ErrorCode::InvalidFetchSessionEpoch));
+        let round = session.begin(request(7, -1, vec![topic("t", &[1])]), 8).unwrap();
+        assert_eq!((round.session_id, numbers(&round)), (0, vec![1]));
+        let refused = session.begin(request(7, 1, vec![]), 9);
+        assert_eq!(refused, Err(ErrorCode::FetchSessionIdNotFound));
+    }
+}

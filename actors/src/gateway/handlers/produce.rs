@@ -1,0 +1,270 @@
+//! Produce: record batches, as they came, to the partitions they are for.
+//!
+//! ```text
+//!   frame (one buffer) ── decoded ──► where each partition's batch lies in it
+//!         │ nobody else holds it                 │
+//!         └──► mutable again ──► cut into one buffer a partition ──► Append, stamped in place
+//! ```
+//!
+//! Batches are not copied, not decompressed and not encoded again; that each is whole is checked
+//! where it is appended. All appends are on their way before [`handle`] returns, so that the requests
+//! of a connection take effect in their order.
+
+use std::{ops::Range, sync::Arc};
+
+use bytes::{Bytes, BytesMut};
+use bytestring::ByteString;
+use flumen_runtime::{batch::BatchHeader, credit::Permit};
+use futures::{FutureExt, future::join_all};
+
+use crate::{
+    broker::{
+        names::{Acks, PartitionId, TopicPartition},
+        partition::messages::{Append, Appended},
+    },
+    gateway::{
+        Shared,
+        codec::{RequestFrame, RequestHeader},
+        connection::{Answer, Reply},
+        context::{Operation, RequestContext, Resource, authorize},
+        error_code::ErrorCode,
+        messages::produce::{
+            PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceResponse,
+        },
+        requests::encode,
+    },
+};
+
+/// Compression of a batch that only versions from 7 on may carry.
+const ZSTD: u16 = 4;
+
+/// What one partition of the request comes to.
+enum Part {
+    /// Refused here.
+    Refused(ErrorCode, String),
+    /// To be appended there.
+    Append(TopicPartition, Range<usize>),
+}
+
+/// The partitions of a request, topic by topic, with names of their own: they outlive the frame.
+type Parts = Vec<(ByteString, Vec<(i32, Part)>)>;
+
+pub(in crate::gateway) fn handle(
+    shared: &Arc<Shared>,
+    context: &RequestContext,
+    frame: RequestFrame,
+    permit: Permit,
+) -> Reply {
+    let request: ProduceRequest = match frame.decode() {
+        Ok(request) => request,
+        Err(error) => return Reply::Now(Answer::close(error.to_string())),
+    };
+    let (acks, parts) = match acks(request.acks) {
+        Some(acks) => (acks, parts(context, &request, &frame)),
+        None => (Acks::InSync, refuse_all(&request, ErrorCode::InvalidRequiredAcks)),
+    };
+    drop(request);
+    let (header, bytes) = frame.into_parts();
+    // The header's slice of the frame must go before the frame can be written to.
+    let header = RequestHeader { client_id: None, ..header };
+    let appends = append(shared, acks, parts, bytes, permit);
+    let (throttle, mute) = (context.throttle_time_ms(), context.throttled);
+    let answer = async move {
+        let mut responses = Vec::with_capacity(appends.len());
+        for (name, partitions) in appends {
+            let partition_responses = join_all(partitions).await;
+            responses.push(TopicProduceResponse {
+                name,
+                partition_responses,
+                ..TopicProduceResponse::default()
+            });
+        }
+        if acks == Acks::None {
+            return unanswered(&responses);
+        }
+        let response =
+            ProduceResponse { responses, throttle_time_ms: throttle, ..ProduceResponse::default() };
+        Answer { mute, ..encode(&header, &response) }
+    };
+    Reply::Later(answer.boxed_local())
+}
+
+fn acks(number: i16) -> Option<Acks> {
+    match number {
+        0 => Some(Acks::None),
+        1 => Some(Acks::Leader),
+        -1 => Some(Acks::InSync),
+        _ => None,
+    }
+}
+
+fn refuse_all(request: &ProduceRequest, error: ErrorCode) -> Parts {
+    let refused = |index| (index, Part::Refused(error, "`acks` is -1, 0 or 1".into()));
+    let topics = request.topic_data.iter();
+    topics
+        .map(|topic| {
+            let partitions = topic.partition_data.iter().map(|part| refused(part.index));
+            (owned(&topic.name), partitions.collect())
+        })
+        .collect()
+}
+
+/// A copy of a name, which does not hold the frame.
+fn owned(name: &ByteString) -> ByteString {
+    ByteString::from(&**name)
+}
+
+/// Where each partition's batch lies in the frame.
+fn parts(context: &RequestContext, request: &ProduceRequest, frame: &RequestFrame) -> Parts {
+    let is_transactional = request.transactional_id.is_some();
+    let mut parts = Parts::with_capacity(request.topic_data.len());
+    for topic in &request.topic_data {
+        let name = owned(&topic.name);
+        let may_write = authorize(context, Operation::Write, Resource::Topic(&name));
+        let mut partitions = Vec::with_capacity(topic.partition_data.len());
+        for data in &topic.partition_data {
+            let place = || place(context, &name, data.index, data.records.as_ref(), frame);
+            let part = if is_transactional {
+                let why = "transactions are not served here: leave `transactional.id` unset";
+                Part::Refused(ErrorCode::TransactionalIdAuthorizationFailed, why.into())
+            } else if !may_write {
+                Part::Refused(ErrorCode::TopicAuthorizationFailed, "not allowed".into())
+            } else {
+                place().unwrap_or_else(|(error, why)| Part::Refused(error, why))
+            };
+            partitions.push((data.index, part));
+        }
+        parts.push((name, partitions));
+    }
+    parts
+}
+
+fn place(
+    context: &RequestContext,
+    name: &str,
+    index: i32,
+    records: Option<&Bytes>,
+    frame: &RequestFrame,
+) -> Result<Part, (ErrorCode, String)> {
+    let unknown = |_| (ErrorCode::UnknownTopicOrPartition, format!("there is no `{name}-{index}`"));
+    let partition = TopicPartition {
+        topic: name.parse().map_err(|_| (ErrorCode::InvalidTopicException, name.to_owned()))?,
+        partition: PartitionId(u32::try_from(index).map_err(unknown)?),
+    };
+    let records = records.filter(|records| !records.is_empty());
+    let records = records.ok_or_else(|| (ErrorCode::InvalidRecord, "there is no batch".into()))?;
+    check_batch(context, records)?;
+    // Records are a slice of the frame; this is where it lies.
+    let start = records.as_ptr().addr() - frame.bytes().as_ptr().addr();
+    Ok(Part::Append(partition, start..start + records.len()))
+}
+
+/// What only the wire asks of a batch; the rest is asked where it is appended.
+fn check_batch(context: &RequestContext, records: &Bytes) -> Result<(), (ErrorCode, String)> {
+    const MAGIC_AT: usize = 16;
+    if records.get(MAGIC_AT).is_some_and(|magic| *magic != 2) {
+        let why = "only record batches of magic 2 (Kafka 0.11 and later) are taken";
+        return Err((ErrorCode::UnsupportedForMessageFormat, why.into()));
+    }
+    let corrupt = |error| (ErrorCode::CorruptMessage, format!("{error}"));
+    let header = BatchHeader::parse(records).map_err(corrupt)?;
+    if header.batch_bytes as usize != records.len() {
+        let why = "a partition of a request has exactly one batch";
+        return Err((ErrorCode::InvalidRecord, why.into()));
+    }
+    if header.attributes.is_control() {
+        return Err((ErrorCode::InvalidRecord, "clients append no control batches".into()));
+    }
+    if header.attributes.is_transactional() {
+        let why = "transactions are not served here";
+        return Err((ErrorCode::InvalidTxnState, why.into()));
+    }
+    if context.version < 7 && header.attributes.0 & 7 == ZSTD {
+        let why = "zstd needs version 7 of Produce";
+        return Err((ErrorCode::UnsupportedCompressionType, why.into()));
+    }
+    Ok(())
+}
+
+/// A partition's part of the answer, once its append is answered.
+type Response = futures::future::LocalBoxFuture<'static, PartitionProduceResponse>;
+
+/// Sends every append on its way.
+fn append(
+    shared: &Shared,
+    acks: Acks,
+    parts: Parts,
+    frame: Bytes,
+    mut permit: Permit,
+) -> Vec<(ByteString, Vec<Response>)> {
+    // Only where somebody still holds a slice of the frame is it copied.
+    let mut rest = frame.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
+    let mut at = 0;
+    let mut send = |index: i32, part: Part| -> Response {
+        let (partition, range) = match part {
+            Part::Append(partition, range) => (partition, range),
+            Part::Refused(error, why) => {
+                return std::future::ready(refused(index, error, &why)).boxed_local();
+            }
+        };
+        let mut batches = rest.split_off(range.start - at);
+        at = range.end;
+        rest = batches.split_off(range.len());
+        let Some(address) = shared.broker.partition(&partition) else {
+            let why = format!("there is no partition `{partition}`");
+            let refused = refused(index, ErrorCode::UnknownTopicOrPartition, &why);
+            return std::future::ready(refused).boxed_local();
+        };
+        let mut append = Append::new(batches).acks(acks);
+        append.permit = permit.split(0, range.len());
+        let answer = address.send(append);
+        async move {
+            match answer.await {
+                Ok(Ok(appended)) => accepted(index, &appended),
+                Ok(Err(error)) => refused(index, (&error).into(), &error.to_string()),
+                Err(_) => {
+                    let why = "the partition is being started anew; send again";
+                    refused(index, ErrorCode::NotLeaderOrFollower, why)
+                }
+            }
+        }
+        .boxed_local()
+    };
+    let mut topics = Vec::with_capacity(parts.len());
+    for (name, partitions) in parts {
+        topics
+            .push((name, partitions.into_iter().map(|(index, part)| send(index, part)).collect()));
+    }
+    topics
+}
+
+fn accepted(index: i32, appended: &Appended) -> PartitionProduceResponse {
+    PartitionProduceResponse {
+        index,
+        base_offset: appended.base_offset.0 as i64,
+        log_start_offset: appended.log_start.0 as i64,
+        ..PartitionProduceResponse::default()
+    }
+}
+
+fn refused(index: i32, error_code: ErrorCode, why: &str) -> PartitionProduceResponse {
+    PartitionProduceResponse {
+        index,
+        error_code,
+        base_offset: -1,
+        error_message: Some(why.into()),
+        ..PartitionProduceResponse::default()
+    }
+}
+
+/// A request that wants no answer: where it failed, only the end of the connection can say so.
+fn unanswered(responses: &[TopicProduceResponse]) -> Answer {
+    let parts = responses.iter().flat_map(|topic| &topic.partition_responses);
+    match parts.into_iter().find(|part| part.error_code != ErrorCode::None) {
+        Some(part) => {
+            let why = part.error_message.as_deref().unwrap_or_default();
+            Answer::close(format!("an unacknowledged batch was refused: {why}"))
+        }
+        None => Answer::none(),
+    }
+}

@@ -1,0 +1,40 @@
+//! What a gateway takes from its clients before it says no: every number is finite.
+
+use std::time::Duration;
+
+/// Limits of one node's gateway, with Kafka's name for each where it has one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Most bytes of one request (`socket.request.max.bytes`).
+    pub frame_bytes_max: usize,
+    /// Most connections in all (`max.connections`).
+    pub connections_max: usize,
+    /// Most connections from one address (`max.connections.per.ip`).
+    pub connections_per_address_max: usize,
+    /// Most requests of one connection that are being worked on; more wait in the socket.
+    pub requests_in_flight_max: usize,
+    /// Bytes of requests that all connections together may hold (`queued.max.request.bytes`).
+    pub request_bytes_max: usize,
+    /// Bytes of fetched records that all connections together may hold until they are sent.
+    pub answer_bytes_max: usize,
+    /// How long a connection may be without a request (`connections.max.idle.ms`).
+    pub idle_max: Duration,
+    /// How long a request may take to arrive once it has begun, and an answer may find no taker;
+    /// large requests get the time that a slow line needs on top.
+    pub progress_max: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            frame_bytes_max: 100 << 20,
+            connections_max: 20_000,
+            connections_per_address_max: 10_000,
+            requests_in_flight_max: 64,
+            request_bytes_max: 256 << 20,
+            answer_bytes_max: 256 << 20,
+            idle_max: Duration::from_secs(600),
+            progress_max: Duration::from_secs(30),
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! `flumen serve`: a broker that Kafka's clients connect to.
+
+use clap::Args;
+
+use super::{CliError, DataArgs, tell, told_to_stop};
+use crate::node::{self, Listen};
+
+/// Options of `flumen serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Address to listen on; may be given more than once.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9092")]
+    listen: Vec<String>,
+    /// Address that clients are told to connect to, one for each `--listen`, where it is another.
+    #[arg(long, value_name = "HOST:PORT")]
+    advertise: Vec<String>,
+    #[command(flatten)]
+    data: DataArgs,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// [`CliError`].
+pub fn run(args: ServeArgs) -> Result<(), CliError> {
+    let mut options = args.data.node();
+    let mut advertise = args.advertise.iter().map(|text| host_and_port(text));
+    for address in &args.listen {
+        let advertise = advertise.next().transpose()?;
+        options.listen.push(Listen { address: address.clone(), advertise });
+    }
+    node::run(options, |node| async move {
+        let gateway = node.gateway().expect("it was told to listen");
+        let addresses: Vec<String> =
+            gateway.listeners().iter().map(|bound| bound.address().to_string()).collect();
+        tell(format_args!("listening on {}; {}", addresses.join(", "), node.about()));
+        told_to_stop().await?;
+        tell(format_args!("stopping: {} connections are told", gateway.connections()));
+        Ok(())
+    })
+}
+
+fn host_and_port(text: &str) -> Result<(String, u16), CliError> {
+    let parts = text.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
+    let (host, port) =
+        parts.filter(|(host, _)| !host.is_empty()).ok_or_else(|| CliError::Option {
+            option: "--advertise",
+            value: text.into(),
+            expected: "HOST:PORT, such as broker.example:9092",
+        })?;
+    Ok((host.into(), port))
+}
