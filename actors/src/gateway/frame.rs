@@ -116,6 +116,14 @@ pub fn next_response(buffer: &mut BytesMut, most: usize) -> Result<Next, FrameEr
     }
 }
 
+/// How a stream begins, to be told beside a [`FrameError`]: its first bytes as far as they can be read.
+#[must_use]
+pub fn seen(buffer: &[u8]) -> String {
+    const MOST: usize = 24;
+    let more = if buffer.len() > MOST { "…" } else { "" };
+    format!("\"{}\"{more}", buffer[..buffer.len().min(MOST)].escape_ascii())
+}
+
 fn check_length(first: [u8; PREFIX], most: usize) -> Result<usize, FrameError> {
     let length = within(i32::from_be_bytes(first), SHORTEST, most);
     length.map_err(|error| Foreign::begins(first).map_or(error, FrameError::Foreign))
@@ -199,6 +207,13 @@ mod tests {
         }
         let error = next(b"POST /topics HTTP/1.1\r\n").unwrap_err();
         assert_eq!(error.to_string(), "this is an HTTP request, not Kafka's protocol");
+    }
+
+    #[test]
+    fn what_was_seen_can_be_told() {
+        assert_eq!(seen(b"hello\n\xff"), r#""hello\n\xff""#);
+        assert_eq!(seen(&[b'a'; 25]), format!("\"{}\"…", "a".repeat(24)));
+        assert_eq!(seen(b""), r#""""#);
     }
 
     #[test]

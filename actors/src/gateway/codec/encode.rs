@@ -216,9 +216,9 @@ impl Encoder<'_> {
     pub fn tagged<T: Wire>(&mut self, number: u32, value: &T) -> Result<(), EncodeError> {
         self.varint(number);
         let start = self.output.buffer.len();
-        self.copies = true;
+        let copies = std::mem::replace(&mut self.copies, true);
         value.encode(self)?;
-        self.copies = false;
+        self.copies = copies;
         let content = self.output.buffer.split_off(start);
         let length = u32::try_from(content.len()).map_err(|_| self.too_long(content.len()))?;
         self.varint(length);

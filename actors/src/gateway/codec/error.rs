@@ -117,8 +117,8 @@ pub enum HeaderError {
         /// The number of the request, which an answer must carry.
         correlation_id: i32,
     },
-    /// A client id that is not UTF-8, or a length that no client id has.
-    #[error("the client id is not text")]
+    /// A length that no client id has.
+    #[error("the length of the client id is none")]
     ClientId,
     /// Its tagged fields are malformed.
     #[error("the header's tagged fields are malformed")]

@@ -16,6 +16,9 @@ use super::{
     wire::Wire,
 };
 
+/// The version in which those who do not know each other speak.
+const FIRST: Version = Version { number: 0, flexible: false };
+
 /// What stands before the body of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestHeader {
@@ -61,7 +64,7 @@ impl RequestFrame {
             .ok_or(HeaderError::Unsupported { api, version: asked, correlation_id })?;
         let mut decoder =
             Decoder::new(frame.clone(), 8, api, Version { flexible: false, ..version });
-        let client_id = Option::decode(&mut decoder).map_err(|error| match error.reason {
+        let client_id = read_client_id(&mut decoder).map_err(|error| match error.reason {
             DecodeReason::Short { .. } => HeaderError::Short,
             _ => HeaderError::ClientId,
         })?;
@@ -97,6 +100,14 @@ impl RequestFrame {
     pub fn body(&self) -> Decoder {
         Decoder::new(self.frame.clone(), self.body, self.header.api, self.header.version)
     }
+}
+
+/// Reads a client id. It is a name for people: where it is no UTF-8, what can be read of it will do.
+fn read_client_id(decoder: &mut Decoder) -> Result<Option<ByteString>, DecodeError> {
+    let Some(length) = decoder.string_length()? else { return Ok(None) };
+    let bytes = decoder.take(length)?;
+    let text = ByteString::try_from(bytes.clone());
+    Ok(Some(text.unwrap_or_else(|_| String::from_utf8_lossy(&bytes).into_owned().into())))
 }
 
 fn skip_tags(decoder: &mut Decoder) -> Result<(), DecodeError> {
@@ -156,17 +167,17 @@ impl RequestHeader {
         Ok(Self { api, version, correlation_id, client_id })
     }
 
-    /// Reads the answer to a request with this header from `frame`, which has lost its length.
+    /// Reads the answer to a request with this header from `frame`, which has lost its length. A broker
+    /// that does not know the version of an ApiVersions request answers in version 0.
     ///
     /// # Errors
     /// [`DecodeError`].
     pub fn response<M: Message>(&self, frame: Bytes) -> Result<(i32, M), DecodeError> {
-        let mut decoder = Decoder::new(frame, 0, M::API, self.version);
-        let correlation_id = i32::decode(&mut decoder)?;
-        if has_tags::<M>(self.version) {
-            skip_tags(&mut decoder)?;
+        let answer = read_response(frame.clone(), self.version);
+        match answer {
+            Err(_) if M::API == ApiKey::ApiVersions => read_response(frame, FIRST),
+            answer => answer,
         }
-        Ok((correlation_id, M::decode(&mut decoder)?))
     }
 }
 
@@ -184,6 +195,15 @@ fn client_id(id: Option<&ByteString>, encoder: &mut Encoder<'_>) -> Result<(), E
 /// client reads it before it knows what the broker speaks.
 fn has_tags<M: Message>(version: Version) -> bool {
     version.flexible && M::API != ApiKey::ApiVersions
+}
+
+fn read_response<M: Message>(frame: Bytes, version: Version) -> Result<(i32, M), DecodeError> {
+    let mut decoder = Decoder::new(frame, 0, M::API, version);
+    let correlation_id = i32::decode(&mut decoder)?;
+    if has_tags::<M>(version) {
+        skip_tags(&mut decoder)?;
+    }
+    Ok((correlation_id, M::decode(&mut decoder)?))
 }
 
 fn write_response<M: Message>(
@@ -216,8 +236,7 @@ pub fn unsupported_api_versions(
         api_keys: own.map(ApiVersion::from).collect(),
         ..ApiVersionsResponse::default()
     };
-    let version = Version { number: 0, flexible: false };
-    write_response(version, correlation_id, &response, output)
+    write_response(FIRST, correlation_id, &response, output)
 }
 
 #[cfg(test)]
@@ -289,7 +308,13 @@ mod tests {
         };
         let mut output = Output::new();
         unsupported_api_versions(correlation_id, &mut output).unwrap();
-        assert_eq!(&frame(output)[..], b"\0\0\0\x07\0\x23\0\0\0\x01\0\x12\0\0\0\x04");
+        let answer = frame(output);
+        assert_eq!(&answer[..], b"\0\0\0\x07\0\x23\0\0\0\x01\0\x12\0\0\0\x04");
+        let (asked, _) = asked(4, &ApiVersionsRequest::default());
+        let (_, read) = asked.response::<ApiVersionsResponse>(answer).unwrap();
+        assert_eq!(read.error_code, ErrorCode::UnsupportedVersion, "a client reads it too");
+        let own = ApiVersion { api_key: 18, min_version: 0, max_version: 4 };
+        assert_eq!(read.api_keys, [own]);
     }
 
     #[test]
@@ -299,12 +324,20 @@ mod tests {
         assert_eq!(parse(b"\x7f\xff\0\0\0\0\0\x07\xff\xff"), HeaderError::Unknown(i16::MAX));
         assert_eq!(parse(b"\0\0\0\0\0\0\0"), HeaderError::Short);
         assert_eq!(parse(b"\0\x03\0\0\0\0\0\x07\0\x09me"), HeaderError::Short);
-        assert_eq!(parse(b"\0\x03\0\0\0\0\0\x07\0\x01\xff"), HeaderError::ClientId);
+        assert_eq!(parse(b"\0\x03\0\0\0\0\0\x07\xff\xfe"), HeaderError::ClientId);
         assert_eq!(parse(b"\0\x03\0\x09\0\0\0\x07\xff\xff\x01\0\x7f"), HeaderError::Tags);
         let produce = parse(b"\0\0\0\x02\0\0\0\x07\xff\xff");
         assert_eq!(produce.to_string(), "Produce version 2 is not supported");
         let handshake = parse(b"\0\x11\0\0\0\0\0\x07\xff\xff");
         assert_eq!(handshake.to_string(), "SaslHandshake version 0 is not supported");
+    }
+
+    #[test]
+    fn a_client_id_need_not_be_utf_8() {
+        let frame = Bytes::from_static(b"\0\x03\0\x01\0\0\0\x07\0\x03f\xfcr\xff\xff\xff\xff");
+        let frame = RequestFrame::parse(frame).unwrap();
+        assert_eq!(frame.header.client_id.as_deref(), Some("f\u{fffd}r"));
+        assert_eq!(frame.decode::<MetadataRequest>().unwrap().topics, None);
     }
 
     #[test]
