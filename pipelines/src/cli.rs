@@ -18,7 +18,11 @@ use flumen_actors::broker::{
     Broker, Topic, TopicError,
     names::{TopicName, TopicNameError},
 };
-use flumen_runtime::{disk::Engine, log::RepairError};
+use flumen_runtime::{
+    disk::Engine,
+    journal::ReplayError,
+    log::{OpenError, RepairError},
+};
 
 use crate::node::{NodeError, NodeOptions};
 
@@ -166,6 +170,12 @@ pub enum CliError {
     /// A log cannot be repaired.
     #[error(transparent)]
     Repair(#[from] RepairError),
+    /// A log that was repaired cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The journals of a data directory cannot be read.
+    #[error(transparent)]
+    Journal(#[from] ReplayError),
 }
 
 /// The topic called `name`.

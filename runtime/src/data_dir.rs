@@ -227,6 +227,12 @@ pub fn kafka_id(id: Uuid) -> String {
     properties::to_base64(id)
 }
 
+/// The UUID that Kafka writes so: what [`kafka_id`] undoes.
+#[must_use]
+pub fn from_kafka_id(text: &str) -> Option<Uuid> {
+    properties::from_base64(text)
+}
+
 fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DataDirError {
     move |error| DataDirError::Io { action, path: path.to_path_buf(), error }
 }
@@ -291,7 +297,6 @@ fn check_empty(path: &Path) -> Result<(), DataDirError> {
     Ok(())
 }
 
-/// Takes the lock, and writes our number into its file for the sentence that others get.
 /// Keeps every node out of the data directory `path` until it is dropped: for tools that change
 /// files behind a node's back.
 #[derive(Debug)]
@@ -305,6 +310,7 @@ pub fn hold(path: &Path) -> Result<Held, DataDirError> {
     lock(path).map(Held)
 }
 
+/// Takes the lock, and writes our number into its file for the sentence that others get.
 fn lock(path: &Path) -> Result<File, DataDirError> {
     let file = path.join(LOCK);
     let opened = File::options().read(true).write(true).create(true).truncate(false).open(&file);

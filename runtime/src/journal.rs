@@ -66,7 +66,7 @@ use tokio::time::Instant;
 
 pub use self::{
     format::FileError,
-    replay::{Journaled, ReplayError, Replayed, clear, replay},
+    replay::{Journaled, ReplayError, Replayed, clear, give_up, replay},
 };
 use self::{
     format::What,

@@ -8,7 +8,7 @@ use std::{
 };
 
 use flumen_runtime::{
-    codec,
+    codec, data_dir,
     disk::{DiskError, DiskHandle, OpenMode},
     era::{self, Ticket},
     ids::LogId,
@@ -22,6 +22,8 @@ use super::partition::options::{ClosedPartition, Room};
 const CLOSED_FILE: &str = "flumen-clean-stop";
 const CLOSED_KIND: [u8; 4] = *b"FLCL";
 const CLOSED_VERSION: u16 = 1;
+/// Most bytes of a `partition.metadata` that are looked at: it has two short lines.
+pub(super) const METADATA_BYTES_MAX: usize = 256;
 const TAKE_OVER_MAX: Duration = Duration::from_secs(5);
 
 /// A directory that holds logs.
@@ -40,6 +42,25 @@ impl DataDirectory {
     #[must_use]
     pub fn new(id: Uuid, path: impl Into<PathBuf>) -> Self {
         Self { id, path: path.into(), room: Room::default() }
+    }
+
+    /// What the journals call the log of a partition in `dir`, by its `partition.metadata` and its
+    /// name; `None` where it is no partition's.
+    ///
+    /// # Errors
+    /// [`DiskError`].
+    pub async fn log_in(disk: &DiskHandle, dir: &Path) -> Result<Option<LogId>, DiskError> {
+        let file = match disk.open(dir.join("partition.metadata"), OpenMode::Read).await {
+            Err(error) if error.is_not_found() => return Ok(None),
+            opened => opened?,
+        };
+        let bytes = disk.read(&file, 0, METADATA_BYTES_MAX).await?;
+        let text = String::from_utf8_lossy(&bytes);
+        let id = text.lines().find_map(|line| line.strip_prefix("topic_id: "));
+        let name = dir.file_name().and_then(|name| name.to_str());
+        let shard = name.and_then(|name| name.rsplit_once('-')).map(|(_, number)| number.parse());
+        let id = id.and_then(|id| data_dir::from_kafka_id(id.trim()));
+        Ok(id.zip(shard.and_then(Result::ok)).map(|(id, shard)| LogId { id, shard }))
     }
 
     /// Takes out what the last clean stop left of the directory's logs: it is gone, durably, when this

@@ -13,7 +13,8 @@ use flumen_runtime::{
     disk::{DiskHandle, DiskMaker as _, Engine, RealDisks},
     era::{EraGate, take_over},
     ids::{ArbiterId, LogId},
-    log::{self, LogPlace, RepairError},
+    journal,
+    log::{self, LogConfig, LogPlace, RepairError, Stateless},
 };
 use uuid::Uuid;
 
@@ -44,6 +45,7 @@ fn data_dir_of(dir: &Path) -> Result<PathBuf, CliError> {
 /// [`CliError`].
 pub fn run(LogCommand::Repair { dir }: LogCommand) -> Result<(), CliError> {
     let data = data_dir_of(&dir)?;
+    let dir = dir.canonicalize().unwrap_or(dir);
     // Two processes on one log would each undo what the other does.
     let _lock = flumen_runtime::data_dir::hold(&data).map_err(NodeError::from)?;
     actix_rt::System::new().block_on(async move {
@@ -56,7 +58,13 @@ pub fn run(LogCommand::Repair { dir }: LogCommand) -> Result<(), CliError> {
         let gate: Arc<EraGate> = EraGate::new(&dir);
         let ticket = take_over(&gate, Duration::from_secs(1)).await.expect("nobody else writes it");
         let place = LogPlace { dir: dir.clone(), id: LogId::default(), ticket };
-        match log::repair(disk, &place).await? {
+        let repaired = log::repair(disk.clone(), &place).await?;
+        let given_up = give_up_behind_gap(&disk, &data, place).await?;
+        if given_up > 0 {
+            tell(format_args!("{given_up} entries of the journal that lay behind a gap were given up"));
+        }
+        match repaired {
+            None if given_up > 0 => {}
             None => tell(format_args!("the log in `{}` is whole: nothing was changed", dir.display())),
             Some(repaired) => {
                 tell(format_args!(
@@ -73,4 +81,19 @@ pub fn run(LogCommand::Repair { dir }: LogCommand) -> Result<(), CliError> {
         }
         Ok(())
     })
+}
+
+/// The journal may go on behind what was lost of the log, which would not open for that.
+async fn give_up_behind_gap(
+    disk: &DiskHandle,
+    data: &Path,
+    place: LogPlace,
+) -> Result<usize, CliError> {
+    let dir = place.dir.clone();
+    let Some(id) = DataDirectory::log_in(disk, &dir).await.map_err(RepairError::from)? else {
+        return Ok(0);
+    };
+    let config = LogConfig::default();
+    let (log, _) = log::open(disk.clone(), place, config, Vec::new(), &mut Stateless, 0).await?;
+    Ok(journal::give_up(disk, data, id, log.end()).await?)
 }

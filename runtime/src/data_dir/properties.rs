@@ -94,7 +94,7 @@ pub(super) fn to_base64(id: Uuid) -> String {
     (0..22).map(|at| char::from(ALPHABET[digit(at)])).collect()
 }
 
-fn from_base64(text: &str) -> Option<Uuid> {
+pub(super) fn from_base64(text: &str) -> Option<Uuid> {
     let mut bits = 0_u128;
     for (at, byte) in text.bytes().enumerate() {
         let digit = ALPHABET.iter().position(|known| *known == byte)? as u128;

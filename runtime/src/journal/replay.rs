@@ -106,6 +106,33 @@ pub async fn replay(disk: &DiskHandle, data: &Path) -> Result<Replayed, ReplayEr
     Ok(Replayed { logs: arrange(records), journals: Journals::new(data, boot + 1, count), old })
 }
 
+/// Gives up what the journals of `data` hold of `log` behind a gap: what does not follow on `end`,
+/// where a log was cut that nothing else could mend. Tells how many entries went.
+///
+/// # Errors
+/// [`ReplayError`]: nothing was given up then.
+pub async fn give_up(
+    disk: &DiskHandle,
+    data: &Path,
+    log: LogId,
+    end: Offset,
+) -> Result<usize, ReplayError> {
+    let mut replayed = replay(disk, data).await?;
+    let Some(entries) = replayed.logs.get_mut(&log) else { return Ok(0) };
+    let (mut reached, mut kept) = (end, 0);
+    while let Some(entry) = entries.get(kept).filter(|entry| entry.base_offset <= reached) {
+        reached = reached.max(entry.end_offset);
+        kept += 1;
+    }
+    let given_up = entries.len() - kept;
+    if given_up > 0 {
+        entries.truncate(kept);
+        let all = replayed.logs.keys().copied().collect();
+        replayed.retire(disk, &all).await?;
+    }
+    Ok(given_up)
+}
+
 /// Removes all journals: at a clean stop, when every log has been closed, and so synced.
 ///
 /// # Errors

@@ -17,7 +17,7 @@ use futures::{StreamExt as _, stream};
 use crate::broker::{
     OFFSETS_TOPIC, Running, Shared, TopicError,
     catalogue::state::{Change, Topic},
-    directories::{DataDirectory, ticket},
+    directories::{DataDirectory, METADATA_BYTES_MAX, ticket},
     group_coordinator::{GroupCoordinator, GroupLog, messages::ForgetTopic},
     names::{PartitionId, TopicPartition},
     partition::{
@@ -35,8 +35,6 @@ const CONFIGURE_TRIES: usize = 3;
 /// later.
 const FORGET_TRIES: u32 = 20;
 const FORGET_RETRY: Duration = Duration::from_millis(100);
-/// Most bytes of a `partition.metadata` that are looked at: it has two short lines.
-const METADATA_BYTES_MAX: usize = 256;
 
 /// Carries `change` out, of which `topic` is what the catalogue says now, or said last. Returns the
 /// change that follows from it, if any.
@@ -289,6 +287,8 @@ async fn remove_partition(
     disk.commit(JournalEntry::Deleted { log }, &ticket).await?;
     disk.remove_dir_under(&dir, &ticket).await?;
     disk.sync_dir(&directory.path).await?;
+    // Whoever still holds the gate is fenced by it; a topic of the same name begins with its own.
+    local.gates().forget(&dir);
     shared.is_handed_over(log);
     Ok(())
 }

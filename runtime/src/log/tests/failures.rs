@@ -130,3 +130,24 @@ fn a_truncation_that_is_cut_short_leaves_no_gap_before_what_the_journal_holds() 
     }
     assert!((1..60).contains(&was_cut_short), "{was_cut_short} of 60 ended in the middle");
 }
+
+#[test]
+fn a_log_that_ends_before_what_the_journal_holds_opens_once_that_is_given_up() {
+    in_simulation(|| async {
+        let mut machine = Machine::new(without_checkpoints());
+        drop(half_journalled(&mut machine).await);
+        machine.disks.kill();
+        // Five of the batches that the log had synced by itself are gone: no crash does that.
+        let whole = machine.disks.content(&segment(0)).unwrap();
+        machine.disks.install(&segment(0), &whole[..whole.len() / 3]);
+        let (data, log) = (Path::new("/d"), LogId::default());
+        let disk = DiskHandle::start(machine.disks.disk_for(ArbiterId(0)));
+        let journaled = journal::replay(&disk, data).await.unwrap().logs.remove(&log).unwrap();
+        let refused = machine.try_open(journaled).await.map(drop).unwrap_err();
+        assert!(matches!(refused, OpenError::Damaged { .. }), "{refused}");
+        assert_eq!(machine.open().await.log.end(), Offset(15));
+        assert_eq!(journal::give_up(&disk, data, log, Offset(30)).await.unwrap(), 0, "no gap");
+        assert_eq!(journal::give_up(&disk, data, log, Offset(15)).await.unwrap(), 5);
+        assert!(journal::replay(&disk, data).await.unwrap().logs.is_empty());
+    });
+}
