@@ -161,6 +161,24 @@ fn a_deleted_topic_leaves_no_files_and_its_name_may_be_used_again() {
 }
 
 #[test]
+fn a_failed_sync_ends_with_its_topic_whose_name_may_be_used_again() {
+    paused(async {
+        let machine = Machine::new();
+        let (root, broker) = machine.start().await;
+        let name = TopicName::new("t").unwrap();
+        broker.create_topic(TopicSpec::new("t", 1).unwrap()).await.unwrap();
+        machine.disks.set_faults(Faults { sync_errors: 1_000_000, ..Faults::none() });
+        let address = broker.partition(&partition("t", 0)).expect("it runs");
+        address.send(Append::new(batch("lost"))).await.unwrap().unwrap_err();
+        machine.disks.set_faults(Faults::none());
+        broker.delete_topic(&name).await.unwrap();
+        broker.create_topic(TopicSpec::new("t", 1).unwrap()).await.unwrap();
+        assert_eq!(append(&broker, &partition("t", 0), "anew").await, Offset(0));
+        root.stop().await;
+    });
+}
+
+#[test]
 fn a_topic_grows_and_takes_other_settings_while_it_runs() {
     paused(async {
         let machine = Machine::new();

@@ -269,10 +269,15 @@ fn a_failed_sync_takes_the_partition_offline_for_good_and_restarts_nothing() {
             assert!(!reason.is_empty() && !remedy.is_empty());
             world.pass(60 * SECOND).await;
             assert_eq!(node.restarts().await, 0);
+            node.root.inject_panic("partition/orders-0").await.unwrap();
+            world.pass(SECOND).await;
+            assert_eq!(node.restarts().await, 1);
+            let anew = node.append(record(1, "b")).await;
+            assert!(matches!(anew, Err(AppendError::Offline(_))), "the cache is not believed");
         })
         .await;
         life(&world, options(), End::Exit, async |node| {
-            assert_eq!(node.read_all(Offset(0)).await[0], "a", "what was acknowledged is there");
+            assert_eq!(node.read_all(Offset(0)).await, ["a"], "what is on the disk, and no more");
         })
         .await;
     });
