@@ -84,6 +84,12 @@ impl SimDisks {
         Rc::new(SimDisk { world: self.clone(), arbiter, boot })
     }
 
+    /// The faults it commits now.
+    #[must_use]
+    pub fn faults(&self) -> Faults {
+        self.world().faults
+    }
+
     /// From now on these faults.
     pub fn set_faults(&self, faults: Faults) {
         self.world().faults = faults;

@@ -1,8 +1,9 @@
-//! What goes wrong in a node: panics, and arbiters that stop with a message in their hands.
+//! What goes wrong in a node: panics, arbiters that stop with a message in their hands, and disks
+//! that fail or are full for a while.
 
 use std::time::Duration;
 
-use flumen_runtime::{mailbox::ActorName, placement::Placement};
+use flumen_runtime::{disk::sim::Faults, mailbox::ActorName, placement::Placement};
 
 use super::{Node, Run, partitions};
 use crate::node::OFFSETS_TOPIC;
@@ -12,6 +13,7 @@ pub(super) async fn make(run: &mut Run, node: &Node) {
     let names = actors(run, node);
     let victim = names[run.rng.below(names.len() as u64) as usize].clone();
     match run.rng.below(5) {
+        0 if run.has_bad_disks => spoil_the_disks(run).await,
         0 => {}
         1..4 => {
             run.world.trace.line(format_args!("panic in {victim}"));
@@ -20,6 +22,21 @@ pub(super) async fn make(run: &mut Run, node: &Node) {
         }
         _ => wedge(run, node, &victim),
     }
+}
+
+/// For a while the disks are full, or fail some of what they are asked.
+async fn spoil_the_disks(run: &mut Run) {
+    let usual = run.world.disks.faults();
+    let worse = match run.rng.below(3) {
+        0 => Faults { capacity: 0, ..usual },
+        1 => Faults { write_errors: 50, ..usual },
+        _ => Faults { sync_errors: 50, ..usual },
+    };
+    run.world.trace.line(format_args!("{worse:?}"));
+    run.world.disks.set_faults(worse);
+    let time = 50 + run.rng.below(2_500);
+    run.world.pass(Duration::from_millis(time)).await;
+    run.world.disks.set_faults(usual);
 }
 
 /// Who may be hit.
