@@ -9,10 +9,14 @@
 mod demo;
 #[path = "cli/errors.rs"]
 mod errors;
+#[path = "seccomp/filter.rs"]
+mod filter;
 #[path = "cli/full_disk.rs"]
 mod full_disk;
 #[path = "power_cut/mount.rs"]
 mod mount;
+#[path = "cli/no_ring.rs"]
+mod no_ring;
 #[path = "cli/program.rs"]
 mod program;
 #[path = "cli/use_it.rs"]

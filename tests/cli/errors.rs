@@ -65,8 +65,9 @@ fn two_processes_on_one_data_directory_are_told_of_each_other() {
     place.write("a.log", 0..3);
     let first = place.start("tail logs/*.log --topic t --data data");
     first.has_said("data in");
+    let log = place.path("data/t-0/00000000000000000000.log");
+    crate::program::wait_until("the lines are in", || log.metadata().is_ok_and(|is| is.len() > 0));
     for second in ["consume t --data data", "log repair data/t-0"] {
-        crate::program::wait_until("the partition is there", || place.path("data/t-0").is_dir());
         place.refuse(second, &["data", "in use by another process", "stop that one"]);
     }
     let said = first.interrupt();
