@@ -69,7 +69,7 @@ fn kill_again_and_again(is_ring: bool, random: u32) {
         harness.live(End::Stop).unwrap_or_else(|why| panic!("seed {seed}, at the end: {why}"));
     }
     let account = &harness.ledger;
-    assert!(account.acknowledged > 1_000 && account.lines > 1_000, "seed {seed}: it did nothing");
+    assert!(account.acknowledged > 300 && account.lines > 300, "seed {seed}: it did nothing");
     assert!(account.repeated > 0, "seed {seed}: no kill met a batch on its way");
     eprintln!(
         "{kills} kills: {} records acknowledged, {} batches sent again, {} lines; none lost or doubled",

@@ -105,7 +105,7 @@ fn nothing_is_lost(is_ring: bool) {
         let harness = cut_again_and_again(mount, is_ring, false, cuts());
         let harness = harness.unwrap_or_else(|why| panic!("{why}"));
         let account = &harness.ledger;
-        assert!(account.acknowledged > 500 && account.lines > 200, "it did nothing");
+        assert!(account.acknowledged > 200 && account.lines > 100, "it did nothing");
         assert!(account.repeated > 0, "no cut met a batch on its way");
         eprintln!(
             "{} cuts: {} records acknowledged, {} batches sent again, {} lines; none lost or doubled",
