@@ -424,6 +424,19 @@ impl Broker {
         })
     }
 
+    /// All coordinators that there are; none before the first group.
+    #[must_use]
+    pub fn coordinators(&self) -> Vec<Addr<GroupCoordinator>> {
+        let coordinators = self.shared.coordinators.entries();
+        coordinators.into_iter().map(|(_, address)| address).collect()
+    }
+
+    /// The node's data directories.
+    #[must_use]
+    pub fn directories(&self) -> &[DataDirectory] {
+        &self.shared.spec.directories
+    }
+
     /// An id for an idempotent producer, never given before.
     ///
     /// # Errors

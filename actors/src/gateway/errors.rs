@@ -53,8 +53,15 @@ impl From<&TopicError> for ErrorCode {
     fn from(error: &TopicError) -> Self {
         match error {
             TopicError::Create(CreateTopicError::Exists(_)) => ErrorCode::TopicAlreadyExists,
-            TopicError::Create(CreateTopicError::Partitions { .. }) => ErrorCode::InvalidPartitions,
+            TopicError::Create(CreateTopicError::Collides { .. }) => {
+                ErrorCode::InvalidTopicException
+            }
+            TopicError::Create(CreateTopicError::Partitions(_))
+            | TopicError::Change(ChangeTopicError::Partitions { .. }) => {
+                ErrorCode::InvalidPartitions
+            }
             TopicError::Change(ChangeTopicError::Unknown(_)) => ErrorCode::UnknownTopicOrPartition,
+            TopicError::Change(ChangeTopicError::Kept(_)) => ErrorCode::InvalidTopicException,
             TopicError::Stopped => ErrorCode::NotController,
             TopicError::Coordination(_) | TopicError::Disk(_) | TopicError::Journal { .. } => {
                 ErrorCode::KafkaStorageError

@@ -19,9 +19,9 @@ use super::{
     context::{Principal, RequestContext, throttle},
     frame::Foreign,
     handlers::{
-        api_versions, fetch, find_coordinator,
-        groups::{membership, offsets},
-        list_offsets, metadata, produce, producer_ids,
+        api_versions, cluster, configs, fetch, find_coordinator,
+        groups::{administration, membership, offsets},
+        list_offsets, metadata, partitions, produce, producer_ids, topics,
     },
     listener::Bound,
 };
@@ -81,6 +81,48 @@ impl Requests {
         Reply::Later(answer.boxed_local())
     }
 
+    /// Every API whose requests are independent of each other.
+    fn dispatch(&self, request: &RequestFrame, context: RequestContext, permit: Permit) -> Reply {
+        macro_rules! handled_by {
+            ($($api:ident => $handle:path),* $(,)?) => {
+                match context.api {
+                    $(ApiKey::$api => self.answer(request, context, permit, $handle),)*
+                    api => Reply::Now(Answer::close(format!("{api} is not served"))),
+                }
+            };
+        }
+        handled_by! {
+            AlterConfigs => configs::alter_all,
+            ApiVersions => api_versions::handle,
+            CreatePartitions => topics::grow,
+            CreateTopics => topics::create,
+            DeleteGroups => administration::delete,
+            DeleteRecords => partitions::delete_records,
+            DeleteTopics => topics::delete,
+            DescribeCluster => cluster::describe,
+            DescribeConfigs => configs::describe,
+            DescribeGroups => administration::describe,
+            DescribeLogDirs => cluster::log_dirs,
+            DescribeProducers => partitions::producers,
+            DescribeTopicPartitions => cluster::topic_partitions,
+            FindCoordinator => find_coordinator::handle,
+            Heartbeat => membership::heartbeat,
+            IncrementalAlterConfigs => configs::alter_some,
+            InitProducerId => producer_ids::init,
+            JoinGroup => membership::join,
+            LeaveGroup => membership::leave,
+            ListConfigResources => configs::list,
+            ListGroups => administration::list,
+            ListOffsets => list_offsets::handle,
+            Metadata => metadata::handle,
+            OffsetCommit => offsets::commit,
+            OffsetDelete => offsets::delete,
+            OffsetFetch => offsets::fetch,
+            OffsetForLeaderEpoch => partitions::epoch_ends,
+            SyncGroup => membership::sync,
+        }
+    }
+
     fn fetch(&self, request: &RequestFrame, context: RequestContext, permit: Permit) -> Reply {
         let mute = context.throttled;
         let body = match request.decode() {
@@ -133,21 +175,7 @@ impl Serve for Requests {
         match api {
             ApiKey::Produce => produce::handle(&self.shared, &context, request, permit),
             ApiKey::Fetch => self.fetch(&request, context, permit),
-            ApiKey::ApiVersions => self.answer(&request, context, permit, api_versions::handle),
-            ApiKey::Metadata => self.answer(&request, context, permit, metadata::handle),
-            ApiKey::FindCoordinator => {
-                self.answer(&request, context, permit, find_coordinator::handle)
-            }
-            ApiKey::InitProducerId => self.answer(&request, context, permit, producer_ids::init),
-            ApiKey::ListOffsets => self.answer(&request, context, permit, list_offsets::handle),
-            ApiKey::JoinGroup => self.answer(&request, context, permit, membership::join),
-            ApiKey::SyncGroup => self.answer(&request, context, permit, membership::sync),
-            ApiKey::Heartbeat => self.answer(&request, context, permit, membership::heartbeat),
-            ApiKey::LeaveGroup => self.answer(&request, context, permit, membership::leave),
-            ApiKey::OffsetCommit => self.answer(&request, context, permit, offsets::commit),
-            ApiKey::OffsetFetch => self.answer(&request, context, permit, offsets::fetch),
-            ApiKey::OffsetDelete => self.answer(&request, context, permit, offsets::delete),
-            _ => Reply::Now(Answer::close(format!("{api} is not served"))),
+            _ => self.dispatch(&request, context, permit),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The classic group APIs: what members say goes to the coordinator of their group, and what it
 //! answers comes back under Kafka's names.
 
+pub(in crate::gateway) mod administration;
 pub(in crate::gateway) mod membership;
 pub(in crate::gateway) mod offsets;
 

@@ -1,0 +1,273 @@
+//! CreateTopics, DeleteTopics, CreatePartitions: what topics there are.
+//!
+//! One node has one copy of everything: a replication factor of 1, or −1 for the default, is all that
+//! can be asked for, and an assignment may name this node only.
+
+use std::sync::Arc;
+
+use bytestring::ByteString;
+
+use super::configs;
+use crate::{
+    broker::{
+        Settings, Topic, TopicSpec,
+        names::{TopicName, TopicNameError},
+    },
+    gateway::{
+        Shared,
+        context::{Operation, RequestContext, Resource, authorize},
+        error_code::ErrorCode,
+        messages::{
+            create_partitions::{
+                CreatePartitionsRequest, CreatePartitionsResponse, CreatePartitionsTopic,
+                CreatePartitionsTopicResult,
+            },
+            create_topics::{
+                CreatableTopic, CreatableTopicConfigs, CreatableTopicResult, CreateTopicsRequest,
+                CreateTopicsResponse,
+            },
+            delete_topics::{
+                DeletableTopicResult, DeleteTopicState, DeleteTopicsRequest, DeleteTopicsResponse,
+            },
+        },
+    },
+};
+
+/// Why something was refused: the error, and a sentence for a person.
+pub(super) type Refusal = (ErrorCode, String);
+
+fn topic_name(name: &str) -> Result<TopicName, Refusal> {
+    let invalid = |error: TopicNameError| (ErrorCode::InvalidTopicException, error.to_string());
+    name.parse().map_err(invalid)
+}
+
+fn allowed(context: &RequestContext, operation: Operation, topic: &str) -> Result<(), Refusal> {
+    match authorize(context, operation, Resource::Topic(topic)) {
+        true => Ok(()),
+        false => Err((ErrorCode::TopicAuthorizationFailed, "not allowed".into())),
+    }
+}
+
+/// Names that the request holds twice: which of the two is meant nobody can say.
+fn twice<'a>(names: impl Iterator<Item = &'a ByteString>) -> Vec<ByteString> {
+    let mut names: Vec<_> = names.collect();
+    names.sort();
+    names.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0].clone()).collect()
+}
+
+// ---- Create ------------------------------------------------------------------------------------
+
+pub(in crate::gateway) async fn create(
+    shared: Arc<Shared>,
+    context: RequestContext,
+    request: CreateTopicsRequest,
+) -> CreateTopicsResponse {
+    let twice = twice(request.topics.iter().map(|topic| &topic.name));
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for topic in request.topics {
+        let made = if twice.contains(&topic.name) {
+            Err((ErrorCode::InvalidRequest, "the request names it twice".into()))
+        } else {
+            create_one(&shared, &context, &topic, request.validate_only).await
+        };
+        topics.push(created(topic.name, made));
+    }
+    CreateTopicsResponse { throttle_time_ms: context.throttle_time_ms(), topics }
+}
+
+async fn create_one(
+    shared: &Shared,
+    context: &RequestContext,
+    asked: &CreatableTopic,
+    validate_only: bool,
+) -> Result<Topic, Refusal> {
+    let name = topic_name(&asked.name)?;
+    allowed(context, Operation::Create, name.as_str())?;
+    let partitions = partitions(shared, asked)?;
+    let mut settings = Settings::default();
+    for config in &asked.configs {
+        if let Some(value) = &config.value {
+            let invalid = |error| (ErrorCode::InvalidConfig, format!("{error}"));
+            settings.set(&config.name, value).map_err(invalid)?;
+        }
+    }
+    let spec = TopicSpec { name: name.clone(), partitions, settings };
+    if !validate_only {
+        let made = shared.broker.create_topic(spec).await;
+        return made.map_err(|error| ((&error).into(), error.to_string()));
+    }
+    if shared.broker.topics().contains_key(&name) {
+        return Err((ErrorCode::TopicAlreadyExists, format!("there is a topic `{name}` already")));
+    }
+    let TopicSpec { name, settings, .. } = spec;
+    let id = uuid::Uuid::nil();
+    Ok(Topic { id, name, partitions: Vec::new(), settings, is_internal: false })
+}
+
+/// How many partitions are asked for, in one of the two ways.
+fn partitions(shared: &Shared, asked: &CreatableTopic) -> Result<u32, Refusal> {
+    if asked.assignments.is_empty() {
+        if !matches!(asked.replication_factor, -1 | 1) {
+            let why = format!(
+                "a replication factor of {} needs as many nodes; there is one: ask for 1, or -1",
+                asked.replication_factor
+            );
+            return Err((ErrorCode::InvalidReplicationFactor, why));
+        }
+        return match asked.num_partitions {
+            -1 => Ok(shared.defaults.partitions),
+            count if count > 0 => Ok(count.unsigned_abs()),
+            count => Err((ErrorCode::InvalidPartitions, format!("{count} partitions cannot be"))),
+        };
+    }
+    let invalid = |why: &str| (ErrorCode::InvalidReplicaAssignment, why.to_owned());
+    if asked.num_partitions != -1 || asked.replication_factor != -1 {
+        let why = "with an assignment, partitions and replication factor are -1";
+        return Err((ErrorCode::InvalidRequest, why.into()));
+    }
+    let mut numbers: Vec<i32> = asked.assignments.iter().map(|one| one.partition_index).collect();
+    numbers.sort_unstable();
+    if !numbers.iter().copied().eq(0..numbers.len() as i32) {
+        return Err(invalid("partitions are numbered 0, 1, … without a gap"));
+    }
+    if asked.assignments.iter().any(|one| one.broker_ids != [shared.node.0]) {
+        return Err(invalid("there is one node: only it can be assigned"));
+    }
+    u32::try_from(numbers.len()).map_err(|_| invalid("too many partitions"))
+}
+
+fn created(name: ByteString, made: Result<Topic, Refusal>) -> CreatableTopicResult {
+    match made {
+        Ok(topic) => {
+            let configs = configs::of_topic(&topic.settings).map(|config| CreatableTopicConfigs {
+                name: config.name.into(),
+                value: Some(config.value.into()),
+                read_only: false,
+                config_source: config.source,
+                is_sensitive: false,
+            });
+            CreatableTopicResult {
+                name,
+                topic_id: topic.id,
+                error_code: ErrorCode::None,
+                num_partitions: i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX),
+                replication_factor: 1,
+                configs: Some(configs.collect()),
+                ..CreatableTopicResult::default()
+            }
+        }
+        Err((error_code, why)) => CreatableTopicResult {
+            name,
+            error_code,
+            error_message: Some(why.into()),
+            ..CreatableTopicResult::default()
+        },
+    }
+}
+
+// ---- Delete ------------------------------------------------------------------------------------
+
+pub(in crate::gateway) async fn delete(
+    shared: Arc<Shared>,
+    context: RequestContext,
+    request: DeleteTopicsRequest,
+) -> DeleteTopicsResponse {
+    let by_name = request
+        .topic_names
+        .into_iter()
+        .map(|name| DeleteTopicState { name: Some(name), ..DeleteTopicState::default() });
+    let asked: Vec<_> = request.topics.into_iter().chain(by_name).collect();
+    let mut responses = Vec::with_capacity(asked.len());
+    for topic in asked {
+        let deleted = delete_one(&shared, &context, &topic).await;
+        let (error_code, why) = deleted
+            .err()
+            .map_or((ErrorCode::None, None), |(error, why)| (error, Some(ByteString::from(why))));
+        responses.push(DeletableTopicResult {
+            name: topic.name,
+            topic_id: topic.topic_id,
+            error_code,
+            error_message: why,
+        });
+    }
+    DeleteTopicsResponse { throttle_time_ms: context.throttle_time_ms(), responses }
+}
+
+async fn delete_one(
+    shared: &Shared,
+    context: &RequestContext,
+    asked: &DeleteTopicState,
+) -> Result<(), Refusal> {
+    let name = match &asked.name {
+        Some(name) => topic_name(name)?,
+        None => {
+            let topics = shared.broker.topics();
+            let found = topics.values().find(|topic| topic.id == asked.topic_id);
+            let unknown = || (ErrorCode::UnknownTopicId, "there is no topic of that id".to_owned());
+            found.ok_or_else(unknown)?.name.clone()
+        }
+    };
+    allowed(context, Operation::Delete, name.as_str())?;
+    let deleted = shared.broker.delete_topic(&name).await;
+    deleted.map_err(|error| ((&error).into(), error.to_string()))
+}
+
+// ---- Grow --------------------------------------------------------------------------------------
+
+pub(in crate::gateway) async fn grow(
+    shared: Arc<Shared>,
+    context: RequestContext,
+    request: CreatePartitionsRequest,
+) -> CreatePartitionsResponse {
+    let twice = twice(request.topics.iter().map(|topic| &topic.name));
+    let mut results = Vec::with_capacity(request.topics.len());
+    for topic in request.topics {
+        let grown = if twice.contains(&topic.name) {
+            Err((ErrorCode::InvalidRequest, "the request names it twice".into()))
+        } else {
+            grow_one(&shared, &context, &topic, request.validate_only).await
+        };
+        let (error_code, why) = grown
+            .err()
+            .map_or((ErrorCode::None, None), |(error, why)| (error, Some(ByteString::from(why))));
+        results.push(CreatePartitionsTopicResult {
+            name: topic.name,
+            error_code,
+            error_message: why,
+        });
+    }
+    CreatePartitionsResponse { throttle_time_ms: context.throttle_time_ms(), results }
+}
+
+async fn grow_one(
+    shared: &Shared,
+    context: &RequestContext,
+    asked: &CreatePartitionsTopic,
+    validate_only: bool,
+) -> Result<(), Refusal> {
+    let name = topic_name(&asked.name)?;
+    allowed(context, Operation::Alter, name.as_str())?;
+    let topics = shared.broker.topics();
+    let unknown = || (ErrorCode::UnknownTopicOrPartition, format!("there is no topic `{name}`"));
+    let now = topics.get(&name).ok_or_else(unknown)?.partitions.len();
+    let wanted = u32::try_from(asked.count).unwrap_or(0);
+    if wanted as usize <= now {
+        let why = format!("`{name}` has {now} partitions: it can only get more");
+        return Err((ErrorCode::InvalidPartitions, why));
+    }
+    if let Some(assignments) = &asked.assignments {
+        let here =
+            |one: &crate::gateway::messages::create_partitions::CreatePartitionsAssignment| {
+                one.broker_ids == [shared.node.0]
+            };
+        if assignments.len() != wanted as usize - now || !assignments.iter().all(here) {
+            let why = "each new partition is assigned to this node, the only one";
+            return Err((ErrorCode::InvalidReplicaAssignment, why.into()));
+        }
+    }
+    if validate_only {
+        return Ok(());
+    }
+    let grown = shared.broker.grow_topic(&name, wanted).await;
+    grown.map(drop).map_err(|error| ((&error).into(), error.to_string()))
+}
