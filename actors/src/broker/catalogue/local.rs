@@ -136,6 +136,8 @@ impl Kept {
         if let Some(failure) = self.log.failure() {
             return Err(failed(failure));
         }
+        // Nothing is decided on top of what may be lost (COORD-3).
+        self.check_durable()?;
         let value = codec::seal(KIND, VERSION, change).map_err(failed)?;
         let mut builder = BatchBuilder::new(now_ms);
         builder.push(RecordRef { timestamp: now_ms, value: Some(&value), ..RecordRef::default() });
@@ -145,6 +147,14 @@ impl Kept {
         self.log.append(batch.freeze(), &header);
         self.state.catalogue.apply(change.clone());
         Ok(())
+    }
+
+    /// Whether everything is durable; it is not where the disk was full.
+    fn check_durable(&self) -> Result<(), CoordinationError> {
+        if self.log.durable_end() == self.log.end() {
+            return Ok(());
+        }
+        Err(failed("the disk that keeps it is full; make room there, and ask again"))
     }
 
     /// Carries out what the log wants until it wants nothing more.
@@ -169,8 +179,7 @@ impl Coordination for LocalCoordination {
             let mut kept = kept.lock().await;
             kept.append(&change, now_ms)?;
             kept.settle(&disk, now_ms).await?;
-            assert!(kept.log.durable_end() == kept.log.end(), "COORD-1: a commit is durable");
-            Ok(())
+            kept.check_durable()
         }
         .boxed_local()
     }
@@ -278,6 +287,35 @@ mod tests {
             in_sync: vec![NodeId(1)],
             directory: Uuid::nil(),
         }
+    }
+
+    #[test]
+    fn a_full_disk_refuses_a_change_until_there_is_room_and_the_port_is_opened_again() {
+        paused(async {
+            let disks = disks();
+            let full = disks.clone();
+            let known = in_process(&disks, move |local| async move {
+                let (mut coordination, mut known) =
+                    LocalCoordination::open(&local, Path::new("/data")).await.unwrap();
+                full.set_faults(Faults { capacity: 0, ..Faults::none() });
+                for number in 0..100 {
+                    let change = create(&known, number);
+                    if coordination.commit(&change).await.is_err() {
+                        full.set_faults(Faults::none());
+                        let again = coordination.commit(&change).await;
+                        assert!(again.is_err(), "COORD-3: until it is opened again");
+                        return known;
+                    }
+                    known.apply(change);
+                }
+                panic!("100 changes found room on a full disk");
+            });
+            let known = known.await;
+            let found = in_process(&disks, |local| async move {
+                LocalCoordination::open(&local, Path::new("/data")).await.unwrap().1
+            });
+            assert_eq!(found.await, known, "COORD-1: what was acknowledged before is there");
+        });
     }
 
     #[test]
