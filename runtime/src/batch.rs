@@ -27,11 +27,13 @@ mod builder;
 pub mod control;
 mod header;
 mod record;
+mod retain;
 mod varint;
 
 pub use builder::{BatchBuilder, RecordRef};
 pub use header::{Attributes, BatchHeader, Compression};
 pub use record::{HeaderIter, Record, Records, records};
+pub use retain::{emptied, retain};
 
 use crate::{
     codec::crc32c,

@@ -9,7 +9,7 @@
 //! owner runs that, and hands the outcome back ([`Log::on_io`]). So it can be driven by an actor, by
 //! a test, and by a simulation that decides when each write lands.
 //!
-//! Files, all in Kafka's formats but the recovery point:
+//! Files, all in Kafka's formats but the two points:
 //!
 //! | file | what |
 //! |---|---|
@@ -18,6 +18,7 @@
 //! | `<20 digits>.snapshot` | the owner's state at that offset |
 //! | `leader-epoch-checkpoint` | where each epoch begins |
 //! | `recovery-point` | up to where the segments are known to be durable |
+//! | `compaction-point` | up to where the last compaction got, where there was one |
 //!
 //! # What is durable, and what is damage
 //! The recovery point trails the syncs by a bounded number of bytes. Below it, and below what the
@@ -46,6 +47,7 @@
 //! and retention go on.
 
 mod checkpoint;
+mod compact;
 mod config;
 mod drive;
 mod epochs;
@@ -66,7 +68,8 @@ use std::{collections::VecDeque, path::PathBuf, rc::Rc};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-pub use config::LogConfig;
+pub use compact::{Aborted, Decided};
+pub use config::{Compaction, LogConfig};
 pub use epochs::Epochs;
 pub use io::{LogIo, LogIoDone};
 pub use lookup::LookupPlan;
@@ -75,7 +78,10 @@ pub use read::{OutOfRangeError, READ_BYTES_MAX, ReadDone, ReadFailure, ReadPlan}
 pub use repair::{RepairError, Repaired, repair};
 pub use segment::Segment;
 
-use self::{checkpoint::Checkpoint, index::IndexTail, io::Refused, read::Extent, space::Room};
+use self::{
+    checkpoint::Checkpoint, compact::Compactor, index::IndexTail, io::Refused, read::Extent,
+    space::Room,
+};
 use crate::{
     batch::BatchHeader,
     disk::{DiskError, File},
@@ -214,6 +220,7 @@ pub struct Log {
     /// The files are as a clean stop left them.
     is_clean: bool,
     resume: Option<read::Resume>,
+    compactor: Compactor,
     is_closed: bool,
     failed: Option<LogFailure>,
 }
@@ -375,12 +382,14 @@ impl Log {
         }
         let end = end.min(self.written.offset);
         let extent = self.extent(from);
-        Ok(ReadPlan { place: self.place.clone(), extent, from, end, bytes_max })
+        let swaps = self.compactor.watch();
+        Ok(ReadPlan { place: self.place.clone(), extent, from, end, bytes_max, swaps })
     }
 
     /// Takes note of where a read left off, so that one that goes on from there needs no search.
     pub fn note_read(&mut self, done: &ReadDone) {
-        self.resume.clone_from(&done.resume);
+        let is_valid = |resume: &&read::Resume| !resume.swaps.were_made();
+        self.resume = done.resume.as_ref().filter(is_valid).cloned();
     }
 
     /// Where to look for `offset`.
@@ -388,7 +397,7 @@ impl Log {
         // A segment whose records were compacted away may end before the next one begins.
         let after = self.closed.partition_point(|segment| segment.end <= offset);
         let mut extent = match self.closed.get(after) {
-            Some(segment) => self.extent_of(segment, None),
+            Some(segment) => self.extent_of(segment, self.compactor.held(segment.base)),
             None => {
                 let mut extent = self.extent_of(&self.active, self.file.clone());
                 extent.size = self.written.position;
@@ -427,8 +436,9 @@ impl Log {
     #[must_use]
     pub fn plan_lookup(&self, timestamp: i64, end: Offset) -> LookupPlan {
         let newest = |segment: &Segment| segment.newest.map(|(timestamp, _)| timestamp);
+        let held = |segment: &Segment| self.compactor.held(segment.base);
         let mut extents: Vec<_> =
-            self.closed.iter().map(|s| (self.extent_of(s, None), newest(s))).collect();
+            self.closed.iter().map(|s| (self.extent_of(s, held(s)), newest(s))).collect();
         let mut active = self.extent_of(&self.active, self.file.clone());
         active.size = self.written.position;
         extents.push((active, newest(&self.active)));
@@ -438,6 +448,7 @@ impl Log {
             timestamp,
             start: self.start,
             end: end.min(self.written.offset),
+            swaps: self.compactor.watch(),
         }
     }
 

@@ -8,7 +8,9 @@ use std::{
 };
 
 use flumen_runtime::{
-    codec, data_dir,
+    codec,
+    credit::Credit,
+    data_dir,
     disk::{DiskError, DiskHandle, OpenMode},
     era::{self, Ticket},
     ids::LogId,
@@ -35,13 +37,15 @@ pub struct DataDirectory {
     pub path: PathBuf,
     /// Room on its file system.
     pub room: Room,
+    /// Logs that may be compacted at a time: each remembers keys, and takes time from its disk.
+    pub cleaners: Credit,
 }
 
 impl DataDirectory {
     /// The directory `id` at `path`.
     #[must_use]
     pub fn new(id: Uuid, path: impl Into<PathBuf>) -> Self {
-        Self { id, path: path.into(), room: Room::default() }
+        Self { id, path: path.into(), room: Room::default(), cleaners: Credit::new(1, 0) }
     }
 
     /// What the journals call the log of a partition in `dir`, by its `partition.metadata` and its

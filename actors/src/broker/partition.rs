@@ -56,6 +56,7 @@ use std::{
 
 use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, WrapFuture};
 use flumen_runtime::{
+    credit::Credit,
     disk::DiskError,
     ids::{LeaderEpoch, LogId, Offset},
     log::{LogFailure, LogIoDone, OpenError, ReadDone, ReadFailure},
@@ -71,8 +72,8 @@ use self::{
     opening::{OpenedLog, OpeningError},
     options::{ClosedPartition, Handover, PartitionConfig, PartitionOptions, Room},
     probe::{Probe, Snapshot},
-    request::{OffsetAnswer, Request},
-    state::{Recovered, State},
+    request::{FetchAnswer, FoundAnswer, OffsetAnswer, Request},
+    state::{ReadRange, Recovered, State},
 };
 use crate::broker::names::TopicPartition;
 
@@ -89,6 +90,7 @@ struct Shared {
     dir: Arc<Path>,
     handover: Arc<Handover>,
     room: Room,
+    cleaners: Credit,
     probe: Option<Arc<dyn Probe>>,
     assigned: Mutex<Assigned>,
 }
@@ -148,6 +150,7 @@ pub fn child_spec(options: PartitionOptions) -> (ChildSpec, Addr<Partition>) {
         dir: options.dir.into(),
         handover: options.handover,
         room: options.room,
+        cleaners: options.cleaners,
         probe: options.probe,
         assigned: Mutex::new(assigned),
     });
@@ -313,6 +316,35 @@ impl Partition {
         }
     }
 
+    fn read_again(
+        &mut self,
+        answer: FetchAnswer,
+        range: ReadRange,
+        tries: u32,
+        ctx: &mut Context<Self>,
+    ) {
+        match &mut self.stage {
+            Stage::Open(open) if range.offset >= open.log.start() => {
+                open.read(answer, range, tries, ctx);
+            }
+            _ => answer.give(Err(self.unreadable(range.offset, &ReadFailure::Removed))),
+        }
+    }
+
+    fn look_up_again(
+        &self,
+        from_ms: i64,
+        end: Offset,
+        answer: FoundAnswer,
+        tries: u32,
+        ctx: &mut Context<Self>,
+    ) {
+        match &self.stage {
+            Stage::Open(open) => open.look_up(from_ms, end, answer, tries, ctx),
+            _ => answer.give(Err(self.unreadable(Offset::ZERO, &ReadFailure::Removed))),
+        }
+    }
+
     /// What to say of a read that failed: perhaps the log was trimmed past it meanwhile.
     fn unreadable(&self, offset: Offset, error: &ReadFailure) -> FetchError {
         match &self.stage {
@@ -379,7 +411,7 @@ impl Partition {
     fn on_timer(&mut self, ctx: &mut Context<Self>) {
         let now_ms = self.now_ms();
         if let Stage::Open(open) = &mut self.stage {
-            open.on_timer(now_ms);
+            open.on_timer(now_ms, &self.shared.cleaners);
             self.step(ctx);
         }
     }

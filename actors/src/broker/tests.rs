@@ -1,5 +1,7 @@
 //! Tests of the broker as a whole, on simulated arbiters and a simulated disk.
 
+mod compaction;
+
 use std::{
     future::Future,
     path::{Path, PathBuf},
@@ -32,6 +34,11 @@ fn paused(test: impl Future<Output = ()>) {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
     tokio::task::LocalSet::new().block_on(&runtime.unwrap(), test);
+}
+
+/// Lets virtual time pass.
+async fn pass(time: Duration) {
+    tokio::time::sleep(time).await;
 }
 
 struct Machine {

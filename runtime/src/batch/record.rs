@@ -27,6 +27,21 @@ impl Record {
         HeaderIter { of: &self.headers, rest: &self.headers, left: self.header_count }
     }
 
+    /// Writes what follows the offset: key, value and headers.
+    pub(super) fn put_rest(&self, to: &mut Vec<u8>) {
+        for field in [&self.key, &self.value] {
+            match field {
+                None => varint::put(to, -1),
+                Some(bytes) => {
+                    varint::put(to, bytes.len() as i64);
+                    to.extend_from_slice(bytes);
+                }
+            }
+        }
+        varint::put(to, self.header_count.into());
+        to.extend_from_slice(&self.headers);
+    }
+
     /// The value of the last header called `name`, as Kafka's `lastHeader`.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&[u8]> {

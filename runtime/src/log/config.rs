@@ -31,6 +31,35 @@ pub struct LogConfig {
     pub checkpoint_bytes: u64,
     /// Bytes that must stay free on the file system: below that, the log is full.
     pub free_floor_bytes: u64,
+    /// How only the last record of each key is kept; `None`: all are.
+    pub compaction: Option<Compaction>,
+}
+
+/// How a log is compacted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compaction {
+    /// Which part of what could be compacted must be new before that is done, in thousandths.
+    pub dirty_permille_min: u16,
+    /// Milliseconds for which a tombstone stays, from when it was met first.
+    pub tombstone_age_ms: u64,
+    /// Milliseconds for which every record stays, by the largest timestamp of its segment.
+    pub lag_min_ms: u64,
+    /// Milliseconds after which a segment is compacted, however little is new.
+    pub lag_max_ms: u64,
+    /// Most bytes of keys that are remembered at a time.
+    pub keys_bytes_max: usize,
+}
+
+impl Default for Compaction {
+    fn default() -> Self {
+        Self {
+            dirty_permille_min: 500,
+            tombstone_age_ms: 24 * 60 * 60 * 1000,
+            lag_min_ms: 0,
+            lag_max_ms: u64::MAX,
+            keys_bytes_max: 16 << 20,
+        }
+    }
 }
 
 impl Default for LogConfig {
@@ -49,6 +78,7 @@ impl Default for LogConfig {
             zero_fill_bytes: 0,
             checkpoint_bytes: 32 << 20,
             free_floor_bytes: 64 << 20,
+            compaction: None,
         }
     }
 }

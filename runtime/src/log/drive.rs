@@ -43,6 +43,7 @@ impl Log {
         if self.failed.is_some() || self.running.is_exclusive {
             return None;
         }
+        self.bar_compaction();
         if self.is_clean && self.queue.is_empty() && self.wanted.front() == Some(&Wanted::Close) {
             self.end_in_order();
             return None;
@@ -53,7 +54,8 @@ impl Log {
             .or_else(|| self.sync(now_ms))
             .or_else(|| self.checkpoint(now_ms, owner))
             .or_else(|| self.remove(now_ms, owner))
-            .or_else(|| self.zero());
+            .or_else(|| self.zero())
+            .or_else(|| self.clean(now_ms, owner));
         self.is_clean &= work.is_none();
         self.check();
         let work = work.or_else(|| self.look_for_room());
@@ -79,6 +81,8 @@ impl Log {
         }
         let work = match self.wanted.front() {
             _ if !is_quiet => None,
+            // Nothing of a compaction is left behind.
+            Some(Wanted::Truncate(_) | Wanted::Close) if self.compactor.has_copy() => None,
             Some(Wanted::Truncate(offset)) => Some(self.truncate(*offset)),
             Some(Wanted::Close) if is_drained => self.close_work(owner),
             Some(Wanted::Roll) if is_drained && !self.active.is_empty() => Some(self.roll_work()),
@@ -229,7 +233,7 @@ impl Log {
     }
 
     /// Moves the recovery point, once what it is to cover is synced.
-    fn checkpoint(&mut self, now_ms: i64, owner: &dyn Owner) -> Option<Work> {
+    pub(super) fn checkpoint(&mut self, now_ms: i64, owner: &dyn Owner) -> Option<Work> {
         // A trim that was asked for before the close may still need one.
         let is_closing = self.wanted.front() == Some(&Wanted::Close);
         let is_barred = is_closing || !self.room.is_there();
@@ -366,6 +370,7 @@ impl Log {
             epochs: self.epochs.clone(),
             snapshots: self.snapshots.clone(),
             last: self.checkpoint,
+            cleaned_to: self.compactor.cleaned_to,
             index_interval_bytes: self.config.index_interval_bytes,
         }))
     }

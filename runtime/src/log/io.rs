@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::{
     LogPlace,
     checkpoint::{self, Checkpoint},
+    compact::{self, Job, JobDone},
     epochs,
     index::{OFFSET_ENTRY, TIME_ENTRY},
     segment::{Indexed, Kind},
@@ -114,6 +115,8 @@ pub(super) enum Work {
         segments: Vec<Offset>,
     },
     Truncate(Box<Truncation>),
+    /// A piece of a compaction.
+    Clean(Job),
     /// Asks how much room there is.
     Space,
     /// Reads the last entry of a closed segment's time index.
@@ -165,6 +168,7 @@ pub(super) enum Outcome {
         segments: Vec<Offset>,
     },
     Truncated(Box<Truncated>),
+    Cleaned(JobDone),
     /// There was no room for it.
     Refused(Refused),
     Space {
@@ -252,14 +256,14 @@ async fn run(place: &LogPlace, work: Work, disk: &DiskHandle) -> Result<Outcome,
             Ok(Outcome::Removed { checkpoint, segments })
         }
         Work::Truncate(work) => {
-            let truncated = truncate::run(place, disk, *work).await?;
-            Ok(Outcome::Truncated(Box::new(truncated)))
+            Ok(Outcome::Truncated(Box::new(truncate::run(place, disk, *work).await?)))
         }
-        Work::Space => match disk.space(&place.dir).await {
-            Ok(space) => Ok(Outcome::Space { free: space.free }),
+        Work::Clean(job) => Ok(Outcome::Cleaned(compact::run(place, disk, job).await?)),
+        Work::Space => {
             // A look that failed says nothing.
-            Err(_) => Ok(Outcome::Space { free: u64::MAX }),
-        },
+            let free = disk.space(&place.dir).await.map_or(u64::MAX, |space| space.free);
+            Ok(Outcome::Space { free })
+        }
         Work::Newest { segment, times } => {
             let newest = last_time(place, disk, segment, times).await?;
             Ok(Outcome::Newest { segment, newest })

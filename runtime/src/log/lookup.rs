@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::{
     LogPlace,
+    compact::Swaps,
     index::{TIME_ENTRY, TimeEntry},
     read::{self, Extent, READ_BYTES_MAX, ReadFailure, ReadPlan},
     segment::Kind,
@@ -28,6 +29,7 @@ pub struct LookupPlan {
     pub(super) timestamp: i64,
     pub(super) start: Offset,
     pub(super) end: Offset,
+    pub(super) swaps: Swaps,
 }
 
 impl LookupPlan {
@@ -43,7 +45,8 @@ impl LookupPlan {
             }
             let begin = match self.begin(&disk, &extent).await {
                 // The segment was removed since the plan was made.
-                Err(error) if error.is_not_found() => continue,
+                Err(error) if error.is_not_found() && !self.swaps.were_made() => continue,
+                Err(error) if error.is_not_found() => return Err(ReadFailure::Removed),
                 begun => begun?,
             };
             extent.from = begin;
@@ -57,9 +60,10 @@ impl LookupPlan {
                     from,
                     end: self.end,
                     bytes_max: READ_BYTES_MAX,
+                    swaps: self.swaps.clone(),
                 };
                 let done = match plan.run(disk.clone()).await {
-                    Err(ReadFailure::Removed) => break,
+                    Err(ReadFailure::Removed) if !self.swaps.were_made() => break,
                     read => read?,
                 };
                 let Some(resume) = done.resume else { break };

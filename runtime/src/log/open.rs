@@ -5,6 +5,7 @@ use std::{collections::VecDeque, path::PathBuf, rc::Rc};
 use super::{
     ClosedLog, Log, LogConfig, LogFailure, Mark, Replay, Running,
     checkpoint::{self, Checkpoint, CheckpointError},
+    compact::{self, Compactor, SettleError},
     epochs::Epochs,
     index::IndexTail,
     io,
@@ -86,6 +87,17 @@ pub enum OpenError {
     },
 }
 
+impl From<SettleError> for OpenError {
+    fn from(error: SettleError) -> Self {
+        match error {
+            SettleError::Disk(error) => OpenError::Disk(error),
+            SettleError::Damaged { file, position, reason } => {
+                OpenError::Damaged { file, position, reason: reason.to_string() }
+            }
+        }
+    }
+}
+
 /// Opens the log at `place`, making it where there is none.
 ///
 /// `journaled` is what the journal holds of it, in order. `replay` takes in the owner's newest kept
@@ -109,6 +121,7 @@ pub async fn open(
         Err(error) if error.is_not_found() => Vec::new(),
         listed => listed?,
     };
+    let found = compact::settle(&place, &disk, found).await?;
     let has_point = found.iter().any(|entry| entry.name == checkpoint::FILE);
     let has_segment = found.iter().any(|entry| recovery::is_log(&entry.name));
     // The recovery point is the last file that the making of a log writes: before it there is no log.
@@ -279,6 +292,7 @@ impl Log {
             written_since_tick: 0,
             written_last_tick: 0,
             resume: None,
+            compactor: Compactor::default(),
             refused: None,
             room: Room::default(),
             is_clean: found.is_clean,

@@ -13,6 +13,7 @@ use bytes::Bytes;
 
 use super::{
     LogPlace,
+    compact::Swaps,
     index::{OFFSET_ENTRY, OffsetEntry},
     recovery::BATCH_BYTES_LIMIT,
     segment::{Indexed, Kind},
@@ -50,6 +51,7 @@ pub struct ReadPlan {
     pub(super) from: Offset,
     pub(super) end: Offset,
     pub(super) bytes_max: usize,
+    pub(super) swaps: Swaps,
 }
 
 /// What was read.
@@ -69,6 +71,7 @@ pub(super) struct Resume {
     pub(super) offset: Offset,
     pub(super) position: u64,
     pub(super) file: File,
+    pub(super) swaps: Swaps,
 }
 
 /// Why nothing was read.
@@ -77,9 +80,8 @@ pub enum ReadFailure {
     /// The disk refused.
     #[error(transparent)]
     Disk(#[from] DiskError),
-    /// The segment was removed or cut, by retention or a truncation, since the plan was made: plan
-    /// anew.
-    #[error("the segment was removed or cut while it was read; ask again")]
+    /// The segment was removed, cut or compacted since the plan was made: plan anew.
+    #[error("the segment was removed, cut or compacted while it was read; ask again")]
     Removed,
     /// The bytes are not those that were written.
     #[error("`{}` is damaged at byte {position}: {reason}; restore the file, or cut the log there with `flumen log repair`", file.display())]
@@ -112,11 +114,15 @@ impl ReadPlan {
     /// [`ReadFailure`] where the disk refuses, or the first batch wanted is damaged; batches before
     /// a damaged one are returned, and the next read meets it.
     pub async fn run(self, disk: DiskHandle) -> Result<ReadDone, ReadFailure> {
-        let ReadPlan { place, extent, from, end, bytes_max } = self;
+        let ReadPlan { place, extent, from, end, bytes_max, swaps } = self;
         let file = match open(&place.dir, &disk, &extent).await {
             Err(error) if error.is_not_found() => return Err(ReadFailure::Removed),
             opened => opened?,
         };
+        // What was opened now may be another segment than what was planned for.
+        if extent.file.is_none() && swaps.were_made() {
+            return Err(ReadFailure::Removed);
+        }
         let mut position = search(&place.dir, &disk, &extent, &file, from).await?;
         let mut want = bytes_max.clamp(READ_BYTES_MIN, READ_BYTES_MAX);
         let mut done = ReadDone { next: from, ..ReadDone::default() };
@@ -137,7 +143,7 @@ impl ReadPlan {
                     done.next = next;
                     let position = position + at as u64;
                     done.resume =
-                        Some(Resume { segment: extent.base, offset: next, position, file });
+                        Some(Resume { segment: extent.base, offset: next, position, file, swaps });
                     return Ok(done);
                 }
                 Taken::End => return Ok(done),

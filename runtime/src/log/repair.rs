@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::{
     LogPlace,
     checkpoint::{self, Checkpoint, CheckpointError},
+    compact::{self, SettleError},
     io,
     open::make_checkpoint,
     recovery::{self, BATCH_BYTES_LIMIT},
@@ -12,7 +13,7 @@ use super::{
 };
 use crate::{
     batch::{BatchError, HEADER_BYTES},
-    disk::{DiskError, File, OpenMode, actor::DiskHandle},
+    disk::{DiskError, Entry, File, OpenMode, actor::DiskHandle},
     ids::Offset,
 };
 
@@ -61,6 +62,7 @@ pub enum RepairError {
 pub async fn repair(disk: DiskHandle, place: &LogPlace) -> Result<Option<Repaired>, RepairError> {
     let disk = &disk;
     let found = disk.list(&place.dir).await?;
+    let found = settle(disk, place, found).await?;
     let mut bases: Vec<(Offset, u64)> = found
         .iter()
         .filter_map(|entry| match Kind::parse(&entry.name) {
@@ -83,9 +85,17 @@ pub async fn repair(disk: DiskHandle, place: &LogPlace) -> Result<Option<Repaire
         kept = at;
         let file = disk.open(Kind::Log.path(&place.dir, *base), OpenMode::ReadWrite).await?;
         newest = (-1, *base);
-        let (position, next, reason) = walk(disk, &file, *len, end, &mut newest).await?;
-        end = next;
         let is_last = at + 1 == bases.len();
+        // Compaction leaves holes, below the recovery point only.
+        let holes_to = match &point {
+            Some(point) if *base == point.segment => point.position,
+            Some(point) if *base < point.segment => u64::MAX,
+            None if !is_last => u64::MAX,
+            _ => 0,
+        };
+        let from = (end, holes_to);
+        let (position, next, reason) = walk(disk, &file, *len, from, &mut newest).await?;
+        end = next;
         if reason.is_some() {
             bad = Some((file, position, *len, is_last));
             break;
@@ -118,6 +128,27 @@ pub async fn repair(disk: DiskHandle, place: &LogPlace) -> Result<Option<Repaire
     let number = 1 + point.map_or(0, |point| point.number);
     let cutting = Cutting { file, segment, position, len, end, newest, gone, start: first, number };
     Ok(Some(cut(disk, place, cutting).await?))
+}
+
+/// Finishes or undoes a compaction that was cut short. A copy that is damaged is set aside.
+async fn settle(
+    disk: &DiskHandle,
+    place: &LogPlace,
+    mut found: Vec<Entry>,
+) -> Result<Vec<Entry>, RepairError> {
+    loop {
+        match compact::settle(place, disk, found).await {
+            Ok(settled) => return Ok(settled),
+            Err(SettleError::Disk(error)) => return Err(error.into()),
+            Err(SettleError::Damaged { file, .. }) => {
+                let mut aside = file.as_os_str().to_owned();
+                aside.push(".0.damaged");
+                disk.rename_under(file, aside, &place.ticket).await?;
+                disk.sync_dir(&place.dir).await?;
+                found = disk.list(&place.dir).await?;
+            }
+        }
+    }
 }
 
 /// Where a log is cut, and what is cut off.
@@ -195,7 +226,7 @@ async fn walk(
     disk: &DiskHandle,
     file: &File,
     len: u64,
-    mut end: Offset,
+    (mut end, holes_to): (Offset, u64),
     newest: &mut (i64, Offset),
 ) -> Result<(u64, Offset, Option<BatchError>), DiskError> {
     let mut position = 0;
@@ -206,7 +237,7 @@ async fn walk(
             Err(reason) => return Ok((position, end, Some(reason))),
         };
         let bytes = disk.read(file, position, needed.min(BATCH_BYTES_LIMIT) as usize).await?;
-        match recovery::whole(&bytes, end, false) {
+        match recovery::whole(&bytes, end, position < holes_to) {
             Ok(header) => {
                 end = header.next_offset();
                 if header.max_timestamp > newest.0 {

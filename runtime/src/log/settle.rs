@@ -97,6 +97,7 @@ impl Log {
                 self.checkpoint = checkpoint;
                 self.start = checkpoint.start;
                 self.closed.retain(|segment| !segments.contains(&segment.base));
+                self.compactor.removed(&segments);
                 self.epochs.trim_to(self.start);
                 self.epochs_changed = true;
                 if matches!(self.wanted.front(), Some(Wanted::Trim(_))) {
@@ -104,6 +105,7 @@ impl Log {
                 }
             }
             Outcome::Truncated(truncated) => self.truncated(*truncated),
+            Outcome::Cleaned(done) => self.cleaned(done),
             Outcome::Newest { segment, newest } => {
                 let found = self.closed.iter_mut().find(|known| known.base == segment);
                 if let Some(segment) = found {
@@ -170,6 +172,8 @@ impl Log {
         self.durable_end = end.offset;
         self.end = end.offset;
         self.forget_unsettled();
+        // What was known of it may have been cut off, and then its mark is gone too.
+        self.compactor.cleaned_to = None;
         self.wanted.pop_front();
     }
 
@@ -185,13 +189,21 @@ impl Log {
     /// Lets time pass: to be called about once a second, and followed by [`Log::next_io`].
     pub fn tick(&mut self, now_ms: i64) {
         self.ticked_ms = now_ms;
-        if self.active_has_expired(now_ms) && self.wanted.is_empty() {
+        let is_over = self.active_has_expired(now_ms) || self.active_is_old(now_ms);
+        if is_over && self.wanted.is_empty() {
             self.roll();
         }
         self.written_last_tick = mem::take(&mut self.written_since_tick);
         self.room.tick();
         // A descriptor that only reading needed is not kept.
         self.resume = None;
+    }
+
+    /// Whether the active segment should be closed although nothing comes, so that it can be
+    /// compacted.
+    fn active_is_old(&self, now_ms: i64) -> bool {
+        let begun = self.active.begun_ms.filter(|_| self.config.compaction.is_some());
+        begun.is_some_and(|begun| now_ms.saturating_sub(begun) >= self.age_max())
     }
 
     /// Whether every record of the active segment is over age, so that it may be closed and go.

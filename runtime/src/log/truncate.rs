@@ -9,6 +9,7 @@
 use super::{
     LogPlace,
     checkpoint::Checkpoint,
+    compact::MARK_FILE,
     epochs::{self, Epochs},
     index::{IndexTail, OFFSET_ENTRY, OffsetEntry, TIME_ENTRY, TimeEntry, relative},
     io,
@@ -33,6 +34,8 @@ pub(super) struct Truncation {
     pub(super) epochs: Epochs,
     pub(super) snapshots: Vec<Offset>,
     pub(super) last: Checkpoint,
+    /// How far compaction got, where that is known.
+    pub(super) cleaned_to: Option<Offset>,
     pub(super) index_interval_bytes: u64,
 }
 
@@ -70,6 +73,11 @@ pub(super) async fn run(
     } else {
         Checkpoint { number, start: last.start.min(end), ..last }
     };
+    if work.cleaned_to.is_none_or(|cleaned| cleaned > end) {
+        // Offsets above the new end will be given to other records.
+        disk.remove_under(place.dir.join(MARK_FILE), &place.ticket).await?;
+        disk.sync_dir(&place.dir).await?;
+    }
     io::write_checkpoint(place, disk, &checkpoint).await?;
     disk.commit(JournalEntry::TruncatedTo { log: place.id, offset: end }, &place.ticket).await?;
     let kept = snapshots.partition_point(|at| *at <= end);

@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use flumen_runtime::log::LogConfig;
+use flumen_runtime::log::{Compaction, LogConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::broker::partition::options::PartitionConfig;
@@ -75,6 +75,12 @@ pub const SETTINGS: &[Setting] = &[
         "how long a lazy topic may leave a batch unsynced, in milliseconds",
     ),
     number("index.interval.bytes", "4096", 0, "bytes of log between two entries of its index"),
+    number(
+        "max.compaction.lag.ms",
+        "9223372036854775807",
+        1,
+        "how long a record of a compacted topic may wait to be compacted, in milliseconds",
+    ),
     Setting {
         name: "max.message.bytes",
         default: "1048588",
@@ -105,6 +111,12 @@ pub const SETTINGS: &[Setting] = &[
         doc: "which part of a compacted partition must be new before it is compacted, from 0 to 1",
         kind: Kind::Ratio,
     },
+    number(
+        "min.compaction.lag.ms",
+        "0",
+        0,
+        "how long every record of a compacted topic stays readable, in milliseconds",
+    ),
     number(
         "min.insync.replicas",
         "1",
@@ -276,13 +288,30 @@ impl Settings {
         }
     }
 
+    fn compaction(&self) -> Option<Compaction> {
+        let ratio: f64 = self.get("min.cleanable.dirty.ratio")?.parse().ok()?;
+        self.is_compacted().then(|| Compaction {
+            dirty_permille_min: (ratio * 1000.0).round() as u16,
+            tombstone_age_ms: self.unsigned("delete.retention.ms"),
+            lag_min_ms: self.unsigned("min.compaction.lag.ms"),
+            lag_max_ms: match self.unsigned("max.compaction.lag.ms") {
+                lag if lag == i64::MAX as u64 => u64::MAX,
+                lag => lag,
+            },
+            ..Compaction::default()
+        })
+    }
+
     /// What the log of a partition makes of these settings; `node` says what they do not.
     #[must_use]
     pub fn log_config(&self, node: &LogConfig) -> LogConfig {
         let is_deleted = self.has_policy("delete");
+        let compaction = self.compaction();
+        // What is to be compacted in time must be in a closed segment in time.
+        let lag_max_ms = compaction.map_or(u64::MAX, |compaction| compaction.lag_max_ms);
         LogConfig {
             segment_bytes: self.unsigned("segment.bytes"),
-            segment_age_ms: self.unsigned("segment.ms"),
+            segment_age_ms: self.unsigned("segment.ms").min(lag_max_ms),
             index_interval_bytes: self.unsigned("index.interval.bytes"),
             retention_bytes: self.limit("retention.bytes").filter(|_| is_deleted),
             retention_ms: self.limit("retention.ms").filter(|_| is_deleted),
@@ -292,6 +321,7 @@ impl Settings {
                 batches => batches,
             },
             sync_interval: self.is_lazy().then(|| Duration::from_millis(self.unsigned("flush.ms"))),
+            compaction,
             ..node.clone()
         }
     }
@@ -341,7 +371,19 @@ mod tests {
         let settings = Settings::default().with("cleanup.policy", "compact").unwrap();
         assert!(settings.is_compacted());
         assert_eq!(settings.log_config(&LogConfig::default()).retention_ms, None);
-        let both = settings.with("cleanup.policy", "compact, delete").unwrap();
+        let both = settings.clone().with("cleanup.policy", "compact, delete").unwrap();
         assert!(both.log_config(&LogConfig::default()).retention_ms.is_some());
+        let set = settings
+            .with("min.cleanable.dirty.ratio", "0.2")
+            .and_then(|set| set.with("delete.retention.ms", "7"))
+            .and_then(|set| set.with("min.compaction.lag.ms", "8"))
+            .and_then(|set| set.with("max.compaction.lag.ms", "9"))
+            .unwrap();
+        let config = set.log_config(&LogConfig::default());
+        let compaction = config.compaction.expect("it is compacted");
+        assert_eq!((compaction.dirty_permille_min, compaction.tombstone_age_ms), (200, 7));
+        assert_eq!((compaction.lag_min_ms, compaction.lag_max_ms), (8, 9));
+        assert_eq!(config.segment_age_ms, 9, "closed in time");
+        assert_eq!(Settings::default().log_config(&config).compaction, None);
     }
 }

@@ -137,6 +137,7 @@ async fn start_partition(
         epoch: assigned.leader_epoch,
         handover: handover.clone(),
         room: directory.room.clone(),
+        cleaners: directory.cleaners.clone(),
         probe: shared.spec.probe.clone(),
         ..PartitionOptions::new(name.clone(), log, &directory.path)
     };

@@ -160,6 +160,22 @@ pub enum InvalidBatch {
         /// Its last offset less its first.
         last_offset_delta: u32,
     },
+    /// A record without a key, in a partition that keeps the last record of each key.
+    #[error(
+        "its record {index} has no key, and the topic is compacted (cleanup.policy): give it one"
+    )]
+    Keyless {
+        /// Which of the batch, from 0.
+        index: u64,
+    },
+    /// A record that cannot be read, in a partition whose keys must be.
+    #[error("its record {index} cannot be read: {reason}")]
+    Record {
+        /// Which of the batch, from 0.
+        index: u64,
+        /// What is wrong.
+        reason: &'static str,
+    },
     /// A client sent a control batch, or a coordinator one that is none.
     #[error("only a coordinator appends control batches, and nothing else")]
     Control,

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use actix::{AsyncContext, Context, SpawnHandle, fut::wrap_future};
 use flumen_runtime::{
+    credit::{Credit, Permit},
     disk::actor::DiskHandle,
     ids::{LeaderEpoch, Offset},
-    log::{Log, LogFailure, LogIoDone},
+    log::{Log, LogFailure, LogIoDone, ReadFailure},
 };
 use tokio::time::Instant;
 
@@ -32,6 +33,9 @@ const TICK_IDLE: Duration = Duration::from_secs(30);
 /// Parked fetches that are not worth a look at whether they are still wanted.
 const PARKED_MIN: usize = 64;
 
+/// How often a read is planned anew because its segment was removed or compacted meanwhile.
+const READ_TRIES: u32 = 3;
+
 /// An answer that waits for its mark.
 #[derive(Debug)]
 pub(super) enum Held {
@@ -39,10 +43,10 @@ pub(super) enum Held {
     Append {
         answer: AppendAnswer,
         appended: Appended,
-        permit: Option<flumen_runtime::credit::Permit>,
+        permit: Option<Permit>,
     },
     /// Nobody waits, but the room is taken until the commit.
-    Permit(flumen_runtime::credit::Permit),
+    Permit(Permit),
     Tail {
         answer: TailAnswer,
         tail: ProducerTail,
@@ -84,6 +88,10 @@ pub(super) struct Open {
     /// Asked to stop: finishes what is in, closes the log, and stays closed.
     is_stopping: bool,
     draining: Vec<Answer<()>>,
+    /// While the log is being compacted.
+    cleaning: Option<Permit>,
+    /// Another log of the directory is being compacted, and this one should be.
+    waits_to_compact: bool,
     began: Instant,
     ticked: Duration,
     timer: Option<(Duration, SpawnHandle)>,
@@ -101,6 +109,8 @@ impl Open {
             parked_max: PARKED_MIN,
             is_stopping: false,
             draining: Vec::new(),
+            cleaning: None,
+            waits_to_compact: false,
             began: Instant::now(),
             ticked: Duration::ZERO,
             timer: None,
@@ -196,20 +206,33 @@ impl Open {
                 None => return answer.give(Ok(None)),
             },
         };
+        self.look_up(from_ms, end, answer, READ_TRIES, ctx);
+    }
+
+    /// Looks a time up; once more where segments were compacted meanwhile.
+    pub(super) fn look_up(
+        &self,
+        from_ms: i64,
+        end: Offset,
+        answer: FoundAnswer,
+        tries: u32,
+        ctx: &mut Context<Partition>,
+    ) {
         let lookup = self.log.plan_lookup(from_ms, end).run(self.disk.clone());
         let epochs = self.log.epochs().clone();
-        ctx.spawn(wrap_future(async move {
-            answer.give(match lookup.await {
-                Ok(found) => Ok(found.map(|(offset, timestamp_ms)| FoundOffset {
-                    offset,
-                    timestamp_ms,
-                    epoch: epochs.at(offset),
-                })),
-                Err(error) => {
-                    let offset = Offset::ZERO;
-                    Err(FetchError::Unreadable { offset, reason: error.to_string() })
-                }
-            });
+        let lookup = wrap_future::<_, Partition>(lookup);
+        ctx.spawn(actix::ActorFutureExt::map(lookup, move |found, actor, ctx| match found {
+            Ok(found) => answer.give(Ok(found.map(|(offset, timestamp_ms)| {
+                let epoch = epochs.at(offset);
+                FoundOffset { offset, timestamp_ms, epoch }
+            }))),
+            Err(ReadFailure::Removed) if tries > 0 => {
+                actor.look_up_again(from_ms, end, answer, tries - 1, ctx);
+            }
+            Err(error) => {
+                let offset = Offset::ZERO;
+                answer.give(Err(FetchError::Unreadable { offset, reason: error.to_string() }));
+            }
         }));
     }
 
@@ -274,7 +297,7 @@ impl Open {
                     held.give();
                 }
                 Effect::Answer(answer, fetched) => answer.give(fetched),
-                Effect::Read(answer, range) => self.read(answer, range, ctx),
+                Effect::Read(answer, range) => self.read(answer, range, READ_TRIES, ctx),
             }
         }
         // Its room is used again, until a tick finds the partition idle.
@@ -285,12 +308,22 @@ impl Open {
                 actor.on_io(done, ctx);
             }));
         }
+        if !self.log.is_compacting() {
+            self.cleaning = None;
+        }
         self.arm(ctx);
     }
 
-    fn read(&mut self, answer: FetchAnswer, range: ReadRange, ctx: &mut Context<Partition>) {
-        let ReadRange { offset, end, bytes_max, marks, epoch, mut aborted } = range;
-        let plan = match self.log.plan_read(offset, end, bytes_max) {
+    /// Reads; once more where the segment was removed or compacted before it was opened.
+    pub(super) fn read(
+        &mut self,
+        answer: FetchAnswer,
+        range: ReadRange,
+        tries: u32,
+        ctx: &mut Context<Partition>,
+    ) {
+        let offset = range.offset;
+        let plan = match self.log.plan_read(offset, range.end, range.bytes_max) {
             Ok(plan) => plan,
             Err(error) => {
                 let reason = error.to_string();
@@ -298,15 +331,20 @@ impl Open {
             }
         };
         let read = wrap_future::<_, Partition>(plan.run(self.disk.clone()));
-        ctx.spawn(actix::ActorFutureExt::map(read, move |read, actor: &mut Partition, _| {
-            answer.give(match read {
+        ctx.spawn(actix::ActorFutureExt::map(read, move |read, actor: &mut Partition, ctx| {
+            match read {
                 Ok(done) => {
                     actor.on_read(&done);
+                    let ReadRange { marks, epoch, mut aborted, .. } = range;
                     aborted.retain(|transaction| transaction.first_offset < done.next);
-                    Ok(Fetched { batches: vec![done.batches], marks, epoch, aborted })
+                    let batches = vec![done.batches];
+                    answer.give(Ok(Fetched { batches, marks, epoch, aborted }));
                 }
-                Err(error) => Err(actor.unreadable(offset, &error)),
-            });
+                Err(ReadFailure::Removed) if tries > 0 => {
+                    actor.read_again(answer, range, tries - 1, ctx);
+                }
+                Err(error) => answer.give(Err(actor.unreadable(offset, &error))),
+            }
         }));
     }
 
@@ -338,7 +376,7 @@ impl Open {
     }
 
     /// Its timer has run out.
-    pub(super) fn on_timer(&mut self, now_ms: i64) {
+    pub(super) fn on_timer(&mut self, now_ms: i64, cleaners: &Credit) {
         self.timer = None;
         let now = self.now();
         self.state.on_deadline(now, &mut self.effects);
@@ -347,9 +385,22 @@ impl Open {
             self.state.on_tick(now_ms, Answer::is_unwanted);
             self.log.tick(now_ms);
             self.follow_log();
+            self.maybe_compact(now_ms, cleaners);
             if self.effects.is_empty() {
                 self.effects = Vec::new();
             }
+        }
+    }
+
+    /// Has the log compacted where enough of it is new, and no other log of the directory is just
+    /// being compacted.
+    fn maybe_compact(&mut self, now_ms: i64, cleaners: &Credit) {
+        self.waits_to_compact = self.log.wants_compaction(now_ms);
+        if self.waits_to_compact
+            && let Ok(permit) = cleaners.try_acquire(1, 0)
+        {
+            self.log.compact(self.state.decided());
+            (self.cleaning, self.waits_to_compact) = (Some(permit), false);
         }
     }
 
@@ -357,7 +408,7 @@ impl Open {
         let is_unsynced = self.log.durable_end() < self.log.end();
         match self.log.config().sync_interval.filter(|_| is_unsynced) {
             Some(interval) => interval.clamp(Duration::from_millis(1), TICK),
-            None if is_unsynced || !self.state.is_idle() => TICK,
+            None if is_unsynced || self.waits_to_compact || !self.state.is_idle() => TICK,
             None => TICK_IDLE,
         }
     }

@@ -11,6 +11,7 @@ use std::{
 };
 
 use flumen_runtime::{
+    credit::Credit,
     ids::{LeaderEpoch, LogId},
     journal::Journaled,
     log::{ClosedLog, LogConfig},
@@ -62,6 +63,7 @@ impl PartitionConfig {
                 ahead_ms_max: millis(self.ahead_max),
                 behind_ms_max: self.behind_max.map_or(i64::MAX, millis),
                 is_append_time: self.is_append_time,
+                needs_keys: self.log.compaction.is_some(),
             },
             is_lazy: self.log.is_lazy(),
             producer_age_ms: millis(self.producer_age),
@@ -177,6 +179,8 @@ pub struct PartitionOptions {
     pub handover: Arc<Handover>,
     /// Room on the data directory's file system.
     pub room: Room,
+    /// Logs that may be compacted at a time.
+    pub cleaners: Credit,
     /// Who watches each step; nobody, as a rule.
     pub probe: Option<Arc<dyn Probe>>,
 }
@@ -196,6 +200,7 @@ impl PartitionOptions {
             epoch: LeaderEpoch::default(),
             handover: Arc::default(),
             room: Room::default(),
+            cleaners: Credit::new(1, 0),
             probe: None,
         }
     }

@@ -370,6 +370,11 @@ impl Producers {
         }
     }
 
+    /// The last offset of the last batch of each.
+    pub fn last_offsets(&self) -> impl Iterator<Item = Offset> {
+        self.states.values().filter_map(|state| Some(state.recent.last()?.last_offset))
+    }
+
     /// Forgets producers that were not used for `age_ms`: not those with an open transaction, nor
     /// those that a channel owns. Answers how many.
     pub fn expire(&mut self, now_ms: UnixMillis, age_ms: i64) -> usize {

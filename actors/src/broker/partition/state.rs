@@ -32,6 +32,7 @@ use flumen_runtime::{
     batch::BatchHeader,
     clock::UnixMillis,
     ids::{LeaderEpoch, Offset},
+    log::{Aborted, Decided},
 };
 
 pub(crate) use self::appends::marker;
@@ -176,6 +177,21 @@ impl<A, F> State<A, F> {
     #[must_use]
     pub fn encode(&self) -> Bytes {
         self.producers.encode(self.transactions.aborted())
+    }
+
+    /// What compaction must know before it takes anything away.
+    #[must_use]
+    pub fn decided(&self) -> Decided {
+        let aborted = self.transactions.aborted().iter().map(|aborted| Aborted {
+            producer_id: aborted.producer.0,
+            first: aborted.first_offset,
+            last: aborted.last_offset,
+        });
+        Decided {
+            end: self.last_stable(),
+            aborted: aborted.collect(),
+            last_batches: self.producers.last_offsets().collect(),
+        }
     }
 
     /// The producers' states.

@@ -2,13 +2,15 @@
 //!
 //! Header, length, count, checksum, producer and timestamps are checked (the largest against how far
 //! ahead it may be, the first against how far behind); the records inside are not looked at,
-//! compressed or not. That is what makes storing cheap, and it means that a hostile
+//! compressed or not, but for the keys of a compacted topic. That is what makes storing cheap, and it
+//! means that a hostile
 //! client can store a block that nobody can decode: it harms who reads that topic, not the broker.
 
 use std::ops::Range;
 
+use bytes::Bytes;
 use flumen_runtime::{
-    batch::{self, BatchHeader},
+    batch::{self, BatchHeader, Compression},
     clock::UnixMillis,
 };
 use smallvec::SmallVec;
@@ -30,6 +32,8 @@ pub struct Limits {
     pub behind_ms_max: i64,
     /// Whether records get the time of the append (`message.timestamp.type`), whatever theirs.
     pub is_append_time: bool,
+    /// Whether each record needs a key: only the last of each is kept.
+    pub needs_keys: bool,
 }
 
 impl Default for Limits {
@@ -39,6 +43,7 @@ impl Default for Limits {
             ahead_ms_max: 3_600_000,
             behind_ms_max: i64::MAX,
             is_append_time: false,
+            needs_keys: false,
         }
     }
 }
@@ -127,6 +132,29 @@ pub fn set_time(batch: &mut [u8], header: &mut BatchHeader, limits: &Limits, now
         batch::set_time(batch, limits.is_append_time.then_some(now_ms));
         *header = BatchHeader::parse(batch).expect("it was parsed before");
     }
+}
+
+/// Checks that each record of a batch for a compacted partition has a key. What is compressed is
+/// taken as it is: it cannot be looked into, and compaction leaves it alone.
+///
+/// # Errors
+/// [`InvalidBatch::Keyless`] or [`InvalidBatch::Record`].
+pub fn check_keys(header: &BatchHeader, batch: &Bytes) -> Result<(), InvalidBatch> {
+    let is_plain = header.attributes.compression() == Compression::None;
+    if header.attributes.is_control() || !is_plain {
+        return Ok(());
+    }
+    let malformed = |index| InvalidBatch::Record { index, reason: "it is malformed" };
+    for (index, record) in (0..).zip(batch::records(batch, header).map_err(|_| malformed(0))?) {
+        let record = record.map_err(|_| malformed(index))?;
+        if record.offset != header.base_offset.plus(index) {
+            return Err(InvalidBatch::Record { index, reason: "its offset is not the next" });
+        }
+        if record.key.is_none() {
+            return Err(InvalidBatch::Keyless { index });
+        }
+    }
+    Ok(())
 }
 
 /// The part of a data batch that concerns its producer; `None` where it has none.

@@ -130,6 +130,16 @@ impl Driver {
         Ok(true)
     }
 
+    /// Applies what has come to its end by now, and goes on.
+    pub(super) fn catch_up(&mut self) -> Result<(), LogFailure> {
+        while let Ok(done) = self.done.1.try_recv() {
+            self.running -= 1;
+            self.log.on_io(done)?;
+        }
+        self.pump();
+        Ok(())
+    }
+
     /// Goes on until nothing is under way.
     pub(super) async fn idle(&mut self) -> Result<(), LogFailure> {
         while self.step().await? {}

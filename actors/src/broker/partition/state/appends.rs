@@ -53,6 +53,10 @@ impl<A, F> State<A, F> {
         for batch in &checked {
             validate::check_as_leader(&batch.header, origin, &limits, now_ms)
                 .map_err(AppendError::Invalid)?;
+            if limits.needs_keys {
+                let bytes = Bytes::copy_from_slice(&batches[batch.range.clone()]);
+                validate::check_keys(&batch.header, &bytes).map_err(AppendError::Invalid)?;
+            }
         }
         let plan = self.plan(&checked, &batches, now_ms)?;
         for (Checked { header, range }, (base, is_new)) in checked.iter_mut().zip(&plan.bases) {
