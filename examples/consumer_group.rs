@@ -12,15 +12,15 @@ use flumen_actors::broker::{
 use flumen_runtime::batch::{BatchBuilder, RecordRef};
 use futures::StreamExt as _;
 
-/// Reads for a second, commits what it has read, and tells how many batches of which partitions.
-async fn read(consumer: Consumer, mut deliveries: Deliveries) -> Vec<TopicPartition> {
+/// Reads for two seconds, commits what it has read, and tells of which partitions.
+async fn read(consumer: Consumer, mut deliveries: Deliveries) -> Vec<String> {
     let mut seen = Vec::new();
     let until = tokio::time::Instant::now() + Duration::from_secs(2);
     while let Ok(Some(delivery)) = tokio::time::timeout_at(until, deliveries.next()).await {
         if let Delivery::Records(records) = delivery {
             let position = ConsumedTo::new(records.partition.clone(), records.next);
             if consumer.commit(vec![position]).await.is_ok() {
-                seen.push(records.partition.clone());
+                seen.push(records.partition.to_string());
             }
         }
     }
@@ -47,10 +47,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 TopicPartition { topic: topic.name.clone(), partition: PartitionId(number) };
             let address = broker.partition(&partition).expect("it runs");
             let appended = address.send(Append::new(batch.build())).await;
-            println!("{partition}: {:?}", appended.map(|done| done.map(|done| done.base_offset)));
+            let appended = appended.expect("its actor runs").expect("it takes appends");
+            println!("an order went to {partition}, offset {}", appended.base_offset);
         }
         let (one, two) = futures::join!(read(one, of_one), read(two, of_two));
-        println!("the first member read {one:?}\nthe second member read {two:?}");
+        println!("the first member read {}\nthe second read {}", one.join(", "), two.join(", "));
         assert_eq!(one.len() + two.len(), 4, "every order was read once");
         Ok::<(), NodeError>(())
     })?;

@@ -1,5 +1,4 @@
-//! Two ways to fail: an actor that panics, and one that blocks its thread. Both are made anew behind
-//! the same address, and what was queued is answered.
+//! An actor panics, then blocks its thread: it is made anew each time, and answers what is queued.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,7 +16,7 @@ impl Actor for Adder {
     type Context = Context<Self>;
 }
 
-#[derive(Message)]
+#[derive(Debug, Message)]
 #[rtype(result = "u64")]
 enum Ask {
     Add(u64),
@@ -27,7 +26,6 @@ enum Ask {
 
 impl Handler<Ask> for Adder {
     type Result = u64;
-
     #[expect(clippy::disallowed_methods, reason = "blocking the thread is the failure to be shown")]
     fn handle(&mut self, ask: Ask, _: &mut Self::Context) -> u64 {
         match ask {
@@ -41,7 +39,6 @@ impl Handler<Ask> for Adder {
 
 impl Handler<Drain> for Adder {
     type Result = ();
-
     fn handle(&mut self, _: Drain, _: &mut Self::Context) {}
 }
 
@@ -54,20 +51,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let placement = ThreadPlacement::start(options, services)?;
         let (child, adder) = ChildSpec::actor("adder", |_| Ok(Adder(0)));
         let root = SupervisorSpec::new("root").child(child).start(placement.clone());
-
-        println!("7 + 0 = {}", adder.send(Ask::Add(7)).await?);
-        for failure in [Ask::Panic, Ask::Block] {
-            let (failing, queued) = (adder.send(failure), adder.send(Ask::Add(1)));
-            println!("failed: {:?}; queued: {}", failing.await.err(), queued.await?);
-        }
-        for child in root.children().await? {
-            println!(
-                "{} was made anew {} times: {:?}",
-                child.name, child.restarts, child.last_exit
-            );
+        for ask in [Ask::Add(7), Ask::Panic, Ask::Block] {
+            let (asked, queued) = (adder.send(ask), adder.send(Ask::Add(1)));
+            println!("asked: {:?}; queued behind it: {:?}", asked.await, queued.await);
         }
         root.stop().await;
-        placement.stop();
         Ok(())
     })
 }

@@ -1,4 +1,4 @@
-//! One source, two channels: every line goes to a topic and, marked with its host, to files as well.
+//! One source, two channels: every line goes into a topic and into files, each at its own speed.
 
 use std::time::Duration;
 
@@ -6,7 +6,10 @@ use flumen::{
     node::{self, NodeOptions},
     pipeline::{Buffer, Pipeline, PipelineError},
 };
-use flumen_actors::{agent::interceptor::host::Host, broker::TopicSpec};
+use flumen_actors::{
+    agent::interceptor::host::Host,
+    broker::{TopicSpec, names::TopicName},
+};
 
 #[expect(clippy::print_stdout, reason = "an example shows what it does")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -28,15 +31,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     node::run(NodeOptions::new(dir.path().join("data")), |node| async move {
         let running = pipeline.start(&node).await?;
         tokio::time::sleep(Duration::from_secs(1)).await;
-        for (name, sink) in running.status().await.sinks {
-            println!("{name}: {} events delivered", sink.committed);
-        }
         running.drain().await;
+        let ends = node.ends(&TopicName::new("app").expect("a name")).await;
+        println!("the topic has {} lines", ends.values().map(|end| end.0).sum::<u64>());
         Ok::<(), PipelineError>(())
     })?;
     for entry in std::fs::read_dir(&archive)? {
         let entry = entry?;
-        println!("{}:\n{}", entry.file_name().display(), std::fs::read_to_string(entry.path())?);
+        let lines = std::fs::read_to_string(entry.path())?.lines().count();
+        println!("the file {} has {lines}", entry.file_name().display());
     }
     Ok(())
 }

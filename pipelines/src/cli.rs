@@ -24,7 +24,10 @@ use flumen_runtime::{
     log::{OpenError, RepairError},
 };
 
-use crate::node::{NodeError, NodeOptions};
+use crate::{
+    node::{NodeError, NodeOptions},
+    pipeline::PipelineError,
+};
 
 /// Collects, buffers and delivers: a log broker and its agents in one program.
 #[derive(Debug, Parser)]
@@ -103,6 +106,9 @@ pub enum CliError {
     /// The node.
     #[error(transparent)]
     Node(#[from] NodeError),
+    /// A pipeline.
+    #[error(transparent)]
+    Pipeline(#[from] PipelineError),
     /// A topic cannot be made or changed.
     #[error(transparent)]
     Topic(#[from] TopicError),
@@ -130,9 +136,20 @@ pub enum CliError {
         /// What is wanted.
         expected: &'static str,
     },
-    /// Nothing could be written to standard output.
+    /// Nothing could be written to standard output, or no signal be heard.
     #[error("cannot write to standard output: {0}")]
     Output(#[from] io::Error),
+    /// A file or directory that a command needs.
+    #[error("cannot use `{}`: {error}; see to its permissions and to the room on its disk", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// The demonstration was stopped before its account could be made.
+    #[error("stopped before all was read, so there is no account")]
+    Stopped,
     /// The demonstration's account does not come out even.
     #[error("records were lost or doubled: see the account above; please report it")]
     Ledger,
@@ -194,19 +211,6 @@ pub fn find_topic(broker: &Broker, name: &TopicName) -> Result<Topic, CliError> 
         names => format!("the topics here are {}", names.join(", ")),
     };
     Err(CliError::UnknownTopic { name: name.clone(), there })
-}
-
-/// Resolves at the first Ctrl-C or SIGTERM.
-///
-/// # Errors
-/// Where the system lets nobody listen for signals.
-pub async fn told_to_stop() -> io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let (terminated, interrupted) = (Box::pin(terminate.recv()), Box::pin(interrupt.recv()));
-    futures::future::select(terminated, interrupted).await;
-    Ok(())
 }
 
 /// Runs the command line.

@@ -6,8 +6,9 @@
 //!                                                                     └─► group `files`: 1 member, part files
 //! ```
 //!
-//! The writer keeps its own account, and so does each group: at the end they are compared. Latency
-//! runs from the moment at which a line was due to be written to the moment a group has read it.
+//! It is a pipeline like any other, so what it shows is what the builder gives. The writer keeps its
+//! own account, and so does each group: at the end they are compared. Latency runs from the moment at
+//! which a line was due to be written to the moment a group has read it.
 
 mod kill;
 mod ledger;
@@ -15,31 +16,30 @@ mod table;
 mod writer;
 
 use std::{
-    path::PathBuf,
+    io,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use bytes::Bytes;
-use flumen_actors::{
-    agent::channel::Capacity,
-    broker::{Topic, TopicSpec, consumer::ConsumerOptions, consumer::member::MemberOptions},
-};
+use flumen_actors::broker::{TopicSpec, names::TopicName};
 use flumen_runtime::{batch::Record, latency::Latency};
+use futures::future::{self, Either};
 use tokio::time::Instant;
 
 pub use self::ledger::{GroupLedger, Ledger};
-use self::writer::{Line, Written};
+use self::{
+    table::View,
+    writer::{Line, Written},
+};
 use crate::{
-    cli::{CliError, tail},
+    cli::{CliError, tell},
     node::{self, Node, NodeOptions},
-    stream::{
-        Operators,
-        files::Files,
-        fold::{Fold, Tally},
-        outlet::Outlet,
-        worker::{self, Progress, StageOptions},
-    },
+    pipeline::{Buffer, Pipeline},
+    running::Running,
+    signals::Signals,
+    stream::fold::Tally,
     typed::Raw,
 };
 
@@ -58,49 +58,38 @@ pub struct DemoOptions {
 
 /// How long the groups may take to catch up once the log is written.
 const CATCH_UP_MAX: Duration = Duration::from_secs(60);
-/// The agent's name.
-const AGENT: &str = "access";
+const PIPELINE: &str = "demo";
 const TOPIC: &str = "access";
 const PARTITIONS: u32 = 4;
+/// The two groups, each called like the stage that it reads for.
+const GROUPS: [&str; 2] = ["count", "files"];
 
-/// What one group has read.
+/// From when a line was due to when a group read it. Clones share it.
 #[derive(Clone)]
-struct Group {
-    name: &'static str,
-    progress: Vec<Progress>,
+struct Waited {
+    epoch: Instant,
     latency: Arc<Mutex<Latency>>,
 }
 
-impl Group {
-    fn new(name: &'static str, members: usize) -> Self {
-        let progress = (0..members).map(|_| Progress::default()).collect();
-        Self { name, progress, latency: Arc::new(Mutex::new(Latency::new())) }
-    }
-
-    /// Furthest committed position over all partitions, whoever committed it.
-    fn committed(&self) -> u64 {
-        let mut furthest = std::collections::BTreeMap::new();
-        for (partition, progress) in self.progress.iter().flat_map(Progress::partitions) {
-            let far: &mut u64 = furthest.entry(partition).or_default();
-            *far = (*far).max(progress.committed.0);
-        }
-        furthest.values().sum()
+impl Waited {
+    fn since(epoch: Instant) -> Self {
+        Self { epoch, latency: Arc::new(Mutex::new(Latency::new())) }
     }
 
     fn latency(&self) -> Latency {
         self.latency.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Notes when each line is read, against when it was due.
-    fn observer(&self, epoch: Instant) -> worker::Observer {
-        let latency = self.latency.clone();
-        Arc::new(move |record: &Record| {
-            let due = record.value.as_deref().and_then(Line::parse).map(|line| line.due);
-            if let Some(due) = due {
-                let waited = epoch.elapsed().saturating_sub(due);
-                latency.lock().unwrap_or_else(PoisonError::into_inner).record(waited);
-            }
-        })
+    fn note(&self, record: &Record) {
+        if let Some(line) = record.value.as_deref().and_then(Line::parse) {
+            let waited = self.epoch.elapsed().saturating_sub(line.due);
+            self.latency.lock().unwrap_or_else(PoisonError::into_inner).record(waited);
+        }
+    }
+
+    fn observer(&self) -> impl Fn(&Record) + Send + Sync + 'static {
+        let waited = self.clone();
+        move |record| waited.note(record)
     }
 }
 
@@ -109,107 +98,104 @@ impl Group {
 /// # Errors
 /// [`CliError`] where something that nobody killed fails.
 pub fn run(options: DemoOptions) -> Result<Ledger, CliError> {
-    let logs = options.dir.join("logs");
-    let parts = options.dir.join("parts");
-    std::fs::create_dir_all(&logs)?;
+    let unusable = |path: &Path| {
+        let path = path.to_owned();
+        move |error: io::Error| CliError::File { path, error }
+    };
+    let (logs, parts) = (options.dir.join("logs"), options.dir.join("parts"));
+    std::fs::create_dir_all(&logs).map_err(unusable(&logs))?;
     let mut node_options = NodeOptions::new(options.dir.join("data"));
     node_options.offsets_partitions = 4;
     node::run(node_options, |node| async move {
-        let topic = node.broker().ensure_topic(TopicSpec::new(TOPIC, PARTITIONS)?).await?;
-        let epoch = Instant::now();
-        let tally = Tally::default();
-        let count = Group::new("count", 2);
-        let files = Group::new("files", 1);
-        start_agent(&node, &logs, &topic).await?;
-        for member in 0..2 {
-            let tally = tally.clone();
-            let outlet = move || Box::new(Fold::new(by_status(), tally.clone())) as Box<dyn Outlet>;
-            start_stage(&node, &count, member, epoch, Arc::new(outlet)).await?;
+        let mut signals = Signals::listen()?;
+        let (epoch, tally) = (Instant::now(), Tally::default());
+        let waited = [Waited::since(epoch), Waited::since(epoch)];
+        let log = logs.join("access.log");
+        let pipeline = pipeline(&log, &parts, &waited, &tally)?;
+        if !options.is_quiet {
+            tell(format_args!("flumen: {}\n\n{}", node.about(), pipeline.topology()));
         }
-        let dir = parts.clone();
-        let outlet = move || Box::new(Files::new(Operators::read(Raw), &dir)) as Box<dyn Outlet>;
-        start_stage(&node, &files, 0, epoch, Arc::new(outlet)).await?;
-
+        let running = pipeline.start(&node).await?;
         let written = Arc::new(Written::default());
-        let writing = writer::start(
-            logs.join("access.log"),
-            epoch,
-            options.rate,
-            options.duration,
-            written.clone(),
-        );
-        let killing = actix_rt::spawn(kill::run(node.clone(), options.duration));
-        let groups = [count, files];
-        let showing = (!options.is_quiet)
-            .then(|| actix_rt::spawn(table::show(written.clone(), groups.clone(), epoch)));
-        writing
-            .await
-            .map_err(|error| CliError::Unreadable(format!("the writer ended: {error}")))??;
-        let killed = killing.await.unwrap_or_default();
-        catch_up(&written, &groups).await;
-        if let Some(showing) = showing {
-            showing.abort();
+        let writer = writer::start(log.clone(), epoch, &options, written.clone());
+        let killer = kill::start(node.clone(), options.duration);
+        let killed = killer.killed.clone();
+        let view = View::new(&options, epoch, &written, &killed, &waited);
+        let working = Box::pin(async {
+            let ended = writer.await.map_err(io::Error::other).and_then(|ended| ended);
+            ended.map_err(unusable(&log))?;
+            killer.ended().await;
+            catch_up(&node, &running, &written).await;
+            Ok::<(), CliError>(())
+        });
+        let showing = Box::pin(view.show(&node, &running));
+        let stopping = Box::pin(async {
+            signals.told_to_stop().await;
+            written.stop();
+            killed.stop();
+            signals.told_to_stop().await;
+        });
+        match future::select(future::select(working, showing), stopping).await {
+            Either::Left((Either::Left((ended, _)), _)) => ended?,
+            Either::Left((Either::Right((never, _)), _)) => match never {},
+            Either::Right(_) => return Err(CliError::Stopped),
         }
-        // The last commits of both groups are made before they are counted.
-        let [count, files] = groups;
-        let ledgers = vec![
-            ledger::of_counts(&written, &tally, count.latency()),
-            ledger::of_files(&written, &parts, files.latency())?,
-        ];
-        Ok(Ledger::new(&written, killed, ledgers))
+        // What comes twice comes late: all that is on its way goes through before it is counted.
+        running.drain().await;
+        let [count, files] = waited.map(|waited| waited.latency());
+        let in_files = ledger::of_files(&written, &parts, files).map_err(unusable(&parts))?;
+        let groups = vec![ledger::of_counts(&written, &tally, count), in_files];
+        Ok(Ledger::new(&written, killed.names(), groups))
     })
 }
 
-/// Status by status how many lines, and the sum of their numbers, which tells a lost line and a
-/// doubled one from none of both.
-fn by_status() -> Operators<(String, u64)> {
-    Operators::read(Raw).flat_map(|value: Bytes| {
-        let line = Line::parse(&value);
-        line.into_iter()
-            .flat_map(|line| [(line.status.to_string(), 1), ("numbers".into(), line.mixed())])
-    })
+/// What is demonstrated.
+fn pipeline(
+    log: &Path,
+    parts: &Path,
+    waited: &[Waited; 2],
+    tally: &Tally,
+) -> Result<Pipeline, CliError> {
+    let mut pipeline = Pipeline::new(PIPELINE);
+    pipeline
+        .tail("tail", [log.display().to_string()])
+        .channel("buffer", Buffer::durable())
+        .topic("publish", TopicSpec::new(TOPIC, PARTITIONS)?);
+    let [count, files] = GROUPS;
+    pipeline
+        .read(TOPIC, Raw)
+        .members(2)
+        .observe(waited[0].observer())
+        .flat_map("by-status", by_status)
+        .sum(count, tally);
+    pipeline.read(TOPIC, Raw).observe(waited[1].observer()).files(files, parts);
+    Ok(pipeline)
 }
 
-async fn start_agent(node: &Node, logs: &std::path::Path, topic: &Topic) -> Result<(), CliError> {
-    let files = vec![format!("{}/access.log", logs.display())];
-    let capacity = Capacity { events: 10_000_000, bytes: 1 << 30 };
-    let child = tail::agent(node, AGENT, files, topic, capacity, true);
-    let started = node.pipelines().start_child(child).await;
-    started.map_err(|error| CliError::Unreadable(format!("the agent did not start: {error}")))
+fn by_status(value: Bytes) -> Vec<(String, u64)> {
+    Line::parse(&value).map(sums_of).into_iter().flatten().collect()
 }
 
-async fn start_stage(
-    node: &Node,
-    group: &Group,
-    member: usize,
-    epoch: Instant,
-    outlet: Arc<dyn Fn() -> Box<dyn Outlet> + Send + Sync>,
-) -> Result<(), CliError> {
-    let name = format!("{}/{member}", group.name);
-    let topic = flumen_actors::broker::names::TopicName::new(TOPIC)?;
-    let (child, _) = worker::child_spec(StageOptions {
-        name: name.as_str().into(),
-        broker: node.broker().clone(),
-        member: MemberOptions::new(group.name, vec![topic]),
-        consumer: ConsumerOptions::default(),
-        commit_interval: Duration::from_millis(250),
-        outlet,
-        observer: Some(group.observer(epoch)),
-        progress: group.progress[member].clone(),
-    });
-    let started = node.pipelines().start_child(child).await;
-    started.map_err(|error| CliError::Unreadable(format!("`{name}` did not start: {error}")))
+/// One for the line's status, and under `numbers` its number, mixed: their sum tells a lost line and
+/// a doubled one from none of both.
+fn sums_of(line: Line) -> [(String, u64); 2] {
+    [(line.status.to_string(), 1), ("numbers".into(), line.mixed())]
+}
+
+/// Records that the topic holds.
+async fn published(node: &Node) -> u64 {
+    let topic = TopicName::new(TOPIC).expect("it is a name");
+    node.ends(&topic).await.values().map(|end| end.0).sum()
 }
 
 /// Waits until both groups have committed as much as was written; what is missing then is lost.
-async fn catch_up(written: &Written, groups: &[Group]) {
+async fn catch_up(node: &Node, running: &Running, written: &Written) {
     let deadline = Instant::now() + CATCH_UP_MAX;
     while Instant::now() < deadline {
-        if groups.iter().all(|group| group.committed() >= written.lines()) {
-            break;
+        let is_published = published(node).await >= written.lines();
+        if is_published && running.status().await.lag.values().all(|lag| *lag == 0) {
+            return;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    // A doubled record comes late: what follows the last expected one is waited for, too.
-    tokio::time::sleep(Duration::from_secs(1)).await;
 }

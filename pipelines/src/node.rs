@@ -14,7 +14,7 @@ use std::{
     future::Future,
     io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use flumen_actors::{
@@ -38,8 +38,11 @@ use flumen_runtime::{
     log::LogConfig,
     placement::{Placement, Services, ThreadOptions, ThreadPlacement},
     rng::Rng,
-    supervision::{ChildSpec, Exit, SupervisorRef, SupervisorSpec},
+    supervision::{ChildSpec, Exit, Restart, SupervisorRef, SupervisorSpec},
 };
+use futures::{FutureExt as _, future};
+
+use crate::topology::{Topology, TopologyError};
 
 /// How a node is set up.
 #[derive(Clone, Debug)]
@@ -131,6 +134,8 @@ pub struct Node {
     placement: Arc<ThreadPlacement>,
     data: Arc<Path>,
     about: Arc<str>,
+    /// The graphs of the pipelines that run, by name.
+    running: Arc<Mutex<BTreeMap<String, Topology>>>,
 }
 
 impl Node {
@@ -187,6 +192,37 @@ impl Node {
         ends
     }
 
+    /// The graph of all pipelines that run on it; their stages are called `<pipeline>/<stage>`.
+    #[must_use]
+    pub fn topology(&self) -> Topology {
+        let mut whole = Topology::default();
+        self.lock_running().iter().for_each(|(name, part)| whole.merge(name, part));
+        whole
+    }
+
+    /// Takes the graph of a pipeline in, as long as that pipeline runs.
+    pub(crate) fn enter(&self, name: &str, part: &Topology) -> Result<(), TopologyError> {
+        let mut running = self.lock_running();
+        if running.contains_key(name) {
+            return Err(TopologyError::Runs(name.to_owned()));
+        }
+        let mut whole = Topology::default();
+        running.iter().for_each(|(name, part)| whole.merge(name, part));
+        whole.merge(name, part);
+        whole.order()?;
+        running.insert(name.to_owned(), part.clone());
+        Ok(())
+    }
+
+    pub(crate) fn leave(&self, name: &str) {
+        self.lock_running().remove(name);
+    }
+
+    fn lock_running(&self) -> MutexGuard<'_, BTreeMap<String, Topology>> {
+        // Changed by one insertion or removal: a panic cannot leave it torn.
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What all arbiters share.
     #[must_use]
     pub fn services(&self) -> &Services {
@@ -217,10 +253,11 @@ where
             node.broker.ready().await.map_err(NodeError::from)?;
             program(node.clone()).await
         });
-        let ended = Box::pin(node.root.exited());
-        let outcome = match futures::future::select(running, ended).await {
-            futures::future::Either::Left((outcome, _)) => outcome,
-            futures::future::Either::Right((exit, _)) => Err(NodeError::Ended(exit).into()),
+        let (root, pipelines) = (Box::pin(node.root.exited()), Box::pin(node.pipelines.exited()));
+        let ended = future::select(root, pipelines).map(|exit| exit.factor_first().0);
+        let outcome = match future::select(running, ended).await {
+            future::Either::Left((outcome, _)) => outcome,
+            future::Either::Right((exit, _)) => Err(NodeError::Ended(exit).into()),
         };
         node.root.stop().await;
         let exit = node.root.exited().await;
@@ -280,9 +317,12 @@ fn start(options: NodeOptions) -> Result<(Node, Vec<DataDir>), NodeError> {
         root = root.child(child);
         Some(gateway)
     };
+    // Made anew it would be empty: where it gives up, so does the node.
+    let pipelines_child = pipelines_child.restart(Restart::Temporary);
     let root = root.child(pipelines_child).start(placement.clone());
     let data = directories.first().ok_or(NodeError::NoData)?.path().into();
-    let node = Node { broker, root, pipelines, gateway, placement, data, about: about.into() };
+    let (about, running) = (about.into(), Arc::default());
+    let node = Node { broker, root, pipelines, gateway, placement, data, about, running };
     Ok((node, directories))
 }
 

@@ -3,7 +3,7 @@
 //!
 //! ```no_run
 //! use flumen::{
-//!     node::{self, NodeError, NodeOptions},
+//!     node::{self, NodeOptions},
 //!     pipeline::{Buffer, Pipeline, PipelineError},
 //!     typed::Raw,
 //! };
@@ -20,11 +20,28 @@
 //!     .topic("keep", TopicSpec::new("errors", 1)?, Raw);
 //! println!("{}", pipeline.topology());
 //! node::run(NodeOptions::new("data"), |node| async move {
-//!     let running = pipeline.start(&node).await?;
-//!     running.drain().await;
-//!     Ok::<(), PipelineError>(())
+//!     // Until Ctrl-C; `start` gives it back as it runs, with its status, latency, drain and stop.
+//!     Ok::<_, PipelineError>(pipeline.run(&node).await?)
 //! })?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! What one stage gives the next must take, or it does not compile. This does:
+//!
+//! ```
+//! # use flumen::{pipeline::Pipeline, typed::Json};
+//! # let mut pipeline = Pipeline::new("p");
+//! let numbers = pipeline.read::<u32>("numbers", Json);
+//! numbers.filter("large", |number: &u32| *number > 3).for_each("show", drop);
+//! ```
+//!
+//! and this does not:
+//!
+//! ```compile_fail
+//! # use flumen::{pipeline::Pipeline, typed::Json};
+//! # let mut pipeline = Pipeline::new("p");
+//! let numbers = pipeline.read::<u32>("numbers", Json);
+//! numbers.filter("large", |text: &String| text.len() > 3).for_each("show", drop);
 //! ```
 //!
 //! Every stage has a name of its own: it is what the stage's actor, its group and its position are
@@ -33,7 +50,7 @@
 mod agent;
 mod stream;
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc};
 
 use flumen_actors::broker::{Broker, TopicError, TopicSpec, names::TopicName};
 use flumen_runtime::supervision::ChildSpec;
@@ -45,21 +62,22 @@ pub use self::{
 };
 use crate::{
     node::{Node, NodeError},
-    running::{Running, StageHandle},
-    stream::{Operators, outlet::Outlet},
-    topology::{Kind, Topology, TopologyError},
+    running::{AgentHandle, Drained, Running, StageHandle},
+    signals::Signals,
+    stream::{Operators, outlet::Outlet, worker::Observer},
+    topology::{self, Kind, Topology, TopologyError},
     typed::Format,
 };
 
-/// How often a stage finishes and commits.
-const COMMIT_INTERVAL: Duration = Duration::from_millis(200);
-
-type MakeOutlet = Arc<dyn Fn() -> Box<dyn Outlet> + Send + Sync>;
+pub(crate) type MakeOutlet = Arc<dyn Fn() -> Box<dyn Outlet> + Send + Sync>;
 
 /// A stage that reads a topic, in the making.
 struct StagePlan {
     name: String,
     topic: String,
+    /// Members of its group that read on this node.
+    members: usize,
+    observer: Option<Observer>,
     /// Made once the broker is known.
     outlet: Box<dyn FnOnce(&Broker) -> MakeOutlet>,
 }
@@ -103,6 +121,9 @@ pub enum PipelineError {
     /// The node that it was to run on.
     #[error(transparent)]
     Node(#[from] NodeError),
+    /// Nobody could tell it to stop.
+    #[error("cannot listen for Ctrl-C and SIGTERM: {0}")]
+    Signals(#[from] io::Error),
 }
 
 impl Pipeline {
@@ -155,37 +176,71 @@ impl Pipeline {
         name
     }
 
-    /// Checks the graph, makes missing topics, and starts channels, then sinks, then sources, and the
-    /// stages that read topics before all of them.
+    /// Starts it and lets it run until Ctrl-C or SIGTERM, then [drains](Running::drain) it; a second
+    /// signal ends the draining, and what is not through waits on the disk.
+    ///
+    /// # Errors
+    /// [`PipelineError`], where it does not start.
+    pub async fn run(self, node: &Node) -> Result<Drained, PipelineError> {
+        let mut signals = Signals::listen()?;
+        let running = self.start(node).await?;
+        signals.told_to_stop().await;
+        Ok(running.drain_unless(signals.told_to_stop()).await)
+    }
+
+    /// Checks the graph, makes missing topics, and starts: first the stages that read topics, each
+    /// behind those that read what it writes; then of each agent the channels, the sinks, the source.
     ///
     /// # Errors
     /// [`PipelineError`]; what had been started is stopped again then.
     pub async fn start(self, node: &Node) -> Result<Running, PipelineError> {
-        let Self { name, topology, topics, agents, stages } = self;
+        let Self { name, topology, topics, agents, mut stages } = self;
+        topology::check_name(&name)?;
         if topology.stages().next().is_none() {
             return Err(TopologyError::Empty(name).into());
         }
         topology.check()?;
-        for topic in topics {
-            node.broker().ensure_topic(topic).await?;
-        }
-        let mut running = Running::new(node.clone(), topology);
-        for plan in stages {
-            match start_stage(node, &name, plan).await {
-                Ok(stage) => running.keep_stage(stage),
-                Err(error) => return running.give_up(error).await,
+        let order = topology.order()?;
+        stages.sort_by_key(|stage| order.iter().position(|name| *name == stage.name));
+        node.enter(&name, &topology)?;
+        let mut running = Running::new(node.clone(), name, topology);
+        match start_all(node, &mut running, topics, stages, agents).await {
+            Ok(()) => Ok(running),
+            Err(error) => {
+                running.stop().await;
+                Err(error)
             }
         }
-        for plan in agents {
-            let (child, parts) = plan.build(node, &name);
-            let agent = child.name().clone();
-            match start_child(node, child).await {
-                Ok(()) => running.keep_agent(agent, parts),
-                Err(error) => return running.give_up(error).await,
-            }
-        }
-        Ok(running)
     }
+}
+
+async fn start_all(
+    node: &Node,
+    running: &mut Running,
+    topics: Vec<TopicSpec>,
+    stages: Vec<StagePlan>,
+    agents: Vec<AgentPlan>,
+) -> Result<(), PipelineError> {
+    for topic in topics {
+        node.broker().ensure_topic(topic).await?;
+    }
+    let pipeline = running.name().to_owned();
+    for plan in stages {
+        let topic = readable(node, &pipeline, &plan.topic)?;
+        let outlet = (plan.outlet)(node.broker());
+        let mut stage = StageHandle::new(&pipeline, &plan.name, topic);
+        let members = stage.members(node, plan.members, &outlet, plan.observer.as_ref());
+        running.keep_stage(stage);
+        for child in members {
+            start_child(node, child).await?;
+        }
+    }
+    for plan in agents {
+        let (child, agent) = AgentHandle::make(plan.build(node, &pipeline));
+        running.keep_agent(agent);
+        start_child(node, child).await?;
+    }
+    Ok(())
 }
 
 async fn start_child(node: &Node, child: ChildSpec) -> Result<(), PipelineError> {
@@ -194,25 +249,10 @@ async fn start_child(node: &Node, child: ChildSpec) -> Result<(), PipelineError>
     started.map_err(|error| PipelineError::NotStarted { what, reason: error.to_string() })
 }
 
-async fn start_stage(
-    node: &Node,
-    pipeline: &str,
-    plan: StagePlan,
-) -> Result<StageHandle, PipelineError> {
-    let no_topic =
-        || PipelineError::NoTopic { pipeline: pipeline.to_owned(), topic: plan.topic.clone() };
-    let topic = TopicName::new(&plan.topic).map_err(|_| no_topic())?;
-    if !node.broker().topics().contains_key(&topic) {
-        return Err(no_topic());
-    }
-    let (handle, child) = StageHandle::make(
-        node,
-        pipeline,
-        &plan.name,
-        topic,
-        (plan.outlet)(node.broker()),
-        COMMIT_INTERVAL,
-    );
-    start_child(node, child).await?;
-    Ok(handle)
+/// The topic that a stage reads.
+fn readable(node: &Node, pipeline: &str, topic: &str) -> Result<TopicName, PipelineError> {
+    let name = TopicName::new(topic).ok();
+    name.filter(|name| node.broker().topics().contains_key(name)).ok_or_else(|| {
+        PipelineError::NoTopic { pipeline: pipeline.to_owned(), topic: topic.to_owned() }
+    })
 }

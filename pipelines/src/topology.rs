@@ -10,7 +10,10 @@
 //! # Invariants
 //! - TOPO-1: every name is given once.
 //! - TOPO-2: every stage is fed, and feeds another unless it is an end.
-//! - TOPO-3: there is no cycle, neither of stages nor through topics.
+//! - TOPO-3: there is no cycle, neither of stages nor through topics, nor through other pipelines of
+//!   the node.
+//! - TOPO-4: a name can be that of a directory and of a group: up to 255 letters, digits, `.`, `_`
+//!   and `-`, and neither `.` nor `..`.
 
 mod draw;
 
@@ -111,6 +114,16 @@ pub enum TopologyError {
     /// TOPO-3.
     #[error("the graph runs in a circle, and its records with it: {}", .0.join(" -> "))]
     Cycle(Vec<String>),
+    /// TOPO-4.
+    #[error(
+        "`{0}` is no name: give it up to 255 of the letters a to z and A to Z, digits, `.`, `_` and `-`"
+    )]
+    Name(String),
+    /// A pipeline of that name runs.
+    #[error(
+        "a pipeline called `{0}` runs on this node already: stop it first, or give this one another name"
+    )]
+    Runs(String),
     /// There is nothing to run.
     #[error("the pipeline `{0}` is empty: give it a source or a topic to read")]
     Empty(String),
@@ -134,13 +147,17 @@ impl Topology {
         self.edges.insert((from.to_owned(), to.to_owned()));
     }
 
-    /// Takes in another graph: pipelines of one node meet in its topics.
-    pub fn merge(&mut self, other: Topology) {
-        for stage in other.stages.into_values() {
-            self.add(stage.kind, &stage.name, &stage.detail);
+    /// Takes in the graph of the pipeline `name`, whose stages are called `<name>/<stage>` in this one:
+    /// pipelines of one node meet in its topics.
+    pub fn merge(&mut self, name: &str, other: &Topology) {
+        let outer = |stage: &str| match other.stages.get(stage) {
+            Some(Stage { kind: Kind::Topic, .. }) | None => stage.to_owned(),
+            Some(_) => format!("{name}/{stage}"),
+        };
+        for stage in other.stages.values() {
+            self.add(stage.kind, &outer(&stage.name), &stage.detail);
         }
-        self.edges.extend(other.edges);
-        self.twice.extend(other.twice);
+        self.edges.extend(other.edges.iter().map(|(from, to)| (outer(from), outer(to))));
     }
 
     /// The stages, in the order of names.
@@ -167,6 +184,7 @@ impl Topology {
             return Err(TopologyError::NameTwice { name, first: first.kind, second: second.kind });
         }
         for stage in self.stages.values() {
+            check_name(&stage.name)?;
             let is_fed = self.edges.iter().any(|(_, to)| *to == stage.name);
             if stage.kind.must_be_fed() && !is_fed {
                 return Err(TopologyError::Unfed { kind: stage.kind, name: stage.name.clone() });
@@ -175,38 +193,55 @@ impl Topology {
                 return Err(TopologyError::Dangling { kind: stage.kind, name: stage.name.clone() });
             }
         }
-        self.check_cycles()
+        self.order().map(drop)
     }
 
-    /// TOPO-3, by a depth-first walk from every stage.
-    fn check_cycles(&self) -> Result<(), TopologyError> {
-        let mut done = BTreeSet::new();
+    /// The stages, each behind all that it feeds: the order in which they start.
+    ///
+    /// # Errors
+    /// TOPO-3: [`TopologyError::Cycle`].
+    pub fn order(&self) -> Result<Vec<&str>, TopologyError> {
+        let mut order = Vec::new();
         for start in self.stages.keys() {
-            let mut path = Vec::new();
-            self.walk(start, &mut path, &mut done)?;
+            self.walk(start, &mut Vec::new(), &mut order)?;
         }
-        Ok(())
+        Ok(order)
     }
 
+    /// Depth first: what a stage feeds is put into `order` before it.
     fn walk<'a>(
         &'a self,
         at: &'a str,
         path: &mut Vec<&'a str>,
-        done: &mut BTreeSet<&'a str>,
+        order: &mut Vec<&'a str>,
     ) -> Result<(), TopologyError> {
         if let Some(seen) = path.iter().position(|name| *name == at) {
             let circle = path[seen..].iter().chain([&at]);
             return Err(TopologyError::Cycle(circle.map(|name| (*name).to_owned()).collect()));
         }
-        if !done.contains(at) {
+        if !order.contains(&at) {
             path.push(at);
             for next in self.targets(at) {
-                self.walk(next, path, done)?;
+                self.walk(next, path, order)?;
             }
             path.pop();
-            done.insert(at);
+            order.push(at);
         }
         Ok(())
+    }
+}
+
+/// TOPO-4.
+///
+/// # Errors
+/// [`TopologyError::Name`].
+pub fn check_name(name: &str) -> Result<(), TopologyError> {
+    let is_legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let fits = (1..=255).contains(&name.len()) && !matches!(name, "." | "..");
+    if fits && name.chars().all(is_legal) {
+        Ok(())
+    } else {
+        Err(TopologyError::Name(name.to_owned()))
     }
 }
 
@@ -241,11 +276,28 @@ mod tests {
 
     #[test]
     fn two_pipelines_meet_in_a_topic() {
-        let mut both = line(&[(Kind::Source, "a"), (Kind::Channel, "b"), (Kind::Sink, "c")]);
-        both.add(Kind::Topic, "t", "");
-        both.connect("c", "t");
-        both.merge(line(&[(Kind::Topic, "t"), (Kind::Sink, "d")]));
-        assert_eq!(both.check(), Ok(()));
+        let mut both = Topology::default();
+        both.merge("p", &line(&[(Kind::Sink, "a"), (Kind::Topic, "t")]));
+        both.merge("q", &line(&[(Kind::Topic, "t"), (Kind::Sink, "a")]));
+        assert_eq!(both.order(), Ok(vec!["q/a", "t", "p/a"]), "what is fed comes first");
+    }
+
+    #[test]
+    fn topo_3_a_circle_through_another_pipeline_is_found() {
+        let mut both = Topology::default();
+        both.merge("p", &line(&[(Kind::Topic, "t"), (Kind::Sink, "a"), (Kind::Topic, "u")]));
+        both.merge("q", &line(&[(Kind::Topic, "u"), (Kind::Sink, "a"), (Kind::Topic, "t")]));
+        let error = both.order().unwrap_err().to_string();
+        assert!(error.contains("p/a") && error.contains("q/a"), "TOPO-3: {error}");
+    }
+
+    #[test]
+    fn topo_4_a_name_that_would_leave_its_directory_is_refused() {
+        let long = "x".repeat(256);
+        for name in ["..", "../up", "a/b", "", "a b", "ü", &long] {
+            let error = line(&[(Kind::Source, name), (Kind::Sink, "z")]).check().unwrap_err();
+            assert_eq!(error, TopologyError::Name(name.to_owned()), "TOPO-4");
+        }
     }
 
     #[test]

@@ -20,8 +20,11 @@ use futures::{
     future::{self, Either},
 };
 
-use super::{CliError, DataArgs, find_topic, tell, told_to_stop};
-use crate::node::{self, Node};
+use super::{CliError, DataArgs, find_topic, tell};
+use crate::{
+    node::{self, Node},
+    signals::Signals,
+};
 
 /// Options of `flumen consume`.
 #[derive(Debug, Args)]
@@ -139,13 +142,13 @@ struct Reader {
 
 impl Reader {
     async fn read(&mut self, mut deliveries: Deliveries) -> Result<(), CliError> {
-        let mut stop = Box::pin(told_to_stop());
+        let mut signals = Signals::listen()?;
+        let mut stop = Box::pin(signals.told_to_stop());
         while !self.ends.is_empty() {
             // What was printed is committed before the next is looked at, or the stop.
             let delivery = match future::select(deliveries.next(), &mut stop).await {
                 Either::Left((delivery, _)) => delivery,
-                Either::Right((told, _)) => {
-                    told?;
+                Either::Right(((), _)) => {
                     tell(format_args!("flumen: stopped after {} records", self.printed));
                     break;
                 }

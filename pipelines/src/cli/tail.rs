@@ -1,31 +1,20 @@
 //! `flumen tail`: follows files into a topic until it is told to stop.
 
-use std::{io::IsTerminal as _, path::Path, sync::Arc, time::Duration};
+use std::{io::IsTerminal as _, path::Path, time::Duration};
 
 use clap::Args;
-use flumen_actors::{
-    agent::{
-        AgentSpec,
-        channel::{Capacity, durable::DurableChannelOptions},
-        selector::Replicating,
-        sink::{
-            SinkOptions,
-            topic::{TopicSink, TopicSinkOptions},
-        },
-        source::{feed::FeedOptions, taildir::TaildirOptions},
-    },
-    broker::{
-        Topic, TopicSpec,
-        names::{TopicName, TopicPartition},
-    },
-};
-use flumen_runtime::supervision::ChildSpec;
+use flumen_actors::broker::{Topic, TopicSpec, names::TopicName};
 use futures::future;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::Instant;
 
-use super::{CliError, DataArgs, tell, told_to_stop};
-use crate::node::{self, Node};
+use super::{CliError, DataArgs, tell};
+use crate::{
+    node::{self, Node},
+    pipeline::{Buffer, Pipeline},
+    running::{Drained, Running},
+    signals::Signals,
+};
 
 /// Options of `flumen tail`.
 #[derive(Debug, Args)]
@@ -41,49 +30,10 @@ pub struct TailArgs {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     partitions: u32,
     /// Most megabytes that wait on disk before reading pauses.
-    #[arg(long, default_value_t = 1024, value_name = "MB")]
-    buffer: u64,
+    #[arg(long, default_value_t = 1024, value_name = "MB", value_parser = clap::value_parser!(u32).range(1..))]
+    buffer: u32,
     #[command(flatten)]
     data: DataArgs,
-}
-
-/// An agent that follows `files` into `topic`, through a channel on the first data directory.
-///
-/// Its actors are called `<name>/tail`, `<name>/buffer` and `<name>/publish`.
-#[must_use]
-pub fn agent(
-    node: &Node,
-    name: &str,
-    files: Vec<String>,
-    topic: &Topic,
-    capacity: Capacity,
-    drains_channel: bool,
-) -> ChildSpec {
-    let mut agent = AgentSpec::new(name);
-    let channel = DurableChannelOptions {
-        dir: node.data().join("channels").join(name),
-        ..DurableChannelOptions::new("buffer", node.data(), capacity)
-    };
-    let channel = agent.durable_channel(channel);
-    let partitions: Vec<_> = topic
-        .partition_ids()
-        .filter_map(|partition| {
-            node.broker().partition(&TopicPartition { topic: topic.name.clone(), partition })
-        })
-        .collect();
-    let target = TopicSinkOptions::new(topic.name.as_str(), &partitions);
-    let options = SinkOptions { drains_channel, ..SinkOptions::default() };
-    agent.sink("publish", &channel, options, move || TopicSink::new(target.clone()));
-    agent.taildir(TaildirOptions::new(
-        files,
-        FeedOptions {
-            source: "tail".into(),
-            selector: Replicating::to(channel),
-            interceptors: Arc::new(Vec::new),
-        },
-    ));
-    let (spec, _) = agent.build();
-    ChildSpec::supervisor(spec).0
 }
 
 /// Records of all partitions of `topic` together.
@@ -123,55 +73,75 @@ pub fn run(args: TailArgs) -> Result<(), CliError> {
     let name = TopicName::new(&args.topic)?;
     args.files.iter().try_for_each(|pattern| check(pattern))?;
     node::run(args.data.node(), |node| async move {
-        let spec = TopicSpec::new(name.as_str(), args.partitions)?;
-        let topic = node.broker().ensure_topic(spec).await?;
+        let mut signals = Signals::listen()?;
+        let topic =
+            node.broker().ensure_topic(TopicSpec::new(name.as_str(), args.partitions)?).await?;
         tell(format_args!("flumen: {}", node.about()));
         for pattern in args.files.iter().filter(|pattern| !matches_any(pattern)) {
             tell(format_args!("flumen: nothing matches `{pattern}` yet; it is looked for again"));
         }
-        let bytes = usize::try_from(args.buffer << 20).unwrap_or(usize::MAX);
-        let capacity = Capacity { events: usize::MAX >> 1, bytes };
-        let name = format!("tail-{name}");
         let before = records(&node, &topic).await;
-        let child = agent(&node, &name, args.files.clone(), &topic, capacity, true);
-        let started = node.pipelines().start_child(child).await;
-        started
-            .map_err(|error| CliError::Unreadable(format!("the agent did not start: {error}")))?;
         let began = Instant::now();
-        let watching = Box::pin(watch(&node, &topic, before));
-        match future::select(Box::pin(told_to_stop()), watching).await {
-            future::Either::Left((told, _)) => told?,
-            future::Either::Right(((), _)) => {}
-        }
-        // The source puts what it has read, the sink delivers it, the channel closes its log.
-        let stopped = node.pipelines().stop_child(&name).await;
-        stopped
-            .map_err(|error| CliError::Unreadable(format!("the agent did not stop: {error}")))?;
+        let mut pipeline = Pipeline::new(&format!("tail-{name}"));
+        let buffer = Buffer::durable().bytes((args.buffer as usize) << 20);
+        let spec = TopicSpec::new(name.as_str(), args.partitions)?;
+        pipeline.tail("follow", args.files).channel("buffer", buffer).topic("publish", spec);
+        let running = pipeline.start(&node).await?;
+        let watching = Box::pin(watch(&node, &running, &topic, before));
+        future::select(Box::pin(signals.told_to_stop()), watching).await;
+        tell("flumen: finishing what was read; Ctrl-C again leaves the rest for the next start");
+        let drained = running.drain_unless(signals.told_to_stop()).await;
         let lines = records(&node, &topic).await - before;
-        let seconds = began.elapsed().as_secs_f64().max(0.001);
-        tell(format_args!(
-            "flumen: {lines} lines went into `{}` in {seconds:.1} s ({:.0} a second); what was read is on \
-             the disk, and the next start goes on behind it",
-            topic.name,
-            lines as f64 / seconds
-        ));
+        report(&topic, lines, began.elapsed(), &drained);
         Ok(())
     })
 }
 
-/// Shows a person how it goes, for ever; does nothing where nobody looks.
-async fn watch(node: &Node, topic: &Topic, before: u64) {
-    if !std::io::stderr().is_terminal() {
-        return future::pending().await;
-    }
-    let bar = ProgressBar::new_spinner();
+/// Says what was done.
+fn report(topic: &Topic, lines: u64, took: Duration, drained: &Drained) {
+    let seconds = took.as_secs_f64().max(0.001);
+    tell(format_args!(
+        "flumen: {lines} lines went into `{}` in {seconds:.1} s ({:.0} a second); {drained}; the next \
+         start goes on behind what was read",
+        topic.name,
+        lines as f64 / seconds
+    ));
+}
+
+/// Shows a person how it goes, for ever; where nobody looks, says only what is in the way.
+async fn watch(node: &Node, running: &Running, topic: &Topic, before: u64) {
+    let is_seen = std::io::stderr().is_terminal();
+    let bar = if is_seen { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
     bar.set_style(ProgressStyle::with_template("{spinner} {msg}").expect("the template fits"));
-    let mut last = before;
+    let (mut last, mut told) = (before, None);
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        let now = records(node, topic).await;
-        bar.set_message(format!("{} lines, {} a second; Ctrl-C stops", now - before, now - last));
-        bar.tick();
-        last = now;
+        let trouble = trouble(running).await;
+        if trouble != told {
+            if let Some(trouble) = &trouble {
+                bar.suspend(|| tell(format_args!("flumen: {trouble}; it is tried again")));
+            }
+            told = trouble;
+        }
+        if is_seen {
+            let now = records(node, topic).await;
+            bar.set_message(format!(
+                "{} lines, {} a second; Ctrl-C stops",
+                now - before,
+                now - last
+            ));
+            bar.tick();
+            last = now;
+        }
     }
+}
+
+/// What keeps the agent from going on.
+async fn trouble(running: &Running) -> Option<String> {
+    let status = running.status().await;
+    let sources = status.sources.into_iter().filter_map(|(name, it)| Some((name, it.offline?)));
+    let channels = status.channels.into_iter().filter_map(|(name, it)| Some((name, it.offline?)));
+    let sinks = status.sinks.into_iter().filter_map(|(name, it)| Some((name, it.trouble?)));
+    let mut all = channels.chain(sinks).chain(sources);
+    all.next().map(|(name, why)| format!("`{name}` does not go on: {why}"))
 }

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fmt, io, path::Path};
 
 use flumen_runtime::latency::{self, Latency};
+use indicatif::HumanCount;
 use serde::Serialize;
 
 use super::{Line, Tally, Written};
@@ -136,14 +137,111 @@ impl Ledger {
 
 impl fmt::Display for Ledger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "written   {:>10} lines, {} rotations", self.written, self.rotations)?;
-        writeln!(f, "killed    {}", self.killed.join(", "))?;
+        writeln!(f, "killed   {}\n", self.killed.join("  "))?;
+        writeln!(f, "account        lines       lost    doubled")?;
+        let (written, rotations) = (HumanCount(self.written), self.rotations);
+        writeln!(
+            f,
+            "written  {:>11}                        rotated: {rotations}",
+            written.to_string()
+        )?;
         for (name, group) in &self.groups {
-            let GroupLedger { delivered, lost, doubled, .. } = group;
-            writeln!(f, "{name:<9} {delivered:>10} delivered, {lost} lost, {doubled} doubled")?;
+            let [delivered, lost, doubled] = [group.delivered, group.lost, group.doubled]
+                .map(|number| HumanCount(number).to_string());
+            writeln!(f, "{name:<8} {delivered:>11} {lost:>10} {doubled:>10}")?;
         }
         let series: Vec<(&str, &Latency)> =
             self.groups.iter().map(|(name, group)| (*name, &group.latency)).collect();
-        write!(f, "\nfrom due to read\n{}", latency::table(&series))
+        write!(
+            f,
+            "\nfrom when a line was due to when the group had read it\n{}",
+            latency::table(&series)
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn line(number: u64, status: u16) -> Line {
+        Line { number, due: Duration::ZERO, status }
+    }
+
+    fn written() -> Written {
+        let written = Written::default();
+        written.note(&[line(0, 200), line(1, 200), line(2, 404)]);
+        written
+    }
+
+    /// The account of the group that adds up, where it was given `lines`.
+    fn counted(lines: &[Line]) -> GroupLedger {
+        let tally = Tally::default();
+        let mut sums = BTreeMap::new();
+        for line in lines {
+            for (name, amount) in super::super::sums_of(*line) {
+                let sum: &mut u64 = sums.entry(name).or_default();
+                *sum = sum.wrapping_add(amount);
+            }
+        }
+        tally.set_all(sums);
+        of_counts(&written(), &tally, Latency::new()).1
+    }
+
+    /// The account of the group that writes files, where its files hold `lines`.
+    fn filed(lines: &[Line]) -> GroupLedger {
+        let dir = tempfile::tempdir().unwrap();
+        let mut text = Vec::new();
+        lines.iter().for_each(|line| line.write(&mut text));
+        std::fs::write(dir.path().join("part-access-0-0-9"), text).unwrap();
+        of_files(&written(), dir.path(), Latency::new()).unwrap().1
+    }
+
+    fn numbers(group: &GroupLedger) -> (u64, u64, u64) {
+        (group.delivered, group.lost, group.doubled)
+    }
+
+    fn is_clean(group: GroupLedger) -> bool {
+        Ledger::new(&written(), Vec::new(), vec![("g", group)]).is_clean()
+    }
+
+    #[test]
+    fn what_was_delivered_once_is_clean() {
+        let all = [line(2, 404), line(0, 200), line(1, 200)];
+        for group in [counted(&all), filed(&all)] {
+            assert_eq!(numbers(&group), (3, 0, 0));
+            assert!(is_clean(group));
+        }
+    }
+
+    #[test]
+    fn a_lost_line_is_found() {
+        let less = [line(0, 200), line(2, 404)];
+        for group in [counted(&less), filed(&less)] {
+            assert_eq!(numbers(&group), (2, 1, 0));
+            assert!(!is_clean(group));
+        }
+    }
+
+    #[test]
+    fn a_doubled_line_is_found() {
+        let more = [line(0, 200), line(1, 200), line(2, 404), line(2, 404)];
+        for group in [counted(&more), filed(&more)] {
+            assert_eq!(numbers(&group), (4, 0, 1));
+            assert!(!is_clean(group));
+        }
+    }
+
+    #[test]
+    fn a_line_that_stands_for_another_is_found() {
+        let other = [line(0, 200), line(0, 200), line(2, 404)];
+        for group in [counted(&other), filed(&other)] {
+            assert_eq!(numbers(&group), (3, 1, 1));
+            assert!(!is_clean(group));
+        }
+        let nothing = Ledger::new(&Written::default(), Vec::new(), Vec::new());
+        assert!(!nothing.is_clean(), "nothing written proves nothing");
     }
 }

@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -16,6 +16,8 @@ use std::{
 use actix_rt::task::JoinHandle;
 use flumen_runtime::rng::Rng;
 use tokio::time::Instant;
+
+use super::DemoOptions;
 
 /// How often lines are written.
 const TICK: Duration = Duration::from_millis(5);
@@ -37,7 +39,7 @@ pub(super) struct Line {
 
 impl Line {
     /// `<number> <due, µs> <address> "GET <path>" <status> <bytes>`
-    fn write(&self, to: &mut Vec<u8>) {
+    pub(super) fn write(&self, to: &mut Vec<u8>) {
         let Line { number, due, status } = self;
         writeln!(
             to,
@@ -70,12 +72,18 @@ impl Line {
 pub(super) struct Written {
     lines: AtomicU64,
     rotations: AtomicU64,
+    is_enough: AtomicBool,
     sums: Mutex<BTreeMap<String, u64>>,
 }
 
 impl Written {
     pub(super) fn lines(&self) -> u64 {
         self.lines.load(Ordering::Acquire)
+    }
+
+    /// Nothing more is to be written.
+    pub(super) fn stop(&self) {
+        self.is_enough.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn rotations(&self) -> u64 {
@@ -87,7 +95,7 @@ impl Written {
         self.sums.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn note(&self, lines: &[Line]) {
+    pub(super) fn note(&self, lines: &[Line]) {
         let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
         for line in lines {
             *sums.entry(line.status.to_string()).or_default() += 1;
@@ -98,43 +106,39 @@ impl Written {
     }
 }
 
-/// How many lines are due `elapsed` after the beginning.
-fn due_by(elapsed: Duration, rate: u64) -> u64 {
-    let burst = BURST_EVERY / 10;
-    let per_period = rate as f64 * (BURST_EVERY.as_secs_f64() + 9.0 * burst.as_secs_f64());
-    let periods = (elapsed.as_secs_f64() / BURST_EVERY.as_secs_f64()).floor();
-    let within = elapsed.as_secs_f64() - periods * BURST_EVERY.as_secs_f64();
-    // The burst is at the end of each period.
-    let begins = (BURST_EVERY - burst).as_secs_f64();
-    let in_burst = (within - begins).max(0.0);
-    (periods * per_period + rate as f64 * (within + 9.0 * in_burst)) as u64
+/// When line `number` is due, from the beginning. A burst is at the end of each period.
+fn due(number: u64, rate: u64) -> Duration {
+    let (number, rate) = (number as f64, rate as f64);
+    let (period, burst) = (BURST_EVERY.as_secs_f64(), BURST_EVERY.as_secs_f64() / 10.0);
+    let (steady, in_burst) = (rate * (period - burst), 10.0 * rate * burst);
+    let periods = (number / (steady + in_burst)).floor();
+    let within = number - periods * (steady + in_burst);
+    let seconds = within.min(steady) / rate + (within - steady).max(0.0) / (10.0 * rate);
+    Duration::from_secs_f64(periods * period + seconds)
 }
 
-/// Writes `path` for `duration`.
+/// Writes `path` as long as the demonstration wants it.
 pub(super) fn start(
     path: PathBuf,
     epoch: Instant,
-    rate: u64,
-    duration: Duration,
+    options: &DemoOptions,
     written: Arc<Written>,
 ) -> JoinHandle<io::Result<()>> {
+    let (rate, duration) = (options.rate, options.duration);
     actix_rt::spawn(async move {
         let mut rng = Rng::from_system();
         let mut file = File::create(&path)?;
-        let (mut bytes, mut number) = (0, 0);
-        let began = Instant::now();
-        let mut buffer = Vec::new();
-        while began.elapsed() < duration {
-            let until = due_by(began.elapsed(), rate);
-            let due = epoch.elapsed();
-            let lines: Vec<Line> = (number..until)
-                .map(|number| Line {
-                    number,
-                    due,
-                    status: STATUSES[rng.below(STATUSES.len() as u64) as usize],
-                })
-                .collect();
-            number = until.max(number);
+        let began = epoch.elapsed();
+        let (mut bytes, mut number, mut buffer) = (0, 0, Vec::new());
+        loop {
+            let now = (epoch.elapsed() - began).min(duration);
+            let mut lines = Vec::new();
+            // Lines that are late are due when they were: a stall of the writer counts, too.
+            while due(number, rate) < now {
+                let status = STATUSES[rng.below(STATUSES.len() as u64) as usize];
+                lines.push(Line { number, due: began + due(number, rate), status });
+                number += 1;
+            }
             buffer.clear();
             lines.iter().for_each(|line| line.write(&mut buffer));
             file.write_all(&buffer)?;
@@ -145,9 +149,11 @@ pub(super) fn start(
                 file = rotate(&path, rotation)?;
                 bytes = 0;
             }
+            if now == duration || written.is_enough.load(Ordering::Relaxed) {
+                return Ok(());
+            }
             tokio::time::sleep(TICK).await;
         }
-        Ok(())
     })
 }
 
@@ -173,10 +179,14 @@ mod tests {
 
     #[test]
     fn bursts_are_ten_times_the_rate_and_a_tenth_of_the_time() {
-        assert_eq!(due_by(Duration::from_secs(1), 1000), 1000);
-        let steady = due_by(Duration::from_millis(4500), 1000);
-        assert_eq!(steady, 4500);
-        assert_eq!(due_by(Duration::from_secs(5), 1000) - steady, 5000);
-        assert_eq!(due_by(Duration::from_secs(6), 1000), 10_500);
+        let near = |number, seconds: f64| {
+            let due = due(number, 1000).as_secs_f64();
+            assert!((due - seconds).abs() < 1e-6, "line {number} is due at {due}");
+        };
+        near(1000, 1.0);
+        near(4500, 4.5);
+        near(7000, 4.75);
+        near(9500, 5.0);
+        near(10_500, 6.0);
     }
 }

@@ -24,7 +24,7 @@ use flumen_actors::{
         names::{TopicName, TopicPartition},
     },
 };
-use flumen_runtime::supervision::ChildSpec;
+use flumen_runtime::supervision::SupervisorSpec;
 
 use super::Pipeline;
 use crate::{node::Node, topology::Kind};
@@ -94,10 +94,9 @@ impl AgentPlan {
         Self { source, files, interceptors: Vec::new(), channels: Vec::new() }
     }
 
-    /// The agent under supervision, called `<pipeline>/<source>`.
-    pub(super) fn build(self, node: &Node, pipeline: &str) -> (ChildSpec, AgentParts) {
-        let name = format!("{pipeline}/{}", self.source);
-        let mut agent = AgentSpec::new(name.as_str());
+    /// What supervises the agent, and what it consists of. Its actors are called `<pipeline>/<stage>`.
+    pub(super) fn build(self, node: &Node, pipeline: &str) -> (SupervisorSpec, AgentParts) {
+        let mut agent = AgentSpec::new(pipeline);
         let mut required = Vec::new();
         for ChannelPlan { name: channel_name, buffer, sink } in self.channels {
             let channel = if buffer.is_durable {
@@ -120,14 +119,15 @@ impl AgentPlan {
             selector: Replicating { required, optional: Vec::new() },
             interceptors: Arc::new(move || interceptors.iter().map(|make| make()).collect()),
         };
+        let name = format!("{pipeline}/{}:agent", feed.source);
         agent.taildir(TaildirOptions::new(self.files, feed));
         let (spec, parts) = agent.build();
-        (ChildSpec::supervisor(spec).0, parts)
+        (SupervisorSpec { name: name.into(), ..spec }, parts)
     }
 }
 
 fn add_sink(agent: &mut AgentSpec, node: &Node, name: &str, channel: &Channel, plan: SinkPlan) {
-    let options = SinkOptions { drains_channel: true, ..SinkOptions::default() };
+    let options = SinkOptions::default();
     match plan {
         SinkPlan::Topic(topic) => {
             let topics = node.broker().topics();

@@ -4,6 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use flumen_actors::broker::TopicSpec;
+use flumen_runtime::batch::Record;
 
 use super::{MakeOutlet, Pipeline, StagePlan};
 use crate::{
@@ -14,6 +15,7 @@ use crate::{
         fold::{Fold, Tally},
         outlet::Outlet,
         to_topic::ToTopic,
+        worker::Observer,
     },
     topology::Kind,
     typed::Format,
@@ -24,12 +26,29 @@ pub struct Stream<'p, T> {
     pipeline: &'p mut Pipeline,
     topic: String,
     last: String,
+    members: usize,
+    observer: Option<Observer>,
     operators: Operators<T>,
 }
 
 impl<'p, T: 'static> Stream<'p, T> {
     pub(super) fn new(pipeline: &'p mut Pipeline, topic: &str, operators: Operators<T>) -> Self {
-        Self { pipeline, topic: topic.to_owned(), last: topic.to_owned(), operators }
+        let (topic, last) = (topic.to_owned(), topic.to_owned());
+        Self { pipeline, topic, last, members: 1, observer: None, operators }
+    }
+
+    /// With so many members in the stage's group, on this node; they share the topic's partitions.
+    #[must_use]
+    pub fn members(mut self, members: usize) -> Self {
+        self.members = members.max(1);
+        self
+    }
+
+    /// Shows every record to `see` as it is taken in, before the operators: for measurements.
+    #[must_use]
+    pub fn observe(mut self, see: impl Fn(&Record) + Send + Sync + 'static) -> Self {
+        self.observer = Some(Arc::new(see));
+        self
     }
 
     fn then<U>(
@@ -38,10 +57,11 @@ impl<'p, T: 'static> Stream<'p, T> {
         what: &str,
         operator: impl FnOnce(Operators<T>) -> Operators<U>,
     ) -> Stream<'p, U> {
-        let Self { pipeline, topic, last, operators } = self;
+        let Self { pipeline, topic, last, members, observer, operators } = self;
         pipeline.topology.add(Kind::Operator, name, what);
         pipeline.topology.connect(&last, name);
-        Stream { pipeline, topic, last: name.to_owned(), operators: operator(operators) }
+        let (last, operators) = (name.to_owned(), operator(operators));
+        Stream { pipeline, topic, last, members, observer, operators }
     }
 
     /// Each value, changed. Like all operators a pure function: it runs again after a crash.
@@ -91,11 +111,16 @@ impl<'p, T: 'static> Stream<'p, T> {
         detail: &str,
         outlet: impl FnOnce(&flumen_actors::broker::Broker, Operators<T>) -> MakeOutlet + 'static,
     ) -> &'p mut Pipeline {
-        let Self { pipeline, topic, last, operators } = self;
+        let Self { pipeline, topic, last, members, observer, operators } = self;
+        let detail = match members {
+            1 => detail.to_owned(),
+            _ => format!("{detail} {members} members").trim_start().to_owned(),
+        };
         pipeline.topology.add(Kind::Sink, name, detail);
         pipeline.topology.connect(&last, name);
         let outlet = Box::new(move |broker: &_| outlet(broker, operators));
-        pipeline.stages.push(StagePlan { name: name.to_owned(), topic, outlet });
+        let name = name.to_owned();
+        pipeline.stages.push(StagePlan { name, topic, members, observer, outlet });
         pipeline
     }
 

@@ -35,6 +35,14 @@ impl Tally {
         total
     }
 
+    /// As if one partition had been counted.
+    #[cfg(test)]
+    pub(crate) fn set_all(&self, counts: Counts) {
+        let topic = flumen_actors::broker::names::TopicName::new("t").unwrap();
+        let partition = flumen_actors::broker::names::PartitionId(0);
+        self.lock().insert(TopicPartition { topic, partition }, counts);
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<TopicPartition, Counts>> {
         // Replaced entry by entry: a panic cannot leave it torn.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

@@ -64,47 +64,24 @@ pub struct StageOptions {
     pub progress: Progress,
 }
 
-/// How far a stage is. Clones share it, over all its lives.
+/// The positions that a stage has committed. Clones share them, over all lives and members.
 #[derive(Clone, Debug, Default)]
-pub struct Progress(Arc<Mutex<BTreeMap<TopicPartition, PartitionProgress>>>);
-
-/// How far a stage is in one partition.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PartitionProgress {
-    /// Records taken in, in all lives, those that were taken in again included.
-    pub records: u64,
-    /// The position that was committed last.
-    pub committed: Offset,
-    /// Where the partition ended when it was read last.
-    pub high_watermark: Offset,
-}
+pub struct Progress(Arc<Mutex<BTreeMap<TopicPartition, Offset>>>);
 
 impl Progress {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<TopicPartition, PartitionProgress>> {
-        // Numbers that are replaced one by one: a panic cannot leave them torn.
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<TopicPartition, Offset>> {
+        // Positions that are replaced one by one: a panic cannot leave them torn.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn update(&self, partition: &TopicPartition, change: impl FnOnce(&mut PartitionProgress)) {
-        change(self.lock().entry(partition.clone()).or_default());
+    fn set(&self, partition: &TopicPartition, committed: Offset) {
+        self.lock().insert(partition.clone(), committed);
     }
 
-    /// How far it is, by partition.
+    /// The position in each partition that was read.
     #[must_use]
-    pub fn partitions(&self) -> BTreeMap<TopicPartition, PartitionProgress> {
+    pub fn partitions(&self) -> BTreeMap<TopicPartition, Offset> {
         self.lock().clone()
-    }
-
-    /// Records that were read and are not committed, or not read yet.
-    #[must_use]
-    pub fn lag(&self) -> u64 {
-        self.lock().values().map(|p| p.high_watermark.since(p.committed)).sum()
-    }
-
-    /// Records that are committed.
-    #[must_use]
-    pub fn committed(&self) -> u64 {
-        self.lock().values().map(|p| p.committed.0).sum()
     }
 }
 
@@ -219,7 +196,7 @@ impl Life {
                     let state = committed.as_ref().map(|committed| &*committed.metadata);
                     let (partition, position) = (&assigned.partition, assigned.position);
                     self.outlet.begin(partition, position, state).await?;
-                    self.options.progress.update(partition, |p| p.committed = position);
+                    self.options.progress.set(partition, position);
                 }
             }
             Delivery::Records(records) => self.take(&records)?,
@@ -251,7 +228,6 @@ impl Life {
             offset,
             reason: reason.to_string(),
         };
-        let mut count = 0;
         for bytes in &records.batches {
             let mut at = 0;
             while at < bytes.len() {
@@ -269,17 +245,12 @@ impl Life {
                     if record.offset >= records.position && record.offset < records.next {
                         self.outlet.take(partition, &record)?;
                         self.options.observer.iter().for_each(|observe| observe(&record));
-                        count += 1;
                     }
                 }
             }
             self.bytes += bytes.len();
         }
         self.taken.insert(partition.clone(), records.next);
-        self.options.progress.update(partition, |progress| {
-            progress.records += count;
-            progress.high_watermark = records.high_watermark;
-        });
         Ok(())
     }
 
@@ -311,7 +282,7 @@ impl Life {
         }
         for ConsumedTo { partition, offset, .. } in positions {
             self.outlet.committed(&partition);
-            self.options.progress.update(&partition, |progress| progress.committed = offset);
+            self.options.progress.set(&partition, offset);
         }
         Ok(())
     }

@@ -50,7 +50,7 @@ impl Topology {
         Ok(())
     }
 
-    /// The graph in Graphviz's language: `flumen … | dot -Tsvg`.
+    /// The graph in Graphviz's language, for `dot -Tsvg`.
     #[must_use]
     pub fn to_dot(&self) -> String {
         let mut dot =

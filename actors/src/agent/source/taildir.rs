@@ -46,6 +46,8 @@ use crate::{
     answer::{Answer, Answering, later},
 };
 
+/// How soon a file that has just grown is looked at again.
+const POLL_FIRST: Duration = Duration::from_millis(5);
 /// How long to wait with what only a person can mend.
 const OFFLINE_RETRY: Duration = Duration::from_secs(5);
 
@@ -63,7 +65,7 @@ pub struct TaildirOptions<F = SystemFiles> {
     pub feed: FeedOptions,
     /// The numbers of the core.
     pub limits: Limits,
-    /// How often to look whether a known file has grown, while none does.
+    /// How often to look whether a known file has grown, while none does; at first more often.
     pub poll: Duration,
     /// How often to look for new files and names. Looking takes at most a twentieth of the time: in
     /// large directories it comes less often.
@@ -110,6 +112,8 @@ pub struct Taildir<F: FollowedFiles = SystemFiles> {
     /// What was read and waits for the feed.
     ready: Option<TailBatch>,
     is_polling: bool,
+    /// How long it waited for a file to grow, when it last did.
+    polled: Duration,
     draining: Option<Answer<()>>,
     state: SourceState,
 }
@@ -128,6 +132,7 @@ impl<F: FollowedFiles> Taildir<F> {
             feed: None,
             ready: None,
             is_polling: false,
+            polled: Duration::ZERO,
             draining: None,
             state: SourceState::default(),
         }
@@ -211,13 +216,19 @@ impl<F: FollowedFiles> Taildir<F> {
                 if scans {
                     act.next_scan = Instant::now() + act.options.scan.max(took * 20);
                 }
-                act.on_turned(tailer, batch, ctx);
+                act.on_turned(tailer, batch, took, ctx);
             }
             Err(error) => act.incarnation.fail(format!("a turn of the tailer ended: {error}")),
         }));
     }
 
-    fn on_turned(&mut self, mut tailer: Tailer<F>, batch: TailBatch, ctx: &mut Context<Self>) {
+    fn on_turned(
+        &mut self,
+        mut tailer: Tailer<F>,
+        batch: TailBatch,
+        took: Duration,
+        ctx: &mut Context<Self>,
+    ) {
         for trouble in tailer.take_troubles() {
             tracing::warn!(source = %self.options.feed.source, "{}: {}", trouble.what, trouble.why);
         }
@@ -233,12 +244,18 @@ impl<F: FollowedFiles> Taildir<F> {
         ];
         self.tailer = Some(tailer);
         let is_idle = batch.lines.is_empty() && !batch.has_more;
+        if !is_idle {
+            self.polled = Duration::ZERO;
+        }
         if !batch.lines.is_empty() || !batch.parts.is_empty() {
             self.ready = Some(batch);
         }
         if is_idle && self.draining.is_none() {
             self.is_polling = true;
-            ctx.run_later(self.options.poll, |act, ctx| {
+            // Looking is to take at most a fifth of the time, however many files there are.
+            let wait = (self.polled * 2).max(POLL_FIRST).max(took * 4).min(self.options.poll);
+            self.polled = wait;
+            ctx.run_later(wait, |act, ctx| {
                 act.is_polling = false;
                 act.go_on(ctx);
             });
