@@ -3,13 +3,19 @@
 use std::time::Duration;
 
 use flumen::{
-    node::{self, NodeOptions},
+    node::{self, Node, NodeOptions},
     pipeline::{Buffer, Pipeline, PipelineError},
 };
 use flumen_actors::{
     agent::interceptor::host::Host,
     broker::{TopicSpec, names::TopicName},
 };
+
+/// Records in the topic called `name`.
+async fn published(node: &Node, name: &str) -> u64 {
+    let ends = node.ends(&TopicName::new(name).expect("a name")).await;
+    ends.values().map(|end| end.0).sum()
+}
 
 #[expect(clippy::print_stdout, reason = "an example shows what it does")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -30,10 +36,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     node::run(NodeOptions::new(dir.path().join("data")), |node| async move {
         let running = pipeline.start(&node).await?;
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        while published(&node, "app").await < 3 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         running.drain().await;
-        let ends = node.ends(&TopicName::new("app").expect("a name")).await;
-        println!("the topic has {} lines", ends.values().map(|end| end.0).sum::<u64>());
+        println!("the topic has {} lines", published(&node, "app").await);
         Ok::<(), PipelineError>(())
     })?;
     for entry in std::fs::read_dir(&archive)? {

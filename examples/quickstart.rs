@@ -4,11 +4,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use flumen::{
-    node::{self, NodeOptions},
+    node::{self, Node, NodeOptions},
     pipeline::{Buffer, Pipeline, PipelineError},
     typed::Raw,
 };
-use flumen_actors::broker::TopicSpec;
+use flumen_actors::broker::{TopicSpec, names::TopicName};
+
+/// Records in the topic called `name`.
+async fn published(node: &Node, name: &str) -> u64 {
+    let ends = node.ends(&TopicName::new(name).expect("a name")).await;
+    ends.values().map(|end| end.0).sum()
+}
 
 #[expect(clippy::print_stdout, reason = "an example shows what it does")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -29,7 +35,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     node::run(NodeOptions::new(dir.path().join("data")), |node| async move {
         let running = pipeline.start(&node).await?;
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        while published(&node, "app").await < 4 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         running.drain().await;
         Ok::<(), PipelineError>(())
     })?;

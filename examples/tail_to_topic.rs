@@ -3,10 +3,16 @@
 use std::{fs::OpenOptions, io::Write as _, time::Duration};
 
 use flumen::{
-    node::{self, NodeOptions},
+    node::{self, Node, NodeOptions},
     pipeline::{Buffer, Pipeline, PipelineError},
 };
 use flumen_actors::broker::{TopicSpec, names::TopicName};
+
+/// Records in the topic called `name`.
+async fn published(node: &Node, name: &str) -> u64 {
+    let ends = node.ends(&TopicName::new(name).expect("a name")).await;
+    ends.values().map(|end| end.0).sum()
+}
 
 #[expect(clippy::print_stdout, reason = "an example shows what it does")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -31,10 +37,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             std::fs::rename(&log, aside).expect("a log can be rotated");
             tokio::time::sleep(Duration::from_millis(30)).await;
         }
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        while published(&node, "app").await < 500 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         running.drain().await;
-        let ends = node.ends(&TopicName::new("app").expect("a name")).await;
-        Ok::<_, PipelineError>(ends.values().map(|end| end.0).sum())
+        Ok::<_, PipelineError>(published(&node, "app").await)
     })?;
     println!("500 lines were written into 5 files; the topic has {lines}");
     assert_eq!(lines, 500);

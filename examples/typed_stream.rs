@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use flumen::{
-    node::{self, NodeOptions},
+    node::{self, Node, NodeOptions},
     pipeline::{Buffer, Pipeline, PipelineError},
     typed::{Bincode, Raw, Record},
 };
-use flumen_actors::broker::TopicSpec;
+use flumen_actors::broker::{TopicSpec, names::TopicName};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -25,6 +25,12 @@ impl Record for Request {
 fn parse(line: Bytes) -> Option<Request> {
     let (path, micros) = std::str::from_utf8(&line).ok()?.split_once(' ')?;
     Some(Request { path: path.to_owned(), micros: micros.parse().ok()? })
+}
+
+/// Records in the topic called `name`.
+async fn published(node: &Node, name: &str) -> u64 {
+    let ends = node.ends(&TopicName::new(name).expect("a name")).await;
+    ends.values().map(|end| end.0).sum()
 }
 
 #[expect(clippy::print_stdout, reason = "an example shows what it does")]
@@ -50,7 +56,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     node::run(NodeOptions::new(dir.path().join("data")), |node| async move {
         let running = pipeline.start(&node).await?;
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        while published(&node, "lines-read").await < 4 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         running.drain().await;
         Ok::<(), PipelineError>(())
     })?;

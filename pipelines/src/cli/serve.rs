@@ -2,8 +2,9 @@
 
 use clap::Args;
 
-use super::{CliError, DataArgs, tell, told_to_stop};
+use super::{CliError, DataArgs, tell};
 use crate::node::{self, Listen};
+use crate::signals::Signals;
 
 /// Options of `flumen serve`.
 #[derive(Debug, Args)]
@@ -34,7 +35,7 @@ pub fn run(args: ServeArgs) -> Result<(), CliError> {
         let addresses: Vec<String> =
             gateway.listeners().iter().map(|bound| bound.address().to_string()).collect();
         tell(format_args!("listening on {}; {}", addresses.join(", "), node.about()));
-        told_to_stop().await?;
+        Signals::listen()?.told_to_stop().await;
         tell(format_args!("stopping: {} connections are told", gateway.connections()));
         Ok(())
     })
