@@ -4,7 +4,7 @@
 //! all arrays of a message share one budget of memory, so that a frame of n bytes takes at most the
 //! smaller of [`MEMORY_MAX`] and a small multiple of n. Text and records are slices of the frame.
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 
 use super::{
     super::api::{ApiKey, Version},
@@ -212,10 +212,9 @@ impl Decoder {
         self.at
     }
 
-    /// What was not read.
+    /// The whole frame.
     #[must_use]
-    pub fn rest(mut self) -> Bytes {
-        self.frame.advance(self.at);
+    pub fn into_frame(self) -> Bytes {
         self.frame
     }
 }

@@ -3,7 +3,7 @@
 //! [`Output`] gathers what is to be sent: small fields in one buffer, and between them the slices of
 //! records, which are not copied. [`Encoder`] writes one message to it.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::{
     super::api::{ApiKey, Version},
@@ -15,10 +15,13 @@ use super::{
 /// Shorter slices are copied: an entry of a vectored write costs as much.
 const SHARED_MIN: usize = 512;
 
+/// Room that is made for a frame at once: most answers take less.
+const FRAME_ROOM: usize = 128;
+
 /// Bytes to be sent, in order: frames of responses or requests.
 #[derive(Clone, Debug, Default)]
 pub struct Output {
-    buffer: BytesMut,
+    buffer: Vec<u8>,
     /// What stands in between: after so many bytes of the buffer, this slice.
     shared: Vec<(usize, Bytes)>,
     shared_length: usize,
@@ -50,7 +53,7 @@ impl Output {
             return;
         }
         let before = self.buffer.len();
-        self.buffer.unsplit(other.buffer);
+        self.buffer.extend_from_slice(&other.buffer);
         self.shared.extend(other.shared.into_iter().map(|(at, slice)| (before + at, slice)));
         self.shared_length += other.shared_length;
     }
@@ -58,17 +61,18 @@ impl Output {
     /// Takes all of it, as slices in the order in which they are sent.
     #[must_use]
     pub fn take_slices(&mut self) -> Vec<Bytes> {
+        let buffer = Bytes::from(std::mem::take(&mut self.buffer));
         let mut slices = Vec::with_capacity(2 * self.shared.len() + 1);
         let mut from = 0;
         for (at, slice) in self.shared.drain(..) {
             if at > from {
-                slices.push(self.buffer.split_to(at - from).freeze());
+                slices.push(buffer.slice(from..at));
                 from = at;
             }
             slices.push(slice);
         }
-        if !self.buffer.is_empty() {
-            slices.push(self.buffer.split().freeze());
+        if from < buffer.len() {
+            slices.push(buffer.slice(from..));
         }
         self.shared_length = 0;
         slices
@@ -103,7 +107,8 @@ impl Output {
         write: impl FnOnce(&mut Encoder<'_>) -> Result<(), EncodeError>,
     ) -> Result<(), EncodeError> {
         let start = (self.buffer.len(), self.shared.len(), self.shared_length);
-        self.buffer.put_i32(0);
+        self.buffer.reserve(FRAME_ROOM);
+        self.buffer.extend_from_slice(&[0; 4]);
         let before = self.len();
         let mut encoder =
             Encoder { output: self, api, version, field: "its header", copies: false };

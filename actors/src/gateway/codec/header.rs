@@ -1,5 +1,7 @@
 //! Headers of requests and responses, and the whole way from a frame to a message and back.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use bytestring::ByteString;
 
@@ -62,8 +64,7 @@ impl RequestFrame {
             .version(asked)
             .filter(|_| api.serves(asked))
             .ok_or(HeaderError::Unsupported { api, version: asked, correlation_id })?;
-        let mut decoder =
-            Decoder::new(frame.clone(), 8, api, Version { flexible: false, ..version });
+        let mut decoder = Decoder::new(frame, 8, api, Version { flexible: false, ..version });
         let client_id = read_client_id(&mut decoder).map_err(|error| match error.reason {
             DecodeReason::Short { .. } => HeaderError::Short,
             _ => HeaderError::ClientId,
@@ -72,7 +73,7 @@ impl RequestFrame {
             skip_tags(&mut decoder).map_err(|_| HeaderError::Tags)?;
         }
         let header = RequestHeader { api, version, correlation_id, client_id };
-        Ok(Self { header, body: decoder.at(), frame })
+        Ok(Self { header, body: decoder.at(), frame: decoder.into_frame() })
     }
 
     /// The request. Bytes behind it are ignored, as Kafka does.
@@ -106,8 +107,10 @@ impl RequestFrame {
 fn read_client_id(decoder: &mut Decoder) -> Result<Option<ByteString>, DecodeError> {
     let Some(length) = decoder.string_length()? else { return Ok(None) };
     let bytes = decoder.take(length)?;
-    let text = ByteString::try_from(bytes.clone());
-    Ok(Some(text.unwrap_or_else(|_| String::from_utf8_lossy(&bytes).into_owned().into())))
+    if let Cow::Owned(readable) = String::from_utf8_lossy(&bytes) {
+        return Ok(Some(readable.into()));
+    }
+    Ok(ByteString::try_from(bytes).ok())
 }
 
 fn skip_tags(decoder: &mut Decoder) -> Result<(), DecodeError> {
