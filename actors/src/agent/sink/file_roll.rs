@@ -3,6 +3,10 @@
 //! Flume's sink of this name, but that a file appears whole or not at all: see [`parts`]. Events are
 //! committed when their part is; until then the channel holds them, so a part must fit into the
 //! channel with room to spare, or the channel fills up and waits for the part's time to pass.
+//!
+//! Parts are told apart by the offsets of one channel. A durable channel keeps a mark that this sink
+//! has begun, from before its first part: where parts are found without that mark they are another
+//! channel's, and the sink says so rather than take its own events for delivered.
 
 pub mod parts;
 
@@ -16,6 +20,9 @@ use crate::agent::{
     channel::{SinkAttached, TakenEvent},
     sink::{DeliverError, Delivered, Delivery},
 };
+
+/// What a durable channel keeps of a sink that has begun.
+const BEGUN: &[u8] = b"file_roll 1";
 
 /// The sink.
 pub struct FileRoll {
@@ -52,12 +59,24 @@ impl Delivery for FileRoll {
     ) -> Result<Option<Bytes>, DeliverError> {
         // What an earlier attempt had begun is offered again.
         self.parts = None;
-        let (parts, next) = Parts::open(local, self.options.clone()).await.map_err(failed)?;
-        // Offsets of a channel in memory say nothing of what an earlier one delivered.
-        let known = next.filter(|_| attached.is_durable).unwrap_or(Offset::ZERO);
-        self.next = known.max(attached.head);
+        let (mut parts, next) = Parts::open(local, self.options.clone()).await.map_err(failed)?;
+        if !attached.is_durable {
+            // Offsets of a channel in memory say nothing of what an earlier one delivered.
+            parts.begin_anew();
+            (self.next, self.parts) = (attached.head, Some(parts));
+            return Ok(None);
+        }
+        let is_new = attached.sink_state.is_none();
+        if let Some(next) = next.filter(|_| is_new && attached.head == Offset::ZERO) {
+            let (dir, prefix) = (self.options.dir.display(), &self.options.prefix);
+            return Err(DeliverError(format!(
+                "`{dir}` holds parts `{prefix}-…` of another channel, up to offset {next}: move them \
+                 away, or give the sink another directory or prefix"
+            )));
+        }
+        self.next = next.unwrap_or(Offset::ZERO).max(attached.head);
         self.parts = Some(parts);
-        Ok(None)
+        Ok(is_new.then(|| Bytes::from_static(BEGUN)))
     }
 
     async fn deliver(&mut self, events: Vec<TakenEvent>) -> Result<Delivered, DeliverError> {
@@ -84,5 +103,89 @@ impl Delivery for FileRoll {
     fn counts(&self) -> Vec<(&'static str, u64)> {
         let parts = self.parts.as_ref().map_or(0, Parts::rolled);
         vec![("parts", parts), ("skipped", self.skipped)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::Future, path::Path, rc::Rc, sync::Arc};
+
+    use flumen_runtime::{
+        clock::ManualClock,
+        disk::sim::{Faults, SimDisks},
+        ids::ArbiterId,
+        placement::{LocalPlacement, Placement, Services},
+        rng::Rng,
+    };
+
+    use super::*;
+    use crate::agent::{channel::Session, event::Event};
+
+    /// Runs `test` on an arbiter of a process with a simulated disk.
+    fn on_arbiter<F: Future<Output = ()> + 'static>(
+        test: impl FnOnce(Rc<Local>) -> F + Send + 'static,
+    ) {
+        let disks = SimDisks::new(&Rng::seeded(1), Faults::none());
+        disks.install(Path::new("/out/.keep"), b"");
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+        tokio::task::LocalSet::new().block_on(&runtime.unwrap(), async {
+            let clock = Arc::new(ManualClock::at(0));
+            let placement =
+                LocalPlacement::new(1, Services::new(clock, Rng::seeded(1), Arc::new(disks)));
+            let (done, ended) = tokio::sync::oneshot::channel();
+            let job = Box::new(move |local: &Rc<Local>| {
+                let running = test(local.clone());
+                drop(tokio::task::spawn_local(async move { drop(done.send(running.await)) }));
+            });
+            placement.run_on(ArbiterId(0), job).expect("it is there");
+            ended.await.expect("it ends");
+        });
+    }
+
+    fn attached(head: u64, sink_state: Option<Bytes>, is_durable: bool) -> SinkAttached {
+        SinkAttached { session: Session(1), head: Offset(head), sink_state, is_durable }
+    }
+
+    async fn deliver(sink: &mut FileRoll, offsets: std::ops::Range<u64>) {
+        let event = |offset| TakenEvent {
+            offset: Offset(offset),
+            put_ms: 0,
+            event: Event::new(offset.to_string()),
+        };
+        sink.deliver(offsets.map(event).collect()).await.unwrap();
+        assert_eq!(sink.finish().await, Ok(Delivered::All(None)));
+    }
+
+    #[test]
+    fn parts_of_another_channel_are_not_taken_for_delivered_and_ones_own_are() {
+        on_arbiter(async |local| {
+            let mut sink = FileRoll::new("/out");
+            let mark = sink.resume(&attached(0, None, true), &local).await.unwrap();
+            assert!(mark.is_some(), "kept before the first part");
+            deliver(&mut sink, 0..5).await;
+            // The head was not written yet when the process ended.
+            let mut again = FileRoll::new("/out");
+            again.resume(&attached(0, mark, true), &local).await.unwrap();
+            deliver(&mut again, 0..7).await;
+            assert_eq!(again.counts(), [("parts", 1), ("skipped", 5)]);
+
+            let mut other = FileRoll::new("/out");
+            let refused = other.resume(&attached(0, None, true), &local).await.unwrap_err();
+            assert!(refused.0.contains("another channel"), "{refused}");
+        });
+    }
+
+    #[test]
+    fn a_channel_in_memory_delivers_whatever_is_there_even_after_the_clock_was_set_back() {
+        on_arbiter(async |local| {
+            let mut sink = FileRoll::new("/out");
+            sink.resume(&attached(1_000, None, false), &local).await.unwrap();
+            deliver(&mut sink, 1_000..1_003).await;
+            let mut next = FileRoll::new("/out");
+            next.resume(&attached(500, None, false), &local).await.unwrap();
+            deliver(&mut next, 500..502).await;
+            assert_eq!(next.counts(), [("parts", 1), ("skipped", 0)]);
+        });
     }
 }

@@ -29,6 +29,15 @@ pub type Interceptors = Arc<dyn Fn() -> Vec<Box<dyn Interceptor>> + Send + Sync>
 /// How far into its part an event reaches; `None` for a part that has no such number.
 pub type MarkOf = fn(&PositionBytes) -> Option<u64>;
 
+/// How a source's positions are read where its channels do not stand at the same place.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading {
+    /// How far a part is read.
+    pub mark_of: MarkOf,
+    /// Whether two positions of one name can be of the same part: an inode number is used again.
+    pub is_same: fn(&PositionBytes, &PositionBytes) -> bool,
+}
+
 /// Where a source's events go, and through what.
 #[derive(Clone)]
 pub struct FeedOptions {
@@ -65,6 +74,9 @@ pub struct Batch {
     pub events: Vec<(Event, Mark)>,
     /// Where the source stands after them.
     pub parts: Vec<(String, Option<PositionBytes>)>,
+    /// Parts that begin again at their first byte before these events, whatever was read of them: a
+    /// file that was cut, or another one under the same name.
+    pub anew: Vec<String>,
 }
 
 /// What was left out of optional channels.
@@ -81,8 +93,15 @@ struct Outlet {
     is_required: bool,
     session: Session,
     credit: Credit,
+    ahead: Ahead,
+}
+
+/// What a channel has that is put once more for another.
+struct Ahead {
+    /// Where the source stood by what the channel has.
+    position: Position,
     /// Parts of which the channel has more than where the source goes on, and how much.
-    ahead: BTreeMap<String, u64>,
+    parts: BTreeMap<String, u64>,
 }
 
 /// The way of one life of a source into its channels.
@@ -91,6 +110,7 @@ pub struct Feed {
     outlets: Vec<Outlet>,
     chain: Vec<Box<dyn Interceptor>>,
     clock: Arc<dyn Clock>,
+    reading: Reading,
     counts: FeedCounts,
 }
 
@@ -103,10 +123,9 @@ impl Feed {
     pub async fn open(
         options: &FeedOptions,
         clock: Arc<dyn Clock>,
-        mark_of: MarkOf,
+        reading: Reading,
     ) -> Result<(Feed, Position), ChannelError> {
         let mut outlets = Vec::new();
-        let mut positions = Vec::new();
         for (channel, is_required) in options.selector.outlets() {
             let opened = match channel.open_source(options.source.clone()).await {
                 Ok(opened) => opened,
@@ -117,21 +136,20 @@ impl Feed {
                 }
             };
             let (session, credit) = (opened.session, opened.credit);
-            let (channel, ahead) = (channel.clone(), BTreeMap::new());
+            let (channel, ahead) =
+                (channel.clone(), Ahead { position: opened.position, parts: BTreeMap::new() });
             outlets.push(Outlet { channel, is_required, session, credit, ahead });
-            positions.push(opened.position);
         }
-        let required: Vec<&Position> = positions
-            .iter()
-            .zip(&outlets)
-            .filter_map(|(position, outlet)| outlet.is_required.then_some(position))
-            .collect();
-        let lowest = lowest(&required, mark_of);
-        for (outlet, position) in outlets.iter_mut().zip(&positions) {
-            outlet.ahead = ahead_of(position, &lowest, mark_of);
+        let required = outlets.iter().filter(|outlet| outlet.is_required);
+        let required: Vec<&Position> = required.map(|outlet| &outlet.ahead.position).collect();
+        let lowest = lowest(&required, reading.mark_of);
+        for outlet in &mut outlets {
+            let position = std::mem::take(&mut outlet.ahead.position);
+            outlet.ahead = Ahead::new(position, &lowest, reading.mark_of);
         }
         let (source, chain) = (options.source.clone(), (options.interceptors)());
-        Ok((Feed { source, outlets, chain, clock, counts: FeedCounts::default() }, lowest))
+        let counts = FeedCounts::default();
+        Ok((Feed { source, outlets, chain, clock, reading, counts }, lowest))
     }
 
     /// What was put so far.
@@ -151,7 +169,7 @@ impl Feed {
             let mut batch = batch;
             if flumen_runtime::sim::is_planted(flumen_runtime::sim::Planted::PositionAheadOfData) {
                 let parts = std::mem::take(&mut batch.parts);
-                self.put_at_once(Batch { parts, events: Vec::new() }).await?;
+                self.put_at_once(Batch { parts, ..Batch::default() }).await?;
             }
             batch
         };
@@ -187,7 +205,7 @@ impl Feed {
     fn puts(&mut self, batch: Batch) -> Vec<(Vec<Event>, Advance)> {
         let now_ms = self.clock.now_ms();
         let advance = Advance { source: self.source.to_string(), parts: batch.parts };
-        if self.outlets.iter().all(|outlet| outlet.ahead.is_empty()) {
+        if self.outlets.iter().all(|outlet| outlet.ahead.parts.is_empty()) {
             let events = batch.events.into_iter().map(|(event, _)| event).collect();
             let events = intercept(&mut self.chain, events, now_ms);
             return self.outlets.iter().map(|_| (events.clone(), advance.clone())).collect();
@@ -195,8 +213,12 @@ impl Feed {
         // Only until every channel has caught up, which is soon after a failure.
         let mut puts = Vec::new();
         for outlet in &mut self.outlets {
-            let mine = outlet.spare(&batch.events);
-            puts.push((intercept(&mut self.chain, mine, now_ms), outlet.spare_parts(&advance)));
+            outlet.ahead.forget(&batch.anew, &advance, self.reading);
+            let mine = outlet.ahead.spare(&batch.events);
+            puts.push((
+                intercept(&mut self.chain, mine, now_ms),
+                outlet.ahead.spare_parts(&advance),
+            ));
         }
         puts
     }
@@ -212,15 +234,36 @@ impl Outlet {
         let put = Put { session: self.session, events, advance, permit };
         self.channel.put(put).await.map(drop)
     }
+}
+
+impl Ahead {
+    fn new(position: Position, lowest: &Position, mark_of: MarkOf) -> Self {
+        let parts = ahead_of(&position, lowest, mark_of);
+        Self { position, parts }
+    }
+
+    /// Is ahead no longer in a part that is not what the channel has read.
+    fn forget(&mut self, anew: &[String], advance: &Advance, reading: Reading) {
+        for part in anew {
+            self.parts.remove(part);
+        }
+        for (part, moved) in &advance.parts {
+            if let (Some(moved), Some(had)) = (moved, self.position.get(part))
+                && !(reading.is_same)(had, moved)
+            {
+                self.parts.remove(part);
+            }
+        }
+    }
 
     /// The events that the channel does not have yet.
     fn spare(&mut self, events: &[(Event, Mark)]) -> Vec<Event> {
-        let has = |mark: &Mark| self.ahead.get(&*mark.part).is_some_and(|to| mark.end <= *to);
+        let has = |mark: &Mark| self.parts.get(&*mark.part).is_some_and(|to| mark.end <= *to);
         let mine = events.iter().filter(|(_, mark)| !has(mark)).map(|(event, _)| event.clone());
         let mine = mine.collect();
         for (_, mark) in events {
-            if self.ahead.get(&*mark.part).is_some_and(|to| mark.end >= *to) {
-                self.ahead.remove(&*mark.part);
+            if self.parts.get(&*mark.part).is_some_and(|to| mark.end >= *to) {
+                self.parts.remove(&*mark.part);
             }
         }
         mine
@@ -228,7 +271,7 @@ impl Outlet {
 
     /// The moves that do not take the channel back.
     fn spare_parts(&self, advance: &Advance) -> Advance {
-        let parts = advance.parts.iter().filter(|(part, _)| !self.ahead.contains_key(part));
+        let parts = advance.parts.iter().filter(|(part, _)| !self.parts.contains_key(part));
         Advance { source: advance.source.clone(), parts: parts.cloned().collect() }
     }
 }

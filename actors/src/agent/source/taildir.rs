@@ -32,10 +32,10 @@ use tokio::time::Instant;
 use crate::{
     agent::{
         channel::ChannelError,
-        event::{Event, Headers, Position, PositionBytes, Text},
+        event::{Event, Headers, Position, Text},
         source::{
             SourceState, SourceStatus,
-            feed::{Batch, Feed, FeedOptions, Mark},
+            feed::{Batch, Feed, FeedOptions, Mark, Reading},
             taildir::{
                 files::{Files, SystemFiles},
                 state::{Limits, Tail, TailBatch, TailedLine},
@@ -141,7 +141,7 @@ impl<F: FollowedFiles> Taildir<F> {
     fn open(&mut self, ctx: &mut Context<Self>) {
         let options = self.options.clone();
         let clock = self.incarnation.local().clock().clone();
-        let opening = async move { Feed::open(&options.feed, clock, mark_of).await };
+        let opening = async move { Feed::open(&options.feed, clock, READING).await };
         ctx.spawn(opening.into_actor(self).map(|opened, act, ctx| match opened {
             Ok((feed, position)) => act.on_opened(feed, &position, ctx),
             Err(error) => act.on_failed(&error, ctx),
@@ -247,7 +247,7 @@ impl<F: FollowedFiles> Taildir<F> {
         if !is_idle {
             self.polled = Duration::ZERO;
         }
-        if !batch.lines.is_empty() || !batch.parts.is_empty() {
+        if !batch.lines.is_empty() || !batch.parts.is_empty() || !batch.anew.is_empty() {
             self.ready = Some(batch);
         }
         if is_idle && self.draining.is_none() {
@@ -287,7 +287,7 @@ impl<F: FollowedFiles> Taildir<F> {
             let mark = Mark { part: name, end: line.end };
             (self.event_of(line), mark)
         });
-        Batch { events: events.collect(), parts: batch.parts }
+        Batch { events: events.collect(), parts: batch.parts, anew: batch.anew }
     }
 
     fn event_of(&self, line: TailedLine) -> Event {
@@ -311,10 +311,8 @@ impl<F: FollowedFiles> Taildir<F> {
     }
 }
 
-/// How far a part is read.
-fn mark_of(bytes: &PositionBytes) -> Option<u64> {
-    saved::offset_of(bytes)
-}
+/// How the positions of files are read.
+const READING: Reading = Reading { mark_of: saved::offset_of, is_same: saved::is_same_birth };
 
 impl<F: FollowedFiles> Actor for Taildir<F> {
     type Context = Context<Self>;

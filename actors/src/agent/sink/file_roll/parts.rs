@@ -150,6 +150,11 @@ impl Parts {
         Ok((Parts { options, disk, ticket, begun: None, next, rolled: 0 }, next))
     }
 
+    /// Takes offsets from anywhere on: those in the directory are of others.
+    pub fn begin_anew(&mut self) {
+        self.next = None;
+    }
+
     /// Appends lines to the part that is begun, each ended with LF.
     ///
     /// # Errors

@@ -114,6 +114,16 @@ pub fn offset_of(bytes: &PositionBytes) -> Option<u64> {
     codec::decode(&bytes.0).ok().map(|Format::V1(saved)| saved.offset)
 }
 
+/// Whether the bytes of two parts of one name may be of one file, by their births. A birth that is not
+/// known says nothing.
+#[must_use]
+pub fn is_same_birth(one: &PositionBytes, other: &PositionBytes) -> bool {
+    let born = |bytes: &PositionBytes| {
+        codec::decode(&bytes.0).ok().and_then(|Format::V1(saved)| saved.born_ns)
+    };
+    born(one).zip(born(other)).is_none_or(|(one, other)| one == other)
+}
+
 /// What a position says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Restored {

@@ -137,6 +137,8 @@ pub struct TailBatch {
     pub lines: Vec<TailedLine>,
     /// How the position moves with them.
     pub parts: Vec<(String, Option<PositionBytes>)>,
+    /// Parts of files that are read from their first byte again, before these lines.
+    pub anew: Vec<String>,
     /// Whether there is more to read at once.
     pub has_more: bool,
 }
@@ -304,11 +306,15 @@ impl Tail {
                 if stat.len < dormant.saved.offset {
                     self.counts.truncations += 1;
                     self.touched.insert(stat.key);
+                    self.batch.anew.push(saved::part_of(stat.key));
                 } else {
                     file.resume_at(dormant.saved.offset, head);
                 }
             }
-            Some(_) => self.counts.replaced += 1,
+            Some(_) => {
+                self.counts.replaced += 1;
+                self.batch.anew.push(saved::part_of(stat.key));
+            }
             None if self.begins_at_end(seen) => {
                 file.resume_at(stat.len, head);
                 self.touched.insert(stat.key);
@@ -355,6 +361,7 @@ impl Tail {
         if file.on_stat(stat, now) {
             self.counts.truncations += 1;
             self.touched.insert(key);
+            self.batch.anew.push(saved::part_of(key));
         }
     }
 
