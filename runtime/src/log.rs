@@ -435,6 +435,16 @@ impl Log {
     /// A search for the first record at or after `timestamp` (Unix ms), below `end`.
     #[must_use]
     pub fn plan_lookup(&self, timestamp: i64, end: Offset) -> LookupPlan {
+        self.lookup(Some(timestamp), end)
+    }
+
+    /// A search for the first record with the largest timestamp, below `end`.
+    #[must_use]
+    pub fn plan_newest(&self, end: Offset) -> LookupPlan {
+        self.lookup(None, end)
+    }
+
+    fn lookup(&self, timestamp: Option<i64>, end: Offset) -> LookupPlan {
         let newest = |segment: &Segment| segment.newest.map(|(timestamp, _)| timestamp);
         let held = |segment: &Segment| self.compactor.held(segment.base);
         let mut extents: Vec<_> =

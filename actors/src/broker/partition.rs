@@ -333,7 +333,7 @@ impl Partition {
 
     fn look_up_again(
         &self,
-        from_ms: i64,
+        from_ms: Option<i64>,
         end: Offset,
         answer: FoundAnswer,
         tries: u32,

@@ -12,6 +12,7 @@ use super::{
     LogPlace,
     compact::Swaps,
     index::{TIME_ENTRY, TimeEntry},
+    io,
     read::{self, Extent, READ_BYTES_MAX, ReadFailure, ReadPlan},
     segment::Kind,
 };
@@ -26,7 +27,8 @@ use crate::{
 pub struct LookupPlan {
     pub(super) place: Rc<LogPlace>,
     pub(super) extents: Vec<(Extent, Option<i64>)>,
-    pub(super) timestamp: i64,
+    /// What is looked for; none: the largest that there is.
+    pub(super) timestamp: Option<i64>,
     pub(super) start: Offset,
     pub(super) end: Offset,
     pub(super) swaps: Swaps,
@@ -39,11 +41,18 @@ impl LookupPlan {
     /// # Errors
     /// As [`ReadPlan::run`].
     pub async fn run(mut self, disk: DiskHandle) -> Result<Option<(Offset, i64)>, ReadFailure> {
+        let wanted = match self.timestamp {
+            Some(timestamp) => timestamp,
+            None => match self.find_newest(&disk).await? {
+                Some(newest) => newest,
+                None => return Ok(None),
+            },
+        };
         for (mut extent, newest) in std::mem::take(&mut self.extents) {
-            if newest.is_some_and(|newest| newest < self.timestamp) {
+            if newest.is_some_and(|newest| newest < wanted) {
                 continue;
             }
-            let begin = match self.begin(&disk, &extent).await {
+            let begin = match self.begin(&disk, &extent, wanted).await {
                 // The segment was removed since the plan was made.
                 Err(error) if error.is_not_found() && !self.swaps.were_made() => continue,
                 Err(error) if error.is_not_found() => return Err(ReadFailure::Removed),
@@ -67,7 +76,7 @@ impl LookupPlan {
                     read => read?,
                 };
                 let Some(resume) = done.resume else { break };
-                if let Some(found) = first_not_older(&done.batches, self.timestamp, self.start) {
+                if let Some(found) = first_not_older(&done.batches, wanted, self.start) {
                     return Ok(Some(found));
                 }
                 (from, position) = (done.next, resume.position);
@@ -76,9 +85,28 @@ impl LookupPlan {
         Ok(None)
     }
 
-    /// The position from which the time index says to look.
-    async fn begin(&self, disk: &DiskHandle, extent: &Extent) -> Result<u64, DiskError> {
-        let Ok(wanted) = u64::try_from(self.timestamp) else { return Ok(0) };
+    /// The largest timestamp: that of a segment which is not known is the last of its time index.
+    async fn find_newest(&mut self, disk: &DiskHandle) -> Result<Option<i64>, DiskError> {
+        for (extent, newest) in self.extents.iter_mut().filter(|(_, newest)| newest.is_none()) {
+            let (base, times) = (extent.base, extent.indexed.times);
+            *newest = match io::last_time(&self.place, disk, base, times).await {
+                // The segment was removed since the plan was made.
+                Err(error) if error.is_not_found() => None,
+                last => last?.map(|(timestamp, _)| timestamp),
+            };
+        }
+        let newest = self.extents.iter().filter_map(|(_, newest)| *newest).max();
+        Ok(newest.filter(|newest| *newest >= 0))
+    }
+
+    /// The position from which the time index says to look for `wanted`.
+    async fn begin(
+        &self,
+        disk: &DiskHandle,
+        extent: &Extent,
+        wanted: i64,
+    ) -> Result<u64, DiskError> {
+        let Ok(wanted) = u64::try_from(wanted) else { return Ok(0) };
         let path = Kind::TimeIndex.path(&self.place.dir, extent.base);
         let parse = |bytes: &[u8]| {
             TimeEntry::parse(bytes).map(|e| (u64::try_from(e.timestamp).unwrap_or(0), e))

@@ -136,7 +136,10 @@ mod tests {
             let (done, ended) = tokio::sync::oneshot::channel();
             let job = Box::new(move |local: &Rc<Local>| {
                 let running = test(local.clone());
-                drop(tokio::task::spawn_local(async move { drop(done.send(running.await)) }));
+                drop(tokio::task::spawn_local(async move {
+                    running.await;
+                    done.send(()).ok()
+                }));
             });
             placement.run_on(ArbiterId(0), job).expect("it is there");
             ended.await.expect("it ends");

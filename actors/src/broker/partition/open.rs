@@ -200,25 +200,26 @@ impl Open {
         let from_ms = match find.at {
             At::Earliest => return answer.give(found(self.state.marks().log_start)),
             At::Latest => return answer.give(found(end)),
-            At::Timestamp(from_ms) => from_ms,
-            At::MaxTimestamp => match self.newest_ms() {
-                Some(newest_ms) => newest_ms,
-                None => return answer.give(Ok(None)),
-            },
+            At::Timestamp(from_ms) => Some(from_ms),
+            At::MaxTimestamp => None,
         };
         self.look_up(from_ms, end, answer, READ_TRIES, ctx);
     }
 
-    /// Looks a time up; once more where segments were compacted meanwhile.
+    /// Looks a time up, or the largest; once more where segments were compacted meanwhile.
     pub(super) fn look_up(
         &self,
-        from_ms: i64,
+        from_ms: Option<i64>,
         end: Offset,
         answer: FoundAnswer,
         tries: u32,
         ctx: &mut Context<Partition>,
     ) {
-        let lookup = self.log.plan_lookup(from_ms, end).run(self.disk.clone());
+        let plan = match from_ms {
+            Some(from_ms) => self.log.plan_lookup(from_ms, end),
+            None => self.log.plan_newest(end),
+        };
+        let lookup = plan.run(self.disk.clone());
         let epochs = self.log.epochs().clone();
         let lookup = wrap_future::<_, Partition>(lookup);
         ctx.spawn(actix::ActorFutureExt::map(lookup, move |found, actor, ctx| match found {
@@ -251,12 +252,6 @@ impl Open {
         let log_start = self.state.marks().log_start;
         let (epoch, end) = epochs.end_of(find.of, end).unwrap_or((find.of, log_start));
         Ok(Some(EpochEnd { epoch, end }))
-    }
-
-    /// The largest timestamp, as far as it is known without a read.
-    fn newest_ms(&self) -> Option<i64> {
-        let newest = self.log.segments().filter_map(|segment| segment.newest);
-        newest.map(|(timestamp_ms, _)| timestamp_ms).max().filter(|newest| *newest >= 0)
     }
 
     pub(super) fn trim_to(&mut self, offset: Offset, answer: OffsetAnswer) {

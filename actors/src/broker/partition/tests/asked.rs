@@ -158,3 +158,30 @@ fn readers_that_give_up_and_ask_again_leave_nothing_behind() {
         .await;
     });
 }
+
+fn timed(sequence: i32, timestamp: i64) -> BytesMut {
+    let mut batch = BatchBuilder::new(timestamp).producer(7, 0, sequence);
+    batch.push(RecordRef { timestamp, value: Some(&[7; 2_000]), ..RecordRef::default() });
+    batch.build()
+}
+
+#[test]
+fn the_largest_timestamp_is_found_in_a_segment_that_was_closed_in_an_earlier_life() {
+    simulate(async |world| {
+        let mut options = options();
+        options.config.log.segment_bytes = 4_096;
+        options.config.ahead_max = Duration::MAX;
+        life(&world, options.clone(), End::Kill, async |node| {
+            for (sequence, timestamp) in [10, 99, 20, 30, 40, 50, 60].into_iter().enumerate() {
+                node.append(timed(sequence as i32, timestamp)).await.unwrap();
+            }
+        })
+        .await;
+        life(&world, options, End::Exit, async |node| {
+            let found = node.partition.send(FindOffset::new(At::MaxTimestamp)).await.unwrap();
+            let found = found.unwrap().expect("there are records");
+            assert_eq!((found.offset, found.timestamp_ms), (Offset(1), 99));
+        })
+        .await;
+    });
+}
