@@ -251,7 +251,9 @@ impl Running {
         }
         let limit = Box::pin(tokio::time::sleep(DRAIN_MAX));
         let enough = future::select(Box::pin(enough), limit).map(drop).shared();
-        let mut left = until_empty(|| self.in_channels(), enough.clone()).await;
+        until_empty(|| self.in_channels(false), enough.clone()).await;
+        let mut left = self.in_channels(true).await;
+        left.retain(|_, count| *count > 0);
         self.stop_agents().await;
         left.append(&mut until_empty(|| self.before_stages(), enough).await);
         self.stop_stages().await;
@@ -278,13 +280,21 @@ impl Running {
         self.node.leave(&self.name);
     }
 
-    /// Events that no sink has taken. What one has taken it delivers before it stops.
-    async fn in_channels(&self) -> BTreeMap<String, u64> {
+    /// Events that no sink has taken. What one has taken it delivers before it stops; a sink that
+    /// cannot deliver is waited for only where `stuck` says so.
+    async fn in_channels(&self, stuck: bool) -> BTreeMap<String, u64> {
         let mut waiting = BTreeMap::new();
-        for channel in self.agents.iter().flat_map(|agent| &agent.parts.channels) {
-            if let Ok(status) = channel.status().await {
-                let name = format!("{}/{}", self.name, channel.name());
-                waiting.insert(name, status.end.since(status.taken));
+        for AgentHandle { parts, .. } in &self.agents {
+            let mut is_stuck = false;
+            for (_, sink) in &parts.sinks {
+                let state = sink.send(SinkStatus).await;
+                is_stuck |= state.is_ok_and(|state| state.trouble.is_some());
+            }
+            for channel in parts.channels.iter().filter(|_| stuck || !is_stuck) {
+                if let Ok(status) = channel.status().await {
+                    let name = format!("{}/{}", self.name, channel.name());
+                    waiting.insert(name, status.end.since(status.taken));
+                }
             }
         }
         waiting

@@ -101,8 +101,8 @@ pub fn run(args: TailArgs) -> Result<(), CliError> {
 fn report(topic: &Topic, lines: u64, took: Duration, drained: &Drained) {
     let seconds = took.as_secs_f64().max(0.001);
     tell(format_args!(
-        "flumen: {lines} lines went into `{}` in {seconds:.1} s ({:.0} a second); {drained}; the next \
-         start goes on behind what was read",
+        "flumen: {lines} lines went into `{}` in {seconds:.1} s ({:.0} a second); {drained}; what was \
+         read is on the disk, and the next start goes on behind it",
         topic.name,
         lines as f64 / seconds
     ));
