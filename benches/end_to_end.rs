@@ -20,12 +20,14 @@ use flumen_actors::broker::{
     consumer::{Consumer, ConsumerOptions, Deliveries, Reads, Start},
     names::{PartitionId, TopicPartition},
 };
-use flumen_runtime::placement::ThreadOptions;
+use flumen_runtime::{log::LogConfig, placement::ThreadOptions};
 
-/// Runs `program` on a node of one arbiter, beside the only partition of a topic.
+/// Runs `program` on a node of one arbiter, beside the only partition of a topic, whose log is kept
+/// as `log` says.
 fn on_node<T, F>(
     data: &Path,
     topic: TopicSpec,
+    log: LogConfig,
     program: impl FnOnce(Broker, TopicPartition) -> F + Send + 'static,
 ) -> T
 where
@@ -35,10 +37,11 @@ where
     // Whoever spins on its arbiter is not wedged.
     let wedged_after = Duration::from_secs(60);
     let threads = ThreadOptions { arbiters: 1, wedged_after, ..ThreadOptions::default() };
-    let options = NodeOptions { threads, ..NodeOptions::new(data) };
+    let options = NodeOptions { threads, log, ..NodeOptions::new(data) };
     let came = node::run(options, |node: Node| async move {
         let topic = node.broker().create_topic(topic).await.map_err(NodeError::from)?;
         let name = TopicPartition { topic: topic.name, partition: PartitionId(0) };
+        node.status(&name).await.ok_or(NodeError::NoData)?;
         let (broker, beside) = (node.broker().clone(), format!("partition/{name}"));
         let program = move || program(broker, name);
         Ok::<_, NodeError>(run_beside(node.pipelines(), &beside, program).await)
@@ -72,7 +75,8 @@ fn main() -> ExitCode {
     let records = bench.pick(10_000, 100_000);
     let spec = TopicSpec::new("delivery", 1).expect("it is a name");
     let lazy = spec.set("flush.messages", "9223372036854775807").expect("a setting of Kafka's");
-    let ran = on_node(&data.path().join("delivery"), lazy, move |broker, partition| {
+    let log = LogConfig::default();
+    let ran = on_node(&data.path().join("delivery"), lazy, log, move |broker, partition| {
         delivery::run(broker, partition, records)
     });
     bench.check("records delivered, and the sum of their numbers", &ran.delivered, &ran.published);
@@ -87,8 +91,12 @@ fn main() -> ExitCode {
     for round in 0..rounds {
         let dir = data.path().join(format!("typed-{round}"));
         let spec = TopicSpec::new("events", 1).expect("it is a name");
-        let ran =
-            on_node(&dir, spec, move |broker, partition| typed::run(broker, partition, events));
+        // Its segment was written before, with zeros, as a busy log's is.
+        let zero_fill_bytes = events * 160;
+        let log = LogConfig { zero_fill_bytes, ..LogConfig::default() };
+        let ran = on_node(&dir, spec, log, move |broker, partition| {
+            typed::run(broker, partition, events)
+        });
         std::fs::remove_dir_all(&dir).expect("nobody uses it any more");
         bench.say(format_args!("{:.2} M events/s; bare {:.2}", ran.rate / 1e6, ran.bare / 1e6));
         bench.check("events decoded, and a sum over their fields", &ran.decoded, &ran.published);
@@ -104,7 +112,8 @@ fn main() -> ExitCode {
 
     let seconds = bench.pick(3, 12);
     let spec = TopicSpec::new("burst", 1).expect("it is a name");
-    let ran = on_node(&data.path().join("burst"), spec, move |broker, partition| {
+    let log = LogConfig::default();
+    let ran = on_node(&data.path().join("burst"), spec, log, move |broker, partition| {
         burst::run(broker, partition, seconds)
     });
     bench.check("records through the burst, and their sum", &ran.read, &ran.published);

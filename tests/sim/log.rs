@@ -129,8 +129,7 @@ async fn open(
     let closed = model.borrow_mut().closed.take();
     let driver = match closed {
         Some((closed, owner)) => {
-            let log = Log::reopen(&disk, place, config.clone(), closed, now).await;
-            Driver::new(log.expect("it was closed in order"), disk, owner)
+            Driver::new(Log::reopen(place, config.clone(), closed, now), disk, owner)
         }
         None => {
             let mut owner = History::default();

@@ -18,8 +18,10 @@ use crate::{
 
 /// Most buffers of one write; the kernel takes 1,024.
 const WRITE_BUFS_MAX: usize = 512;
-/// Most bytes of one write.
-const WRITE_BYTES_MAX: u64 = 4 << 20;
+/// Most bytes of one write: as many as go to the page cache at once, on this thread. What waits
+/// longer is written in several, so that a sync which ends meanwhile is followed by one of what is
+/// there already, and writing and syncing overlap.
+const WRITE_BYTES_MAX: u64 = 256 << 10;
 /// Most bytes that are worth journalling: what is larger is synced where it belongs.
 const JOURNAL_BYTES_MAX: u64 = 32 << 10;
 /// Bytes between two ticks from which a log counts as busy: it syncs for itself, and its segments
@@ -49,7 +51,8 @@ impl Log {
             return None;
         }
         let work = self
-            .exclusive(owner)
+            .open_active()
+            .or_else(|| self.exclusive(owner))
             .or_else(|| self.write())
             .or_else(|| self.sync(now_ms))
             .or_else(|| self.checkpoint(now_ms, owner))
@@ -66,9 +69,21 @@ impl Log {
         self.written_since_tick.max(self.written_last_tick) >= BUSY_BYTES
     }
 
+    /// Opens the active segment of a log that was found closed, once there is something to do in it.
+    fn open_active(&mut self) -> Option<Work> {
+        let is_needed = !self.queue.is_empty() || !self.wanted.is_empty();
+        if self.file.is_some() || self.running.maintenance || !is_needed {
+            return None;
+        }
+        self.running.maintenance = true;
+        self.running.is_exclusive = true;
+        Some(Work::OpenActive { base: self.active.base })
+    }
+
     /// Work beside which nothing may be written: it waits until nothing is under way.
     fn exclusive(&mut self, owner: &dyn Owner) -> Option<Work> {
-        let is_quiet = !self.running.write
+        let is_quiet = self.file.is_some()
+            && !self.running.write
             && !self.running.sync
             && !self.running.zero
             && !self.running.maintenance

@@ -69,6 +69,10 @@ pub(super) struct CheckpointWork {
 
 #[derive(Debug)]
 pub(super) enum Work {
+    /// Opens the segment that is written to.
+    OpenActive {
+        base: Offset,
+    },
     Write {
         file: File,
         position: u64,
@@ -137,6 +141,9 @@ pub(super) struct Refused {
 /// What came of it.
 #[derive(Debug)]
 pub(super) enum Outcome {
+    Opened {
+        file: File,
+    },
     Written {
         end: Offset,
     },
@@ -201,17 +208,12 @@ impl LogIo {
 async fn run(place: &LogPlace, work: Work, disk: &DiskHandle) -> Result<Outcome, DiskError> {
     let ticket = &place.ticket;
     match work {
+        Work::OpenActive { base } => {
+            let file = disk.open(Kind::Log.path(&place.dir, base), OpenMode::ReadWrite).await?;
+            Ok(Outcome::Opened { file })
+        }
         Work::Write { file, position, bufs, end } => {
-            match disk.write(&file, position, bufs.clone(), ticket).await {
-                Ok(()) => {
-                    failpoint::pass("log: written");
-                    Ok(Outcome::Written { end })
-                }
-                Err(error) if error.is_full() => {
-                    Ok(Outcome::Refused(Refused { position, bufs, end }))
-                }
-                Err(error) => Err(error),
-            }
+            write(place, disk, &file, Refused { position, bufs, end }).await
         }
         Work::Sync { file, end, position } => {
             disk.sync(&file).await?;
@@ -268,6 +270,20 @@ async fn run(place: &LogPlace, work: Work, disk: &DiskHandle) -> Result<Outcome,
             let newest = last_time(place, disk, segment, times).await?;
             Ok(Outcome::Newest { segment, newest })
         }
+    }
+}
+
+/// Makes a write, or has it made again when there is room.
+async fn write(
+    place: &LogPlace,
+    disk: &DiskHandle,
+    file: &File,
+    wanted: Refused,
+) -> Result<Outcome, DiskError> {
+    match disk.write(file, wanted.position, wanted.bufs.clone(), &place.ticket).await {
+        Ok(()) => Ok(Outcome::Written { end: wanted.end }),
+        Err(error) if error.is_full() => Ok(Outcome::Refused(wanted)),
+        Err(error) => Err(error),
     }
 }
 

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     batch::BatchError,
-    disk::{DiskError, File, OpenMode, actor::DiskHandle},
+    disk::{DiskError, OpenMode, actor::DiskHandle},
     era::Ticket,
     ids::{LogId, Offset},
     journal::Journaled,
@@ -164,10 +164,9 @@ async fn create(
     make_checkpoint(disk, &place, &point).await?;
     let recovered = Recovered {
         segments: vec![Segment::new(Offset::ZERO)],
-        file,
+        file: Some(file),
         filled: zeroed,
-        checkpoint: point,
-        ..Recovered::default_at(&place)
+        ..Recovered::nothing(point)
     };
     Ok(Log::assemble(place, config, recovered, now_ms))
 }
@@ -216,21 +215,11 @@ async fn read_checkpoint(
 
 impl Log {
     /// Opens a log that was closed in order, without a look at its files: they are opened when they
-    /// are needed first.
-    ///
-    /// # Errors
-    /// [`DiskError`] where the active segment is not there.
-    pub async fn reopen(
-        disk: &DiskHandle,
-        place: LogPlace,
-        config: LogConfig,
-        closed: ClosedLog,
-        now_ms: i64,
-    ) -> Result<Log, DiskError> {
+    /// are needed first, so that a log which does nothing holds none open.
+    #[must_use]
+    pub fn reopen(place: LogPlace, config: LogConfig, closed: ClosedLog, now_ms: i64) -> Log {
         let place = Rc::new(place);
         let active = closed.segments.last().cloned().unwrap_or_else(|| Segment::new(closed.start));
-        let path = super::segment::Kind::Log.path(&place.dir, active.base);
-        let file = disk.open(path, OpenMode::ReadWrite).await?;
         let checkpoint = Checkpoint {
             number: closed.checkpoint_number,
             start: closed.start,
@@ -246,11 +235,9 @@ impl Log {
             segments: closed.segments,
             epochs: closed.epochs,
             snapshots: closed.snapshots,
-            file,
-            checkpoint,
-            ..Recovered::default_at(&place)
+            ..Recovered::nothing(checkpoint)
         };
-        Ok(Log::assemble(place, config, recovered, now_ms))
+        Log::assemble(place, config, recovered, now_ms)
     }
 
     fn assemble(place: Rc<LogPlace>, config: LogConfig, found: Recovered, now_ms: i64) -> Log {
@@ -270,7 +257,7 @@ impl Log {
             closed,
             tail: found.tail.unwrap_or_else(|| IndexTail::resume(newest)),
             active,
-            file: Some(found.file),
+            file: found.file,
             queue: VecDeque::new(),
             queued_bytes: 0,
             unsettled: Vec::new(),
@@ -305,14 +292,14 @@ impl Log {
 }
 
 impl Recovered {
-    /// Nothing recovered; the file is to be filled in.
-    fn default_at(place: &LogPlace) -> Self {
+    /// A log of which nothing is known but its recovery point.
+    fn nothing(checkpoint: Checkpoint) -> Self {
         Recovered {
             segments: Vec::new(),
-            file: File::new(place.dir.clone(), crate::disk::Backing::Simulated(u64::MAX)),
+            file: None,
             filled: 0,
             tail: None,
-            checkpoint: Checkpoint::empty(Offset::ZERO),
+            checkpoint,
             epochs: Epochs::default(),
             snapshots: Vec::new(),
             cut: None,

@@ -39,8 +39,8 @@ pub(super) const BATCH_BYTES_LIMIT: u64 = 64 << 20;
 #[derive(Debug)]
 pub(super) struct Recovered {
     pub(super) segments: Vec<Segment>,
-    /// The active segment's file, of which `filled` bytes were written or zero-filled.
-    pub(super) file: File,
+    /// The active segment's file, if it is open, of which `filled` bytes were written or zero-filled.
+    pub(super) file: Option<File>,
     pub(super) filled: u64,
     /// Index entries of the active segment that the disk lacks; `None`: it lacks none.
     pub(super) tail: Option<IndexTail>,
@@ -130,7 +130,7 @@ pub(super) async fn recover(
     let filled = closed.last().map_or(0, |segment| segment.size);
     Ok(Recovered {
         segments: closed,
-        file: active.file,
+        file: Some(active.file),
         filled,
         tail: Some(active.tail),
         checkpoint: point,

@@ -55,6 +55,7 @@ impl Log {
 
     fn apply(&mut self, outcome: Outcome) {
         match outcome {
+            Outcome::Opened { file } => self.file = Some(file),
             Outcome::Written { end } => {
                 self.written = Mark { offset: end, position: self.active.size };
                 self.unsynced_since_ms.get_or_insert(self.ticked_ms);

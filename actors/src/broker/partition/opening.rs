@@ -49,7 +49,7 @@ pub(super) async fn open(
     if let Some(closed) = shared.handover.take_closed()
         && let Ok(replayed) = Replayed::restored(&closed.snapshot)
     {
-        let log = Log::reopen(&disk, place, config, closed.log, now_ms).await?;
+        let log = Log::reopen(place, config, closed.log, now_ms);
         return Ok(OpenedLog { log, replayed, disk });
     }
     let mut replayed = Replayed::new(now_ms);

@@ -206,7 +206,7 @@ async fn lives(seed: u64) {
         let place = place(DIR, &gate).await;
         let driver = match closed.take() {
             Some((closed, owner)) if rng.chance(1, 2) => {
-                let log = Log::reopen(&disk, place, config.clone(), closed, now_ms).await.unwrap();
+                let log = Log::reopen(place, config.clone(), closed, now_ms);
                 Driver::new(log, &disk, owner, now_ms)
             }
             _ => Driver::open(&disk, place, config.clone(), Vec::new(), now_ms).await.unwrap().0,

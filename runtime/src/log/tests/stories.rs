@@ -260,7 +260,7 @@ fn a_batch_that_fails_its_checksum_is_never_served() {
         machine.disks.flip_bit(&segment(0), 4 * len + 70, 1);
         let disk = DiskHandle::start(machine.disks.disk_for(ArbiterId(0)));
         let place = place(DIR, &machine.gate).await;
-        let log = Log::reopen(&disk, place, machine.config.clone(), closed, 0).await.unwrap();
+        let log = Log::reopen(place, machine.config.clone(), closed, 0);
         let driver = Driver::new(log, &disk, History::default(), 0);
         let read =
             driver.log.plan_read(Offset(0), Offset(30), 1 << 20).unwrap().run(disk.clone()).await;
@@ -366,7 +366,7 @@ fn a_reopened_log_takes_batches_where_it_ended_and_closes_untouched() {
             let place = place(DIR, &machine.gate).await;
             let closed: ClosedLog = crate::codec::decode(&bytes).unwrap();
             let config = machine.config.clone();
-            let log = Log::reopen(&disk, place, config, closed, 1_000_000).await.unwrap();
+            let log = Log::reopen(place, config, closed, 1_000_000);
             let mut driver = Driver::new(log, &disk, owner.clone(), 1_000_000);
             assert_eq!(machine.files(), before, "reopening touches nothing");
             assert_eq!(driver.log.end(), Offset(30));
