@@ -161,6 +161,15 @@ impl Running {
         wait_until(words, || read(&self.err).contains(words));
     }
 
+    /// The word that it said after these.
+    #[track_caller]
+    pub(crate) fn word_after(&self, words: &str) -> String {
+        let said = read(&self.err);
+        let word =
+            said.split(words).nth(1).and_then(|rest| rest.split([' ', ';', ',', '\n']).next());
+        word.unwrap_or_else(|| panic!("no `{words}` in: {said}")).to_owned()
+    }
+
     fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
@@ -168,6 +177,12 @@ impl Running {
     /// What Ctrl-C does.
     pub(crate) fn interrupt(self) -> Said {
         self.signal(Signal::INT);
+        self.ended()
+    }
+
+    /// What a service manager does.
+    pub(crate) fn terminate(self) -> Said {
+        self.signal(Signal::TERM);
         self.ended()
     }
 

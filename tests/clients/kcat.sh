@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# kcat (librdkafka) against a node: kcat.sh HOST:PORT
+set -euo pipefail
+node=$1
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+say() { echo "kcat: $*"; }
+
+# same WHAT WANTED GOT
+same() {
+  cmp "$2" "$3" >&2 || { say "$1: not what was written" >&2; diff "$2" "$3" | head -5 >&2; exit 1; }
+  say "$1"
+}
+
+# wrong WHAT GOT
+wrong() { say "$1: $2" >&2; exit 1; }
+
+for codec in none gzip snappy lz4 zstd; do
+  seq -f "$codec %g, and enough of it to be worth compressing" 1 1000 >"$work/wanted"
+  kcat -q -b "$node" -P -t "kcat-$codec" -p 0 -z "$codec" -X enable.idempotence=true <"$work/wanted"
+  kcat -q -b "$node" -C -t "kcat-$codec" -p 0 -o beginning -e -X check.crcs=true >"$work/got"
+  same "$codec, written idempotently and read back" "$work/wanted" "$work/got"
+done
+
+# Keys and a header, and an empty and a null value.
+kcat -q -b "$node" -P -t kcat-keys -p 0 -K : -Z -H kind=test <<<$'a:1\nb:\nc:3'
+kcat -q -b "$node" -C -t kcat-keys -p 0 -e -Z -f '%o %k %s %h\n' >"$work/got"
+printf '%s\n' '0 a 1 kind=test' '1 b NULL kind=test' '2 c 3 kind=test' >"$work/wanted"
+same "keys, nulls and headers" "$work/wanted" "$work/got"
+
+listed=$(kcat -b "$node" -L -J)
+for topic in kcat-none kcat-zstd kcat-keys; do
+  [[ $listed == *"\"topic\":\"$topic\""* ]] || wrong "-L lacks $topic" "$listed"
+done
+say "-L"
+
+# The first record at or after a time, and the end where there is none.
+times=$(kcat -q -b "$node" -C -t kcat-none -p 0 -e -f '%T %o\n')
+middle=$(sed -n 500p <<<"$times")
+first=$(awk -v at="${middle% *}" '$1 >= at { print $2; exit }' <<<"$times")
+found=$(kcat -b "$node" -Q -t "kcat-none:0:${middle% *}" -t kcat-keys:0:-1 2>&1)
+[[ $found == *"kcat-none [0] offset $first"* && $found == *"kcat-keys [0] offset 3"* ]] ||
+  wrong "-Q by time: wanted $first and 3" "$found"
+say "-Q by time"
+kcat -q -b "$node" -C -t kcat-none -p 0 -o "s@${middle% *}" -e >"$work/got"
+seq -f "none %g, and enough of it to be worth compressing" $((first + 1)) 1000 >"$work/wanted"
+same "consume from a time" "$work/wanted" "$work/got"
+kcat -q -b "$node" -C -t kcat-none -p 0 -o 990 -c 10 >"$work/got"
+seq -f "none %g, and enough of it to be worth compressing" 991 1000 >"$work/wanted"
+same "consume from an offset" "$work/wanted" "$work/got"
+
+# A member that leaves commits; the next one resumes there.
+group() {
+  kcat -q -b "$node" -X auto.offset.reset=earliest -X session.timeout.ms=6000 \
+    -c 500 -G kcat-readers kcat-gzip 2>/dev/null
+}
+{ group; group; } >"$work/got"
+seq -f "gzip %g, and enough of it to be worth compressing" 1 1000 >"$work/wanted"
+same "a group resumes where its last member left" "$work/wanted" "$work/got"
