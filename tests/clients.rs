@@ -53,7 +53,7 @@ fn other_people_s_clients_find_a_kafka() {
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
-        println!("{said}");
+        eprint!("{said}");
         if !output.status.success() {
             let complaint = String::from_utf8_lossy(&output.stderr);
             failed.push(format!("{name}: {}\n{said}{complaint}", output.status));

@@ -1,6 +1,6 @@
 //! `tail` and `consume` as they are used.
 
-use std::fs;
+use std::{fs, net::TcpStream};
 
 use crate::program::{Place, wait_until};
 
@@ -72,4 +72,16 @@ fn consuming_begins_where_it_is_told_and_a_group_goes_on() {
     assert_eq!(consume(" --group others"), lines(20..25));
     let described = place.succeed("topics t --data data");
     assert!(described.contains("offsets 0 to 25"), "{described}");
+}
+
+#[test]
+fn a_node_says_where_it_listens_and_stops_in_order_when_a_service_manager_tells_it() {
+    let Some(place) = Place::new() else { return };
+    let node = place.start("serve --listen 127.0.0.1:0 --data data");
+    node.has_said("listening on ");
+    let client = TcpStream::connect(node.word_after("listening on ")).unwrap();
+    let said = node.terminate();
+    said.tells(&["data in `data`", "stopping"]);
+    assert!(said.status.success(), "{}", said.err);
+    drop(client);
 }
