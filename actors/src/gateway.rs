@@ -135,3 +135,6 @@ impl fmt::Debug for Gateway {
         f.debug_struct("Gateway").field("listeners", &self.listeners).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

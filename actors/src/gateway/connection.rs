@@ -199,7 +199,8 @@ impl<S: ByteStream> Connection<S> {
             let stopped_reading = self.take_in(cx, &mut budget)?;
             self.collect(cx);
             let sent = self.outgoing.poll_send(&mut self.stream, cx)?.is_ready();
-            if let Some(why) = self.closes.take_if(|_| sent && self.order.is_empty()) {
+            // What comes behind it is not answered any more, so it is not waited for.
+            if let Some(why) = self.closes.take_if(|_| sent) {
                 return Err(End::Refused(why));
             }
             if self.is_drained(sent) {
@@ -217,7 +218,8 @@ impl<S: ByteStream> Connection<S> {
     }
 
     fn is_drained(&self, sent: bool) -> bool {
-        self.draining.is_some() && sent && self.order.is_empty() && self.held.is_none()
+        // A request that is held was not taken up: it is the next node's.
+        self.draining.is_some() && sent && self.order.is_empty()
     }
 
     /// Whether another request may be taken up.

@@ -5,6 +5,7 @@
 
 use std::{cell::Cell, future::Future, net::SocketAddr, rc::Rc, sync::Arc};
 
+use bytestring::ByteString;
 use flumen_runtime::credit::Permit;
 use futures::FutureExt;
 
@@ -31,13 +32,16 @@ pub(super) struct Requests {
     shared: Arc<Shared>,
     listener: Bound,
     peer: SocketAddr,
+    /// What the client called itself last: a copy, so that nothing that outlives a request holds its
+    /// frame.
+    client_id: Option<ByteString>,
     /// Taken out by the one fetch that is in work.
     session: Rc<Cell<fetch::Session>>,
 }
 
 impl Requests {
     pub(super) fn new(shared: Arc<Shared>, listener: Bound, peer: SocketAddr) -> Self {
-        Self { shared, listener, peer, session: Rc::default() }
+        Self { shared, listener, peer, client_id: None, session: Rc::default() }
     }
 
     fn context(&self, header: &RequestHeader, bytes: usize) -> RequestContext {
@@ -52,6 +56,14 @@ impl Requests {
         };
         context.throttled = throttle(&context, bytes);
         context
+    }
+
+    /// Puts our own copy of the client's name in the place of the frame's.
+    fn keep_client_id(&mut self, header: &mut RequestHeader) {
+        if self.client_id != header.client_id {
+            self.client_id = header.client_id.as_deref().map(ByteString::from);
+        }
+        header.client_id = self.client_id.clone();
     }
 
     /// Has the request answered by `handle`. The room that it takes is given back with the answer.
@@ -155,7 +167,7 @@ impl Serve for Requests {
     fn serve(&mut self, frame: Frame) -> Reply {
         let Frame { bytes, permit } = frame;
         let size = bytes.len();
-        let request = match RequestFrame::parse(bytes.freeze()) {
+        let mut request = match RequestFrame::parse(bytes.freeze()) {
             Ok(request) => request,
             Err(HeaderError::Unsupported { api: ApiKey::ApiVersions, correlation_id, .. }) => {
                 let mut output = Output::new();
@@ -171,6 +183,7 @@ impl Serve for Requests {
             let why = format!("{api} version {version} is not served");
             return Reply::Now(Answer::close(why));
         }
+        self.keep_client_id(&mut request.header);
         let context = self.context(&request.header, size);
         match api {
             ApiKey::Produce => produce::handle(&self.shared, &context, request, permit),

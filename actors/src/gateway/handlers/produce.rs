@@ -14,17 +14,21 @@ use std::{ops::Range, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
-use flumen_runtime::{batch::BatchHeader, credit::Permit};
+use flumen_runtime::{
+    batch::{BatchError, BatchHeader},
+    credit::Permit,
+};
 use futures::{FutureExt, future::join_all};
 
 use crate::{
     broker::{
+        OFFSETS_TOPIC,
         names::{Acks, PartitionId, TopicPartition},
         partition::messages::{Append, Appended},
     },
     gateway::{
         Shared,
-        codec::{RequestFrame, RequestHeader},
+        codec::RequestFrame,
         connection::{Answer, Reply},
         context::{Operation, RequestContext, Resource, authorize},
         error_code::ErrorCode,
@@ -37,6 +41,12 @@ use crate::{
 
 /// Compression of a batch that only versions from 7 on may carry.
 const ZSTD: u16 = 4;
+
+#[cfg(test)]
+thread_local! {
+    /// Frames that were copied, since somebody held a slice of them.
+    pub(in crate::gateway) static COPIED: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+}
 
 /// What one partition of the request comes to.
 enum Part {
@@ -65,8 +75,6 @@ pub(in crate::gateway) fn handle(
     };
     drop(request);
     let (header, bytes) = frame.into_parts();
-    // The header's slice of the frame must go before the frame can be written to.
-    let header = RequestHeader { client_id: None, ..header };
     let appends = append(shared, acks, parts, bytes, permit);
     let (throttle, mute) = (context.throttle_time_ms(), context.throttled);
     let answer = async move {
@@ -147,6 +155,10 @@ fn place(
     frame: &RequestFrame,
 ) -> Result<Part, (ErrorCode, String)> {
     let unknown = |_| (ErrorCode::UnknownTopicOrPartition, format!("there is no `{name}-{index}`"));
+    if name == OFFSETS_TOPIC {
+        let why = format!("only the node itself writes to `{OFFSETS_TOPIC}`");
+        return Err((ErrorCode::InvalidTopicException, why));
+    }
     let partition = TopicPartition {
         topic: name.parse().map_err(|_| (ErrorCode::InvalidTopicException, name.to_owned()))?,
         partition: PartitionId(u32::try_from(index).map_err(unknown)?),
@@ -166,8 +178,12 @@ fn check_batch(context: &RequestContext, records: &Bytes) -> Result<(), (ErrorCo
         let why = "only record batches of magic 2 (Kafka 0.11 and later) are taken";
         return Err((ErrorCode::UnsupportedForMessageFormat, why.into()));
     }
-    let corrupt = |error| (ErrorCode::CorruptMessage, format!("{error}"));
-    let header = BatchHeader::parse(records).map_err(corrupt)?;
+    // What is not there in whole is no batch to Kafka; a client that is told so sends it no more.
+    let bad = |error: BatchError| match error {
+        BatchError::Short { .. } => (ErrorCode::InvalidRecord, error.to_string()),
+        _ => (ErrorCode::CorruptMessage, error.to_string()),
+    };
+    let header = BatchHeader::parse(records).map_err(bad)?;
     if header.batch_bytes as usize != records.len() {
         let why = "a partition of a request has exactly one batch";
         return Err((ErrorCode::InvalidRecord, why.into()));
@@ -198,7 +214,11 @@ fn append(
     mut permit: Permit,
 ) -> Vec<(ByteString, Vec<Response>)> {
     // Only where somebody still holds a slice of the frame is it copied.
-    let mut rest = frame.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
+    let mut rest = frame.try_into_mut().unwrap_or_else(|shared| {
+        #[cfg(test)]
+        COPIED.set(COPIED.get() + 1);
+        BytesMut::from(&shared[..])
+    });
     let mut at = 0;
     let mut send = |index: i32, part: Part| -> Response {
         let (partition, range) = match part {

@@ -109,9 +109,7 @@ impl Session {
         for Want { topic, partition } in topics.into_iter().flat_map(wants) {
             self.turn += 1;
             let turn = self.turn;
-            // A copy: a session outlives the frame that names its topics.
-            let name = ByteString::from(&*topic.name);
-            let key = (TopicKey { id: topic.id, name }, partition.partition);
+            let key = (topic, partition.partition);
             let new = Followed { partition: partition.clone(), told: None, turn };
             self.followed.entry(key).and_modify(|old| old.partition = partition).or_insert(new);
         }
@@ -154,7 +152,8 @@ impl Session {
 }
 
 fn wants(topic: FetchTopic) -> impl Iterator<Item = Want> {
-    let key = TopicKey { id: topic.topic_id, name: topic.topic };
+    // A copy: what waits, and a session, outlive the frame that names their topics.
+    let key = TopicKey { id: topic.topic_id, name: ByteString::from(&*topic.topic) };
     topic.partitions.into_iter().map(move |partition| Want { topic: key.clone(), partition })
 }
 

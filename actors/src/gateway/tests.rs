@@ -1,0 +1,216 @@
+//! The gateway as clients meet it: a whole broker on simulated arbiters and disks, our own codec as
+//! the client, and a pipe between them.
+
+mod answers;
+mod fetches;
+mod groups;
+mod hostile;
+mod produces;
+mod topics;
+
+use std::{
+    cell::RefCell,
+    future::Future,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use flumen_runtime::{
+    batch::{BatchBuilder, RecordRef},
+    clock::ManualClock,
+    disk::sim::{Faults, SimDisks},
+    placement::{LocalPlacement, Services},
+    rng::Rng,
+    supervision::Restart,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use uuid::Uuid;
+
+use super::{
+    codec::{Output, Request, RequestHeader},
+    connection::{Connection, Parts},
+    error_code::ErrorCode,
+    messages::{
+        fetch::{FetchPartition, FetchRequest, FetchTopic},
+        produce::{PartitionProduceData, ProduceRequest, TopicProduceData},
+    },
+    requests::Requests,
+    *,
+};
+use crate::broker::{self, BrokerSpec, DataDirectory, TopicSpec};
+
+/// Runs `test` on a paused clock.
+fn paused(test: impl Future<Output = ()>) {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+    tokio::task::LocalSet::new().block_on(&runtime.unwrap(), test);
+}
+
+/// A node with a gateway, in which nobody listens: clients come over pipes.
+struct World {
+    root: SupervisorRef,
+    broker: Broker,
+    shared: Arc<Shared>,
+    bound: Bound,
+}
+
+impl World {
+    async fn new() -> Self {
+        Self::with(Limits::default()).await
+    }
+
+    async fn with(limits: Limits) -> Self {
+        let disks = SimDisks::new(&Rng::seeded(1), Faults::none());
+        disks.install(Path::new("/data/.keep"), b"");
+        let services =
+            Services::new(Arc::new(ManualClock::at(1_000_000)), Rng::seeded(2), Arc::new(disks));
+        let mut spec = BrokerSpec::new(DataDirectory::new(Uuid::from_u128(1), "/data"));
+        spec.offsets_partitions = 3;
+        let (child, broker) = broker::start(spec);
+        let gateway = GatewaySpec {
+            listeners: Vec::new(),
+            limits,
+            node: NodeId(1),
+            cluster: "a cluster".into(),
+            defaults: TopicDefaults::default(),
+        };
+        let (gateway_child, gateway) = start(gateway, broker.clone());
+        let root = SupervisorSpec::new("root").child(child).child(gateway_child);
+        let root = root.start(LocalPlacement::new(2, services));
+        broker.ready().await.expect("a sound machine starts");
+        let bound = Bound::bind("plain", "127.0.0.1:0", None).unwrap();
+        Self { root, broker, shared: gateway.shared, bound }
+    }
+
+    /// The same with a topic `t` of three partitions.
+    async fn with_topic() -> Self {
+        let world = Self::new().await;
+        world.broker.create_topic(TopicSpec::new("t", 3).unwrap()).await.unwrap();
+        world
+    }
+
+    async fn connect(&self) -> Client {
+        thread_local! {
+            // The factory must be `Send`; on one thread, a slot of that thread will do.
+            static PARTS: RefCell<Option<Parts<DuplexStream>>> = const { RefCell::new(None) };
+        }
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let (stream, theirs) = tokio::io::duplex(64 << 10);
+        let peer = ([127, 0, 0, 1], 1).into();
+        let parts = Parts {
+            stream: theirs,
+            peer: "a test".into(),
+            serve: Box::new(Requests::new(self.shared.clone(), self.bound.clone(), peer)),
+            limits: self.shared.limits.clone(),
+            room: self.shared.request_room.clone(),
+            kept: Box::new(()),
+        };
+        PARTS.with_borrow_mut(|slot| slot.replace(parts));
+        let (child, _) = ChildSpec::actor(format!("connection/{}", NEXT.fetch_add(1, Ordering::Relaxed)), |life| {
+            let parts = PARTS.with_borrow_mut(Option::take).expect("a temporary actor lives once");
+            Ok(Connection::new(life, parts))
+        });
+        let child = child.restart(Restart::Temporary).stop_within(Duration::from_secs(3));
+        self.shared.connections.start_child(child).await.unwrap();
+        Client { stream, next: 0 }
+    }
+}
+
+/// A client of few words.
+struct Client {
+    stream: DuplexStream,
+    next: i32,
+}
+
+impl Client {
+    /// Sends a request; the number that its answer will carry.
+    async fn send<R: Request>(&mut self, version: i16, request: &R) -> RequestHeader {
+        self.next += 1;
+        let header = RequestHeader::new::<R>(version, self.next, Some("a client".into())).unwrap();
+        let mut output = Output::new();
+        header.request(request, &mut output).unwrap();
+        self.stream.write_all(&output.take_bytes()).await.unwrap();
+        header
+    }
+
+    /// The next frame; none where the connection was closed.
+    async fn frame(&mut self) -> Option<Bytes> {
+        let length = self.stream.read_u32().await.ok()?;
+        let mut frame = vec![0; length as usize];
+        self.stream.read_exact(&mut frame).await.unwrap();
+        Some(frame.into())
+    }
+
+    async fn receive<R: Request>(&mut self, header: &RequestHeader) -> R::Response {
+        let frame = self.frame().await.expect("the connection is open");
+        let (number, response) = header.response(frame).unwrap();
+        assert_eq!(number, header.correlation_id, "answers come in the order of requests");
+        response
+    }
+
+    async fn ask<R: Request>(&mut self, version: i16, request: &R) -> R::Response {
+        let header = self.send(version, request).await;
+        self.receive::<R>(&header).await
+    }
+
+    async fn is_closed(&mut self) -> bool {
+        self.stream.read_u8().await.is_err()
+    }
+}
+
+/// A batch of `values`.
+fn batch(values: &[&str]) -> BytesMut {
+    fill(BatchBuilder::new(1_000_000), values)
+}
+
+/// A batch of `values` of producer 7.
+fn numbered(sequence: i32, values: &[&str]) -> BytesMut {
+    fill(BatchBuilder::new(1_000_000).producer(7, 0, sequence), values)
+}
+
+fn fill(mut builder: BatchBuilder, values: &[&str]) -> BytesMut {
+    for value in values {
+        let value = Some(value.as_bytes());
+        builder.push(RecordRef { timestamp: 1_000_000, value, ..RecordRef::default() });
+    }
+    builder.build()
+}
+
+/// A request to append each of `parts` to its partition of `t`.
+fn produce(acks: i16, parts: Vec<(i32, Bytes)>) -> ProduceRequest {
+    let data = parts.into_iter().map(|(index, records)| PartitionProduceData {
+        index,
+        records: Some(records),
+        ..PartitionProduceData::default()
+    });
+    let topic = TopicProduceData {
+        name: "t".into(),
+        partition_data: data.collect(),
+        ..TopicProduceData::default()
+    };
+    ProduceRequest { acks, timeout_ms: 1_000, topic_data: vec![topic], ..ProduceRequest::default() }
+}
+
+/// A request for partitions of `t`, each from an offset.
+fn fetch(parts: &[(i32, i64)]) -> FetchRequest {
+    let partitions = parts.iter().map(|(partition, fetch_offset)| FetchPartition {
+        partition: *partition,
+        fetch_offset: *fetch_offset,
+        partition_max_bytes: 1 << 20,
+        ..FetchPartition::default()
+    });
+    let partitions = partitions.collect();
+    let topic = FetchTopic { topic: "t".into(), partitions, ..FetchTopic::default() };
+    FetchRequest {
+        max_wait_ms: 500,
+        min_bytes: 1,
+        max_bytes: 1 << 20,
+        topics: vec![topic],
+        ..FetchRequest::default()
+    }
+}

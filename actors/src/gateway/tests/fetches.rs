@@ -1,0 +1,237 @@
+//! Fetch: what is read, when it is answered, and what is refused.
+
+use super::*;
+use crate::gateway::messages::fetch::{FetchResponse, PartitionData};
+
+async fn append(client: &mut Client, partition: i32, values: &[&str]) {
+    let request = produce(-1, vec![(partition, batch(values).freeze())]);
+    let response = client.ask(9, &request).await;
+    assert_eq!(response.responses[0].partition_responses[0].error_code, ErrorCode::None);
+}
+
+fn parts(response: FetchResponse) -> Vec<PartitionData> {
+    assert_eq!(response.error_code, ErrorCode::None);
+    response.responses.into_iter().flat_map(|topic| topic.partitions).collect()
+}
+
+/// Number and bytes of each partition that was told.
+fn sizes(response: FetchResponse) -> Vec<(i32, usize)> {
+    parts(response).iter().map(|part| (part.partition_index, part.records.len())).collect()
+}
+
+#[test]
+fn records_come_from_several_partitions_and_are_never_null() {
+    paused(async {
+        let world = World::with_topic().await;
+        let mut client = world.connect().await;
+        append(&mut client, 0, &["a"]).await;
+        append(&mut client, 2, &["b", "c"]).await;
+        for version in 4..=12 {
+            let found = parts(client.ask(version, &fetch(&[(0, 0), (1, 0), (2, 0)])).await);
+            let numbers: Vec<_> = found.iter().map(|part| part.partition_index).collect();
+            assert_eq!(numbers, [0, 1, 2]);
+            let marks: Vec<_> =
+                found.iter().map(|p| (p.high_watermark, p.last_stable_offset)).collect();
+            assert_eq!(marks, [(1, 1), (0, 0), (2, 2)]);
+            let bytes: Vec<_> = found.iter().map(|part| part.records.len()).collect();
+            let (one, two) = (batch(&["a"]).len(), batch(&["b", "c"]).len());
+            assert_eq!(bytes, [one, 0, two], "version {version}");
+            assert!(found.iter().all(|part| part.aborted_transactions.is_none()));
+        }
+        let committed = FetchRequest { isolation_level: 1, ..fetch(&[(0, 0)]) };
+        let found = parts(client.ask(12, &committed).await);
+        assert_eq!(found[0].aborted_transactions, Some(vec![]), "it asks, and there are none");
+    });
+}
+
+#[test]
+fn topics_are_found_by_their_ids_and_a_deleted_one_is_not_taken_for_its_successor() {
+    paused(async {
+        let world = World::with_topic().await;
+        let mut client = world.connect().await;
+        append(&mut client, 0, &["old"]).await;
+        let spec = || TopicSpec::new("t", 3).unwrap();
+        let name = spec().name;
+        let old = world.broker.topics()[&name].id;
+        let mut request = fetch(&[(0, 0)]);
+        request.topics[0].topic_id = old;
+        for version in 13..=17 {
+            let response = client.ask(version, &request).await;
+            assert_eq!(response.responses[0].topic_id, old);
+            assert!(parts(response)[0].records.len() > 0, "version {version}");
+        }
+        world.broker.delete_topic(&name).await.unwrap();
+        let gone = parts(client.ask(13, &request).await);
+        assert_eq!(gone[0].error_code, ErrorCode::UnknownTopicId);
+        let gone = parts(client.ask(12, &request).await);
+        assert_eq!(gone[0].error_code, ErrorCode::UnknownTopicOrPartition);
+        world.broker.create_topic(spec()).await.unwrap();
+        let still = parts(client.ask(13, &request).await);
+        assert_eq!(still[0].error_code, ErrorCode::UnknownTopicId);
+        let anew = parts(client.ask(12, &request).await);
+        assert_eq!((anew[0].error_code, anew[0].high_watermark), (ErrorCode::None, 0));
+    });
+}
+
+#[test]
+fn an_empty_fetch_waits_its_time_and_a_produce_wakes_it() {
+    paused(async {
+        let world = World::with_topic().await;
+        let (mut reader, mut writer) = (world.connect().await, world.connect().await);
+        for wanted in [&[(0, 0)][..], &[(0, 0), (1, 0)]] {
+            let begin = tokio::time::Instant::now();
+            let found = sizes(reader.ask(11, &fetch(wanted)).await);
+            assert!(found.iter().all(|(_, bytes)| *bytes == 0));
+            assert_eq!(begin.elapsed().as_millis() / 100, 5, "{wanted:?}: it waited its time");
+        }
+        for (round, wanted) in [&[(1, 0)][..], &[(0, 0), (1, 1), (2, 0)]].into_iter().enumerate() {
+            let long = FetchRequest { max_wait_ms: 60_000, ..fetch(wanted) };
+            let begin = tokio::time::Instant::now();
+            let header = reader.send(11, &long).await;
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            append(&mut writer, 1, &["x"]).await;
+            let found = parts(reader.receive::<FetchRequest>(&header).await);
+            let one = found.iter().find(|part| part.partition_index == 1).unwrap();
+            assert_eq!(one.high_watermark, round as i64 + 1);
+            assert_eq!(one.records.len(), batch(&["x"]).len());
+            assert_eq!(begin.elapsed().as_secs(), 5);
+        }
+    });
+}
+
+#[test]
+fn a_fetch_waits_for_as_many_bytes_as_it_asks() {
+    paused(async {
+        let world = World::with_topic().await;
+        let (mut reader, mut writer) = (world.connect().await, world.connect().await);
+        let size = batch(&["x"]).len();
+        for wanted in [&[(0, 0)][..], &[(1, 0), (2, 0)]] {
+            let min_bytes = 2 * size as i32;
+            let patient = FetchRequest { max_wait_ms: 60_000, min_bytes, ..fetch(wanted) };
+            let begin = tokio::time::Instant::now();
+            let header = reader.send(11, &patient).await;
+            for (partition, _) in [wanted[0], *wanted.last().unwrap()] {
+                tokio::time::sleep(Duration::from_secs(5)).await;
+                append(&mut writer, partition, &["x"]).await;
+            }
+            let found = sizes(reader.receive::<FetchRequest>(&header).await);
+            assert_eq!(found.iter().map(|(_, bytes)| bytes).sum::<usize>(), 2 * size, "{wanted:?}");
+            assert_eq!(begin.elapsed().as_secs(), 10);
+        }
+    });
+}
+
+#[test]
+fn limits_hold_but_for_the_first_batch() {
+    paused(async {
+        let world = World::with_topic().await;
+        let mut client = world.connect().await;
+        let value = "x".repeat(10_000);
+        let size = batch(&[&value]).len();
+        for partition in 0..3 {
+            for _ in 0..3 {
+                append(&mut client, partition, &[&value]).await;
+            }
+        }
+        let all = fetch(&[(0, 0), (1, 0), (2, 0)]);
+        let max_bytes = |max_bytes| FetchRequest { max_bytes, ..all.clone() };
+        let found = sizes(client.ask(11, &max_bytes(1)).await);
+        assert_eq!(found, [(0, size), (1, 0), (2, 0)], "one batch, however small the limit");
+        let found = sizes(client.ask(11, &max_bytes(0)).await);
+        assert_eq!(found, [(0, size), (1, 0), (2, 0)]);
+        let found = sizes(client.ask(11, &max_bytes(4 * size as i32)).await);
+        assert!(found.iter().map(|(_, bytes)| bytes).sum::<usize>() <= 4 * size, "{found:?}");
+        let mut narrow = all.clone();
+        narrow.topics[0].partitions.iter_mut().for_each(|p| p.partition_max_bytes = 1);
+        let found = sizes(client.ask(11, &narrow).await);
+        assert_eq!(found[0], (0, size));
+    });
+}
+
+#[test]
+fn offsets_and_epochs_that_are_not_there_are_refused_at_once() {
+    paused(async {
+        let world = World::with_topic().await;
+        let mut client = world.connect().await;
+        append(&mut client, 0, &["a"]).await;
+        let begin = tokio::time::Instant::now();
+        let mut with = |offset: i64, epoch: i32, partition: i32| {
+            let mut request = fetch(&[(partition, offset)]);
+            request.topics[0].partitions[0].current_leader_epoch = epoch;
+            request
+        };
+        for (request, error) in [
+            (with(2, -1, 0), ErrorCode::OffsetOutOfRange),
+            (with(-1, -1, 0), ErrorCode::OffsetOutOfRange),
+            (with(0, 5, 0), ErrorCode::UnknownLeaderEpoch),
+            (with(0, -1, 3), ErrorCode::UnknownTopicOrPartition),
+            (with(0, -1, -1), ErrorCode::UnknownTopicOrPartition),
+        ] {
+            let found = parts(client.ask(11, &request).await);
+            assert_eq!((found[0].error_code, found[0].records.len()), (error, 0));
+        }
+        assert!(begin.elapsed() < Duration::from_millis(100));
+    });
+}
+
+#[test]
+fn a_session_tells_only_what_is_new_and_ends_with_its_connection() {
+    paused(async {
+        let world = World::with_topic().await;
+        let mut client = world.connect().await;
+        append(&mut client, 1, &["a"]).await;
+        let first = FetchRequest { session_epoch: 0, ..fetch(&[(0, 0), (1, 0)]) };
+        let full = client.ask(11, &first).await;
+        let session_id = full.session_id;
+        assert!(session_id > 0);
+        assert_eq!(sizes(full), [(0, 0), (1, batch(&["a"]).len())]);
+        append(&mut client, 0, &["b"]).await;
+        let mut next = FetchRequest { session_id, session_epoch: 1, ..fetch(&[(1, 1)]) };
+        assert_eq!(sizes(client.ask(11, &next).await), [(0, batch(&["b"]).len())]);
+        next.session_epoch = 7;
+        let refused = client.ask(11, &next).await.error_code;
+        assert_eq!(refused, ErrorCode::InvalidFetchSessionEpoch);
+        let mut other = world.connect().await;
+        next.session_epoch = 2;
+        let refused = other.ask(11, &next).await.error_code;
+        assert_eq!(refused, ErrorCode::FetchSessionIdNotFound);
+    });
+}
+
+/// While a partition's actor is made anew, clients are told to try again, and then it answers.
+#[test]
+fn a_partition_that_is_made_anew_is_a_passing_error() {
+    paused(async {
+        let world = World::with_topic().await;
+        let mut client = world.connect().await;
+        append(&mut client, 0, &["a"]).await;
+        world.root.inject_panic("partition/t-0").await.unwrap();
+        let mut passing = 0;
+        loop {
+            let found = parts(client.ask(11, &fetch(&[(0, 0)])).await);
+            match found[0].error_code {
+                ErrorCode::None => break assert_eq!(found[0].records.len(), batch(&["a"]).len()),
+                ErrorCode::NotLeaderOrFollower => passing += 1,
+                other => panic!("{other:?} is not passing"),
+            }
+            assert!(passing < 1_000, "it never comes back");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+}
+
+/// Whoever has nothing to read holds none of the node's room.
+#[test]
+fn a_fetch_that_waits_holds_no_room() {
+    paused(async {
+        let world = World::with_topic().await;
+        let mut client = world.connect().await;
+        let long = FetchRequest { max_wait_ms: 60_000, ..fetch(&[(0, 0), (1, 0)]) };
+        let header = client.send(11, &long).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(world.shared.request_room.out().count, 0);
+        assert_eq!(world.shared.answer_room.out().count, 0);
+        client.receive::<FetchRequest>(&header).await;
+        assert_eq!(world.shared.answer_room.out().count, 0);
+    });
+}
