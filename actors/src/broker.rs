@@ -411,17 +411,25 @@ impl Broker {
         if let Some(there) = there.and_then(|partition| self.shared.coordinators.get(&partition)) {
             return Ok(there);
         }
-        let spec = TopicSpec::new(OFFSETS_TOPIC, self.shared.spec.offsets_partitions)
-            .expect("the name fits")
-            .set("cleanup.policy", "compact")
-            .and_then(|spec| spec.set("segment.bytes", "104857600"))
-            .expect("the settings fit");
-        let topic = self.ensure_topic(spec).await?;
+        let topic = self.ensure_offsets_topic().await?;
         let partition = group.partition_of(topic.partitions.len() as u32);
         self.shared.coordinators.get(&partition).ok_or_else(|| TopicError::NotStarted {
             what: format!("coordinator/{partition}"),
             reason: format!("its partition of `{OFFSETS_TOPIC}` does not run"),
         })
+    }
+
+    /// The topic that coordinators stand on, made where it is missing.
+    ///
+    /// # Errors
+    /// [`TopicError`].
+    pub async fn ensure_offsets_topic(&self) -> Result<Topic, TopicError> {
+        let spec = TopicSpec::new(OFFSETS_TOPIC, self.shared.spec.offsets_partitions)
+            .expect("the name fits")
+            .set("cleanup.policy", "compact")
+            .and_then(|spec| spec.set("segment.bytes", "104857600"))
+            .expect("the settings fit");
+        self.ensure_topic(spec).await
     }
 
     /// All coordinators that there are; none before the first group.

@@ -111,10 +111,14 @@ impl World {
             kept: Box::new(()),
         };
         PARTS.with_borrow_mut(|slot| slot.replace(parts));
-        let (child, _) = ChildSpec::actor(format!("connection/{}", NEXT.fetch_add(1, Ordering::Relaxed)), |life| {
-            let parts = PARTS.with_borrow_mut(Option::take).expect("a temporary actor lives once");
-            Ok(Connection::new(life, parts))
-        });
+        let (child, _) = ChildSpec::actor(
+            format!("connection/{}", NEXT.fetch_add(1, Ordering::Relaxed)),
+            |life| {
+                let parts =
+                    PARTS.with_borrow_mut(Option::take).expect("a temporary actor lives once");
+                Ok(Connection::new(life, parts))
+            },
+        );
         let child = child.restart(Restart::Temporary).stop_within(Duration::from_secs(3));
         self.shared.connections.start_child(child).await.unwrap();
         Client { stream, next: 0 }

@@ -54,6 +54,17 @@ pub struct JoinGroup {
     pub can_skip_assignment: bool,
 }
 
+impl JoinGroup {
+    /// Bytes that the group must keep of it.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let protocols = self.protocols.iter();
+        let protocols =
+            protocols.map(|one| size_of::<Protocol>() + one.name.len() + one.metadata.len());
+        self.client_id.len() + self.protocol_type.len() + protocols.sum::<usize>()
+    }
+}
+
 /// The membership that formed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JoinedGroup {

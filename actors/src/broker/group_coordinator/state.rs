@@ -220,6 +220,9 @@ impl Shard {
             Some(GroupError::InvalidGroupId)
         } else if !(min_ms..=max_ms).contains(&got_ms) {
             Some(GroupError::InvalidSessionTimeout { got_ms, min_ms, max_ms })
+        } else if join.bytes() > self.turn.options.record_bytes_max {
+            // Its group's record could never be written: nothing of it is kept until then.
+            Some(GroupError::UnknownServer("what a member says of itself is too long"))
         } else if join.member_id.is_some() && !self.groups.contains_key(&join.group) {
             Some(GroupError::UnknownMemberId)
         } else {

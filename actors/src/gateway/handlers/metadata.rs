@@ -6,7 +6,8 @@ use bytestring::ByteString;
 
 use crate::{
     broker::{
-        Topic, TopicError, TopicSpec, Topics, catalogue::state::CreateTopicError, names::TopicName,
+        OFFSETS_TOPIC, Topic, TopicError, TopicSpec, Topics, catalogue::state::CreateTopicError,
+        names::TopicName,
     },
     gateway::{
         Shared,
@@ -18,6 +19,9 @@ use crate::{
         },
     },
 };
+
+/// First version in which topics may be asked for by their ids; earlier ones only have the field.
+const BY_ID_FIRST: i16 = 12;
 
 pub(in crate::gateway) async fn handle(
     shared: Arc<Shared>,
@@ -72,6 +76,11 @@ async fn one(
         ..MetadataResponseTopic::default()
     };
     let topics = shared.broker.topics();
+    if context.version < BY_ID_FIRST && (wanted.name.is_none() || !wanted.topic_id.is_nil()) {
+        // Nor could an answer without a name be said; Kafka gives an empty one.
+        let name = Some(wanted.name.clone().unwrap_or_default());
+        return MetadataResponseTopic { name, ..refused(ErrorCode::InvalidRequest) };
+    }
     let Some(name) = &wanted.name else {
         let found = topics.values().find(|topic| topic.id == wanted.topic_id);
         return found.map_or_else(|| refused(ErrorCode::UnknownTopicId), describe);
@@ -105,6 +114,9 @@ async fn one(
 
 /// Makes a topic that a client named (`auto.create.topics.enable`).
 async fn create(shared: &Shared, name: TopicName) -> Result<Topic, TopicError> {
+    if name.as_str() == OFFSETS_TOPIC {
+        return shared.broker.ensure_offsets_topic().await;
+    }
     let partitions = shared.defaults.partitions;
     let settings = crate::broker::Settings::default();
     shared.broker.ensure_topic(TopicSpec { name, partitions, settings }).await

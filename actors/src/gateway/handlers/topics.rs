@@ -10,7 +10,7 @@ use bytestring::ByteString;
 use super::configs;
 use crate::{
     broker::{
-        Settings, Topic, TopicSpec,
+        OFFSETS_TOPIC, Settings, Topic, TopicSpec,
         names::{TopicName, TopicNameError},
     },
     gateway::{
@@ -83,6 +83,10 @@ async fn create_one(
 ) -> Result<Topic, Refusal> {
     let name = topic_name(&asked.name)?;
     allowed(context, Operation::Create, name.as_str())?;
+    if name.as_str() == OFFSETS_TOPIC {
+        let why = format!("`{OFFSETS_TOPIC}` is made by the node itself, with the first group");
+        return Err((ErrorCode::InvalidTopicException, why));
+    }
     let partitions = partitions(shared, asked)?;
     let mut settings = Settings::default();
     for config in &asked.configs {

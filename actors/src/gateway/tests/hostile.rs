@@ -1,1 +1,91 @@
-//! Placeholder.
+//! Clients that are none, want too much, or never end.
+
+use super::*;
+use crate::gateway::messages::metadata::MetadataRequest;
+
+#[test]
+fn what_is_no_request_ends_the_connection() {
+    paused(async {
+        let world = World::new().await;
+        for bytes in [
+            &b"GET / HTTP/1.1\r\n\r\n"[..],
+            b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03",
+            b"\0\0\0\0",
+            b"\xff\xff\xff\xff",
+            b"\0\0\0\x02\0\0",
+            b"\0\0\0\x0a\x7f\xff\0\0\0\0\0\0\xff\xff",
+            // Metadata, a topic list as long as can be said.
+            b"\0\0\0\x0e\0\x03\0\x01\0\0\0\0\xff\xff\x7f\xff\xff\xff",
+            // Produce version 2.
+            b"\0\0\0\x0a\0\0\0\x02\0\0\0\0\xff\xff",
+        ] {
+            let mut client = world.connect().await;
+            client.stream.write_all(bytes).await.unwrap();
+            assert!(client.is_closed().await, "{}", bytes.escape_ascii());
+        }
+        assert_eq!(world.shared.request_room.out().count, 0);
+    });
+}
+
+/// Bytes behind a request's end are no part of it, but they were read: what waits must not keep them.
+#[test]
+fn a_request_that_waits_long_keeps_nothing_of_its_frame() {
+    paused(async {
+        let world = World::with_topic().await;
+        let mut client = world.connect().await;
+        let long = FetchRequest { max_wait_ms: 600_000, ..fetch(&[(0, 0), (1, 0)]) };
+        let header = RequestHeader::new::<FetchRequest>(11, 1, Some("a client".into())).unwrap();
+        let mut output = Output::new();
+        header.request(&long, &mut output).unwrap();
+        let mut frame = output.take_bytes().to_vec();
+        frame.resize(frame.len() + 10_000, 0);
+        let length = (frame.len() as u32 - 4).to_be_bytes();
+        frame[..4].copy_from_slice(&length);
+        client.stream.write_all(&frame).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(world.shared.request_room.out().bytes, 0, "it counts for nothing");
+        assert_eq!(world.shared.answer_room.out().bytes, 0);
+    });
+}
+
+#[test]
+fn a_node_that_stops_answers_what_it_has_and_lets_everybody_go() {
+    paused(async {
+        let world = World::with_topic().await;
+        let (mut idle, mut busy) = (world.connect().await, world.connect().await);
+        let waits = FetchRequest { max_wait_ms: 2_000, ..fetch(&[(0, 0)]) };
+        let first = busy.send(11, &waits).await;
+        // It must wait for the first, and is not taken up any more.
+        busy.send(11, &waits).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let begin = tokio::time::Instant::now();
+        let root = world.root.clone();
+        let stopping = tokio::task::spawn_local(async move { root.stop().await });
+        busy.receive::<FetchRequest>(&first).await;
+        assert!(busy.is_closed().await && idle.is_closed().await);
+        assert!(begin.elapsed() < Duration::from_millis(2_500), "{:?}", begin.elapsed());
+        stopping.await.unwrap();
+    });
+}
+
+#[test]
+fn one_client_that_takes_no_answers_does_not_hold_up_another() {
+    paused(async {
+        let world = World::with_topic().await;
+        let mut deaf = world.connect().await;
+        let all = MetadataRequest { topics: None, ..MetadataRequest::default() };
+        for _ in 0..500 {
+            deaf.send(9, &all).await;
+        }
+        let mut other = world.connect().await;
+        assert_eq!(other.ask(9, &all).await.topics.len(), 1);
+    });
+}
+
+/// A thousand idle clients cost a node no more than a few megabytes: besides this, a connection has
+/// its actor's mailbox, a timer and its place in a few lists, and no buffer.
+#[test]
+fn an_idle_connection_is_small() {
+    let own = size_of::<Connection<tokio::net::TcpStream>>() + size_of::<Requests>();
+    assert!(own <= 1_280, "{own} bytes");
+}

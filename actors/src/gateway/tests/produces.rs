@@ -42,11 +42,8 @@ fn batches_arrive_in_their_partitions_byte_for_byte() {
             [&["a", "b"][..], &["c"], &["d", "e", "f"]].map(|b| batch(b).freeze()).into();
         for (round, version) in [3, 7, 9, 11].into_iter().enumerate() {
             // Not in the order of their numbers, and each with its own.
-            let parts = vec![
-                (2, batches[2].clone()),
-                (0, batches[0].clone()),
-                (1, batches[1].clone()),
-            ];
+            let parts =
+                vec![(2, batches[2].clone()), (0, batches[0].clone()), (1, batches[1].clone())];
             let at = round as i64;
             let wanted = [(2, 3 * at), (0, 2 * at), (1, at)]
                 .map(|(index, offset)| (index, ErrorCode::None, offset));
@@ -55,8 +52,7 @@ fn batches_arrive_in_their_partitions_byte_for_byte() {
         }
         for (number, batch) in batches.iter().enumerate() {
             let records = [2, 1, 3][number];
-            let wanted: Vec<u8> =
-                (0..4).flat_map(|round| kept(batch, round * records)).collect();
+            let wanted: Vec<u8> = (0..4).flat_map(|round| kept(batch, round * records)).collect();
             // The epoch is stamped too, and is zero as the client's was not: it is left out.
             let stored = stored(&world, number as u32).await;
             assert_eq!(stored.len(), wanted.len());
@@ -120,8 +116,10 @@ fn places_that_are_not_there_and_requests_that_cannot_be_are_refused() {
         elsewhere.topic_data[0].name = "elsewhere".into();
         let unknown = [(0, ErrorCode::UnknownTopicOrPartition, -1)];
         assert_eq!(outcomes(&mut client, 9, &elsewhere).await, unknown);
-        let transactional =
-            ProduceRequest { transactional_id: Some("mine".into()), ..produce(-1, vec![(0, good())]) };
+        let transactional = ProduceRequest {
+            transactional_id: Some("mine".into()),
+            ..produce(-1, vec![(0, good())])
+        };
         let refused = [(0, ErrorCode::TransactionalIdAuthorizationFailed, -1)];
         assert_eq!(outcomes(&mut client, 9, &transactional).await, refused);
         let acks = produce(2, vec![(0, good())]);

@@ -14,7 +14,7 @@ use crate::{
     },
     gateway::{
         Shared,
-        context::{Operation, RequestContext},
+        context::{Operation, RequestContext, Resource, authorize},
         error_code::ErrorCode,
         messages::{
             heartbeat::{HeartbeatRequest, HeartbeatResponse},
@@ -50,6 +50,9 @@ pub(in crate::gateway) async fn join(
         protocol_name: (context.version < 7).then(ByteString::new),
         ..JoinGroupResponse::default()
     };
+    if !authorize(&context, Operation::Read, Resource::Group(&group)) {
+        return refused(ErrorCode::GroupAuthorizationFailed, member_id);
+    }
     let Some(sent) = sent else { return refused(ErrorCode::InvalidSessionTimeout, member_id) };
     let coordinator = match super::coordinator(&shared, &group).await {
         Ok(coordinator) => coordinator,
