@@ -51,6 +51,11 @@ fn paused(test: impl Future<Output = ()>) {
     tokio::task::LocalSet::new().block_on(&runtime.unwrap(), test);
 }
 
+/// Lets virtual time pass.
+async fn pass(time: Duration) {
+    tokio::time::sleep(time).await;
+}
+
 /// A node with a gateway, in which nobody listens: clients come over pipes.
 struct World {
     root: SupervisorRef,
@@ -187,11 +192,9 @@ fn fill(mut builder: BatchBuilder, values: &[&str]) -> BytesMut {
 
 /// A request to append each of `parts` to its partition of `t`.
 fn produce(acks: i16, parts: Vec<(i32, Bytes)>) -> ProduceRequest {
-    let data = parts.into_iter().map(|(index, records)| PartitionProduceData {
-        index,
-        records: Some(records),
-        ..PartitionProduceData::default()
-    });
+    let data = parts
+        .into_iter()
+        .map(|(index, records)| PartitionProduceData { index, records: Some(records) });
     let topic = TopicProduceData {
         name: "t".into(),
         partition_data: data.collect(),

@@ -58,7 +58,7 @@ fn topics_are_found_by_their_ids_and_a_deleted_one_is_not_taken_for_its_successo
         for version in 13..=17 {
             let response = client.ask(version, &request).await;
             assert_eq!(response.responses[0].topic_id, old);
-            assert!(parts(response)[0].records.len() > 0, "version {version}");
+            assert!(!parts(response)[0].records.is_empty(), "version {version}");
         }
         world.broker.delete_topic(&name).await.unwrap();
         let gone = parts(client.ask(13, &request).await);
@@ -88,7 +88,7 @@ fn an_empty_fetch_waits_its_time_and_a_produce_wakes_it() {
             let long = FetchRequest { max_wait_ms: 60_000, ..fetch(wanted) };
             let begin = tokio::time::Instant::now();
             let header = reader.send(11, &long).await;
-            tokio::time::sleep(Duration::from_secs(5)).await;
+            pass(Duration::from_secs(5)).await;
             append(&mut writer, 1, &["x"]).await;
             let found = parts(reader.receive::<FetchRequest>(&header).await);
             let one = found.iter().find(|part| part.partition_index == 1).unwrap();
@@ -112,7 +112,7 @@ fn a_fetch_waits_for_as_many_bytes_as_it_asks() {
             let header = reader.send(11, &patient).await;
             for (partition, _) in [wanted[0], *wanted.last().unwrap()] {
                 // Within the second for which a partition remembers how much came.
-                tokio::time::sleep(Duration::from_millis(200)).await;
+                pass(Duration::from_millis(200)).await;
                 append(&mut writer, partition, &["x"]).await;
             }
             let found = sizes(reader.receive::<FetchRequest>(&header).await);
@@ -156,7 +156,7 @@ fn offsets_and_epochs_that_are_not_there_are_refused_at_once() {
         let mut client = world.connect().await;
         append(&mut client, 0, &["a"]).await;
         let begin = tokio::time::Instant::now();
-        let mut with = |offset: i64, epoch: i32, partition: i32| {
+        let with = |offset: i64, epoch: i32, partition: i32| {
             let mut request = fetch(&[(partition, offset)]);
             request.topics[0].partitions[0].current_leader_epoch = epoch;
             request
@@ -216,7 +216,7 @@ fn a_partition_that_is_made_anew_is_a_passing_error() {
                 other => panic!("{other:?} is not passing"),
             }
             assert!(passing < 1_000, "it never comes back");
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            pass(Duration::from_millis(10)).await;
         }
     });
 }
@@ -229,7 +229,7 @@ fn a_fetch_that_waits_holds_no_room() {
         let mut client = world.connect().await;
         let long = FetchRequest { max_wait_ms: 60_000, ..fetch(&[(0, 0), (1, 0)]) };
         let header = client.send(11, &long).await;
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        pass(Duration::from_secs(1)).await;
         assert_eq!(world.shared.request_room.out().count, 0);
         assert_eq!(world.shared.answer_room.out().count, 0);
         client.receive::<FetchRequest>(&header).await;

@@ -34,7 +34,7 @@ async fn join(client: &mut Client, request: &JoinGroupRequest) -> JoinGroupRespo
         let joined = client.ask(5, &request).await;
         match joined.error_code {
             ErrorCode::CoordinatorLoadInProgress | ErrorCode::CoordinatorNotAvailable => {
-                tokio::time::sleep(Duration::from_millis(10)).await;
+                pass(Duration::from_millis(10)).await;
             }
             ErrorCode::MemberIdRequired => request.member_id = joined.member_id,
             _ => return joined,
@@ -177,7 +177,7 @@ async fn commit(client: &mut Client, request: &OffsetCommitRequest) -> ErrorCode
         let answer = client.ask(9, request).await;
         match answer.topics[0].partitions[0].error_code {
             ErrorCode::CoordinatorLoadInProgress => {
-                tokio::time::sleep(Duration::from_millis(10)).await;
+                pass(Duration::from_millis(10)).await;
             }
             other => return other,
         }
@@ -249,7 +249,7 @@ fn a_coordinator_that_is_made_anew_is_a_passing_error() {
                 | ErrorCode::NotCoordinator => {}
                 other => panic!("{other:?} is not passing"),
             }
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            pass(Duration::from_millis(10)).await;
         }
         panic!("it never comes back");
     });

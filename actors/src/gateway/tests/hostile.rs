@@ -42,7 +42,7 @@ fn a_request_that_waits_long_keeps_nothing_of_its_frame() {
         let length = (frame.len() as u32 - 4).to_be_bytes();
         frame[..4].copy_from_slice(&length);
         client.stream.write_all(&frame).await.unwrap();
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        pass(Duration::from_secs(1)).await;
         assert_eq!(world.shared.request_room.out().bytes, 0, "it counts for nothing");
         assert_eq!(world.shared.answer_room.out().bytes, 0);
     });
@@ -57,7 +57,7 @@ fn a_node_that_stops_answers_what_it_has_and_lets_everybody_go() {
         let first = busy.send(11, &waits).await;
         // It must wait for the first, and is not taken up any more.
         busy.send(11, &waits).await;
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        pass(Duration::from_millis(10)).await;
         let begin = tokio::time::Instant::now();
         let root = world.root.clone();
         let stopping = tokio::task::spawn_local(async move { root.stop().await });
