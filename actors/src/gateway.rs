@@ -77,7 +77,7 @@ struct Shared {
     defaults: TopicDefaults,
     limits: Arc<Limits>,
     slots: Slots,
-    request_room: Credit,
+    request_room: connection::Room,
     answer_room: Credit,
     connections: SupervisorRef,
 }
@@ -103,7 +103,7 @@ pub fn start(spec: GatewaySpec, broker: Broker) -> (ChildSpec, Gateway) {
         cluster: spec.cluster.into(),
         defaults: spec.defaults,
         slots: Slots::new(limits.connections_max, limits.connections_per_address_max),
-        request_room: Credit::new(usize::MAX, limits.request_bytes_max),
+        request_room: connection::Room::new(limits.request_bytes_max),
         answer_room: Credit::new(usize::MAX, limits.answer_bytes_max),
         limits,
         connections,

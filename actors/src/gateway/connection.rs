@@ -65,6 +65,8 @@ const TURN_BYTES: usize = 256 << 10;
 const UNSENT_BYTES_MAX: u64 = 1 << 20;
 /// The slowest line that a large request is given time for, in bytes a second.
 const SLOWEST: u64 = 64 << 10;
+/// Requests from this length on share a room of their own.
+const LARGE_BYTES: usize = 1 << 20;
 
 thread_local! {
     /// Taken out while it is read into.
@@ -116,7 +118,7 @@ pub(crate) struct Connection<S: ByteStream> {
     stream: S,
     serve: Box<dyn Serve>,
     limits: Arc<Limits>,
-    room: Credit,
+    room: Room,
     intake: Intake,
     /// A request that must wait for the answers before it.
     held: Option<Frame>,
@@ -134,12 +136,43 @@ pub(crate) struct Connection<S: ByteStream> {
     has_ended: bool,
 }
 
+/// The node's room for the bytes of requests. Large ones have their own, so that a few of them, sent
+/// slowly, do not keep everybody else waiting.
+#[derive(Clone, Debug)]
+pub(crate) struct Room {
+    small: Credit,
+    large: Credit,
+}
+
+impl Room {
+    /// Room for `bytes`, which is at least twice that of the largest request: a quarter of it for
+    /// small requests.
+    pub(crate) fn new(bytes: usize) -> Self {
+        let small = bytes / 4;
+        Self {
+            small: Credit::new(usize::MAX, small),
+            large: Credit::new(usize::MAX, bytes - small),
+        }
+    }
+
+    fn of(&self, len: usize) -> &Credit {
+        if len < LARGE_BYTES { &self.small } else { &self.large }
+    }
+
+    /// Requests that are held, and their bytes.
+    #[cfg(test)]
+    pub(crate) fn out(&self) -> (usize, usize) {
+        let (small, large) = (self.small.out(), self.large.out());
+        (small.count + large.count, small.bytes + large.bytes)
+    }
+}
+
 /// When something must have moved.
 struct Clock {
     timer: Pin<Box<Sleep>>,
     last_request: Instant,
-    /// Since when a request has been arriving, and how long that may take.
-    arriving: Option<(Instant, Duration)>,
+    /// Since when too few bytes of a request have arrived, and how many had.
+    arriving: Option<(Instant, usize)>,
     /// Since when no byte of an answer has left, and how many had.
     sending: Option<(Instant, u64)>,
 }
@@ -155,7 +188,7 @@ pub(crate) struct Parts<S> {
     /// The node's limits.
     pub(crate) limits: Arc<Limits>,
     /// The node's room for requests.
-    pub(crate) room: Credit,
+    pub(crate) room: Room,
     /// What is given back when the connection ends.
     pub(crate) kept: Box<dyn Any>,
 }
@@ -278,8 +311,7 @@ impl<S: ByteStream> Connection<S> {
     }
 
     fn admit(&mut self, len: usize, permit: Permit) {
-        let within = self.limits.progress_max + Duration::from_secs(len as u64 / SLOWEST);
-        self.clock.arriving = Some((Instant::now(), within));
+        self.clock.arriving = Some((Instant::now(), 0));
         self.intake.admit(len, permit);
     }
 
@@ -338,10 +370,13 @@ impl<S: ByteStream> Connection<S> {
             match taken.map_err(not_kafka)? {
                 Taken::More => return Ok(()),
                 Taken::Frame(frame) => self.arrived(frame),
-                Taken::Begins(len) => match self.room.try_acquire(1, len) {
-                    Ok(permit) => self.admit(len, permit),
-                    Err(_) => self.waits_for_room = Some((len, self.room.acquire(1, len))),
-                },
+                Taken::Begins(len) => {
+                    let room = self.room.of(len);
+                    match room.try_acquire(1, len) {
+                        Ok(permit) => self.admit(len, permit),
+                        Err(_) => self.waits_for_room = Some((len, room.acquire(1, len))),
+                    }
+                }
             }
         }
     }
@@ -379,9 +414,15 @@ impl<S: ByteStream> Connection<S> {
         let now = Instant::now();
         let limits = &self.limits;
         let clock = &mut self.clock;
-        if clock.arriving.is_none() && self.intake.is_within() && self.waits_for_room.is_none() {
-            clock.arriving = Some((now, limits.progress_max));
-        }
+        let enough = SLOWEST.saturating_mul(limits.progress_max.as_secs().max(1)) as usize;
+        clock.arriving = match clock.arriving {
+            _ if !self.intake.is_within() || self.waits_for_room.is_some() => None,
+            Some((_, had)) if self.intake.received() >= had.saturating_add(enough) => {
+                Some((now, self.intake.received()))
+            }
+            Some(since) => Some(since),
+            None => Some((now, self.intake.received())),
+        };
         self.muted_until = self.muted_until.filter(|until| now < *until);
         clock.sending = match clock.sending {
             _ if self.outgoing.len() == 0 => None,
@@ -395,7 +436,7 @@ impl<S: ByteStream> Connection<S> {
         if now >= next {
             next = now + limits.idle_max;
         }
-        let arriving = clock.arriving.map(|(since, within)| since + within);
+        let arriving = clock.arriving.map(|(since, _)| since + limits.progress_max);
         let sending = clock.sending.map(|(since, _)| since + limits.progress_max);
         for due in [arriving, sending].into_iter().flatten() {
             if now >= due {

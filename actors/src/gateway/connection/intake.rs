@@ -99,6 +99,11 @@ impl Intake {
         }
     }
 
+    /// How many bytes of the request that has begun are there.
+    pub(super) fn received(&self) -> usize {
+        self.frame.as_ref().map_or(0, |(frame, _)| frame.bytes.len())
+    }
+
     /// Whether a request has begun and is not whole.
     pub(super) fn is_within(&self) -> bool {
         self.head_len > 0 || self.frame.is_some()

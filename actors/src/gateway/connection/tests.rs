@@ -63,7 +63,7 @@ struct Client {
     stream: DuplexStream,
     told: Rc<RefCell<Told>>,
     root: SupervisorRef,
-    room: Credit,
+    room: Room,
 }
 
 fn connect(limits: Limits) -> Client {
@@ -71,7 +71,7 @@ fn connect(limits: Limits) -> Client {
     let services = Services::new(Arc::new(ManualClock::at(0)), Rng::seeded(1), Arc::new(disks));
     let (stream, theirs) = tokio::io::duplex(64 << 10);
     let told = Rc::<RefCell<Told>>::default();
-    let room = Credit::new(100, limits.request_bytes_max);
+    let room = Room::new(limits.request_bytes_max);
     // The factory must be `Send`; on one thread, a slot of that thread will do.
     thread_local! {
         static PARTS: RefCell<Option<Parts<DuplexStream>>> = const { RefCell::new(None) };
@@ -141,7 +141,7 @@ fn answers_come_in_the_order_of_requests_while_all_are_worked_on() {
         for wanted in [&b"L1"[..], b"2", b"L3", b"4"] {
             assert_eq!(client.receive().await, wanted);
         }
-        assert_eq!(client.room.out().count, 0);
+        assert_eq!(client.room.out(), (0, 0));
     });
 }
 
@@ -181,8 +181,8 @@ fn requests_beyond_the_limit_wait_in_the_socket() {
 #[test]
 fn requests_wait_for_the_node_s_room() {
     paused(async {
-        let mut client = connect(Limits { request_bytes_max: 100, ..Limits::default() });
-        let taken = client.room.acquire(1, 90).await;
+        let mut client = connect(Limits { request_bytes_max: 400, ..Limits::default() });
+        let taken = client.room.of(90).acquire(1, 90).await;
         client.send(&[&[b'a'; 20], b"bc"]).await;
         client.settle().await;
         assert_eq!(client.taken(), 0);
@@ -289,5 +289,45 @@ fn a_stop_lets_what_is_in_work_be_answered_and_takes_no_more() {
         assert!(client.is_closed().await);
         stopping.await.unwrap();
         assert_eq!(client.taken(), 1);
+    });
+}
+
+#[test]
+fn large_requests_that_are_sent_slowly_hold_up_no_small_ones_and_are_let_go() {
+    paused(async {
+        let limits = Limits { request_bytes_max: 8 << 20, ..Limits::default() };
+        let begin = Instant::now();
+        let mut client = connect(limits);
+        // All the room for large ones is announced, and next to nothing is sent.
+        client.stream.write_all(&(6_u32 << 20).to_be_bytes()).await.unwrap();
+        client.stream.write_all(b"x").await.unwrap();
+        client.settle().await;
+        assert_eq!(client.room.out(), (1, 6 << 20));
+        let small = client.room.of(1_000).try_acquire(1, 1_000);
+        assert!(small.is_ok());
+        drop(small);
+        assert!(client.is_closed().await);
+        assert!(begin.elapsed().as_secs() <= 31, "{:?}", begin.elapsed());
+        assert_eq!(client.room.out(), (0, 0));
+    });
+}
+
+#[test]
+fn a_large_request_over_a_slow_line_gets_its_time() {
+    paused(async {
+        let client = connect(Limits::default());
+        let sent = framed(&vec![b'x'; 8 << 20]);
+        let begin = Instant::now();
+        let (mut read, mut write) = tokio::io::split(client.stream);
+        let send = async {
+            for part in sent.chunks(100 << 10) {
+                write.write_all(part).await.unwrap();
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        let mut got = vec![0; sent.len()];
+        let (_, read) = futures::join!(send, read.read_exact(&mut got));
+        read.unwrap();
+        assert!(got == sent && begin.elapsed().as_secs() > 60);
     });
 }

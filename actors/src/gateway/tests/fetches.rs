@@ -230,7 +230,7 @@ fn a_fetch_that_waits_holds_no_room() {
         let long = FetchRequest { max_wait_ms: 60_000, ..fetch(&[(0, 0), (1, 0)]) };
         let header = client.send(11, &long).await;
         pass(Duration::from_secs(1)).await;
-        assert_eq!(world.shared.request_room.out().count, 0);
+        assert_eq!(world.shared.request_room.out(), (0, 0));
         assert_eq!(world.shared.answer_room.out().count, 0);
         client.receive::<FetchRequest>(&header).await;
         assert_eq!(world.shared.answer_room.out().count, 0);
