@@ -19,5 +19,7 @@ mod mount;
 mod no_ring;
 #[path = "cli/program.rs"]
 mod program;
+#[path = "cli/serve.rs"]
+mod serve;
 #[path = "cli/use_it.rs"]
 mod use_it;

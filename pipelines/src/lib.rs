@@ -15,6 +15,7 @@
 pub mod cli;
 pub mod demo;
 pub mod node;
+pub mod open_files;
 pub mod pipeline;
 pub mod running;
 pub mod signals;

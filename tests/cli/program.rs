@@ -170,6 +170,11 @@ impl Running {
         word.unwrap_or_else(|| panic!("no `{words}` in: {said}")).to_owned()
     }
 
+    /// What it has said so far.
+    pub(crate) fn said(&self) -> String {
+        read(&self.err)
+    }
+
     fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }

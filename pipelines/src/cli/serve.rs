@@ -1,10 +1,14 @@
 //! `flumen serve`: a broker that Kafka's clients connect to.
 
 use clap::Args;
+use tokio::time::Instant;
 
 use super::{CliError, DataArgs, tell};
-use crate::node::{self, Listen};
-use crate::signals::Signals;
+use crate::{
+    node::{self, Listen},
+    open_files,
+    signals::Signals,
+};
 
 /// Options of `flumen serve`.
 #[derive(Debug, Args)]
@@ -25,20 +29,36 @@ pub struct ServeArgs {
 /// [`CliError`].
 pub fn run(args: ServeArgs) -> Result<(), CliError> {
     let mut options = args.data.node();
+    if args.advertise.len() > args.listen.len() {
+        return Err(CliError::Option {
+            option: "--advertise",
+            value: args.advertise.join(" "),
+            expected: "at most one for each `--listen`, in their order",
+        });
+    }
+    if let Some(complaint) = open_files::allow_as_many_as_may_be() {
+        tell(complaint);
+    }
     let mut advertise = args.advertise.iter().map(|text| host_and_port(text));
     for address in &args.listen {
         let advertise = advertise.next().transpose()?;
         options.listen.push(Listen { address: address.clone(), advertise });
     }
-    node::run(options, |node| async move {
+    let (connections, topics, began) = node::run(options, |node| async move {
         let gateway = node.gateway().expect("it was told to listen");
         let addresses: Vec<String> =
             gateway.listeners().iter().map(|bound| bound.address().to_string()).collect();
         tell(format_args!("listening on {}; {}", addresses.join(", "), node.about()));
         Signals::listen()?.told_to_stop().await;
-        tell(format_args!("stopping: {} connections are told", gateway.connections()));
-        Ok(())
-    })
+        let (connections, topics) = (gateway.connections(), node.broker().topics().len());
+        tell(format_args!("stopping: {connections} connections are answered what they asked for"));
+        Ok::<_, CliError>((connections, topics, Instant::now()))
+    })?;
+    let took = began.elapsed().as_secs_f64();
+    tell(format_args!(
+        "stopped after {took:.1} s: {connections} connections are let go, {topics} topics are closed"
+    ));
+    Ok(())
 }
 
 fn host_and_port(text: &str) -> Result<(String, u16), CliError> {

@@ -1,0 +1,67 @@
+//! `flumen serve`: what it says when it begins, when it cannot, and when it is stopped.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+};
+
+use crate::program::{Place, Running};
+
+/// A node that listens where the system lets it, and the address that it says.
+fn serve(place: &Place, data: &str) -> (Running, String) {
+    let running = place.start(&format!("serve --listen 127.0.0.1:0 --data {data}"));
+    running.has_said("an acknowledged record");
+    let said = running.said();
+    let address = said.split("listening on ").nth(1).and_then(|rest| rest.split(';').next());
+    let address = address.unwrap_or_else(|| panic!("it names no address: {said}")).to_owned();
+    (running, address)
+}
+
+#[test]
+fn it_says_where_it_listens_and_what_an_ack_promises_and_what_it_did_when_it_was_stopped() {
+    let Some(place) = Place::new() else { return };
+    let (running, address) = serve(&place, "data");
+    for words in ["data in `data`", "an acknowledged record is on the disk"] {
+        running.has_said(words);
+    }
+    let said = running.said();
+    assert!(said.contains("io_uring") || said.contains("threads"), "no disk driver: {said}");
+    let mut client = TcpStream::connect(&address).unwrap();
+    // ApiVersions, version 0; the answer shows that the connection is counted.
+    client.write_all(b"\0\0\0\x0a\0\x12\0\0\0\0\0\x07\xff\xff").unwrap();
+    let mut head = [0; 8];
+    client.read_exact(&mut head).unwrap();
+    assert_eq!(head[4..], [0, 0, 0, 7]);
+    let ended = running.terminate();
+    assert!(ended.status.success(), "{}", ended.status);
+    ended.tells(&["stopping: 1 connections", "stopped after", "1 connections", "0 topics"]);
+    assert!(TcpStream::connect(&address).is_err(), "nobody listens any more");
+}
+
+#[test]
+fn what_keeps_it_from_beginning_is_said_in_a_sentence() {
+    let Some(place) = Place::new() else { return };
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let serve_at = |address: &str| format!("serve --listen {address} --data data");
+    place.refuse(
+        &serve_at(&address.to_string()),
+        &[&address.to_string(), "another program listens there"],
+    );
+    for bad in ["nonsense", "127.0.0.1", "127.0.0.1:99999", "192.0.2.1:9092"] {
+        place.refuse(&serve_at(bad), &[bad, "HOST:PORT"]);
+    }
+    let two = "serve --advertise a:1 --advertise b:2 --data data";
+    place.refuse(two, &["--advertise", "one for each `--listen`"]);
+    place.refuse("serve --advertise nonsense --data data", &["--advertise nonsense", "HOST:PORT"]);
+    assert!(!place.path("data").exists(), "nothing is made by a node that does not begin");
+}
+
+#[test]
+fn a_second_node_on_the_same_directory_is_refused_and_the_first_goes_on() {
+    let Some(place) = Place::new() else { return };
+    let (first, address) = serve(&place, "data");
+    place.refuse("serve --listen 127.0.0.1:0 --data data", &["`data`", "another"]);
+    TcpStream::connect(&address).unwrap();
+    assert!(first.terminate().status.success());
+}
