@@ -121,6 +121,9 @@ fn page(topic: &Topic, first: i32, most: usize) -> DescribeTopicPartitionsRespon
             leader_epoch: i32::try_from(assigned.leader_epoch.0).unwrap_or(i32::MAX),
             replica_nodes: vec![assigned.leader.0],
             isr_nodes: assigned.in_sync.iter().map(|node| node.0).collect(),
+            // None, though they may be null: Kafka's clients for Java do not expect that.
+            eligible_leader_replicas: Some(Vec::new()),
+            last_known_elr: Some(Vec::new()),
             ..DescribeTopicPartitionsResponsePartition::default()
         });
     DescribeTopicPartitionsResponseTopic {
