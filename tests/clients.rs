@@ -1,7 +1,7 @@
 //! Other people's clients against a live node: each script of `tests/clients/` makes topics, writes with
 //! every codec that its client has, reads in groups, seeks, commits and administers, and ends with code 0.
 //!
-//! `tests/run` installs the clients and says where they are: `FLUMEN_PYTHON`.
+//! `tests/run` installs the clients and says where they are, in the variables that begin with `FLUMEN_`.
 
 #![expect(clippy::unwrap_used, reason = "in a test, failing is the answer")]
 
@@ -16,24 +16,43 @@ use program::{Place, skip};
 /// The longest that a script may take, in seconds, on a machine that has much else to do.
 const PATIENCE: &str = "120";
 
-/// A script and what runs it.
+/// Each script with its command; one whose client is not there is named and left out.
 fn scripts() -> Vec<(&'static str, Vec<String>)> {
-    let mut scripts = Vec::new();
-    let mut add = |name, what: &str, with: Option<Vec<String>>| match with {
-        Some(command) => scripts.push((name, command)),
-        None => skip(&format!(
-            "there is no {what}, so `{name}` cannot run: `tests/run clients` installs it"
-        )),
-    };
-    let found = |name: &str| std::env::var(name).ok();
     let has_kcat = Command::new("kcat").arg("-V").output().is_ok();
-    add("kcat", "kcat", has_kcat.then(|| vec!["tests/clients/kcat.sh".into()]));
-    for name in ["confluent", "kafka_python", "aio"] {
-        let python = found("FLUMEN_PYTHON");
-        let script = format!("tests/clients/python/{name}.py");
-        add(name, "FLUMEN_PYTHON", python.map(|python| vec![python, script]));
+    let python = |script: &str| {
+        found("FLUMEN_PYTHON", |python| format!("{python} tests/clients/python/{script}"))
+    };
+    let scripts = [
+        ("kcat", has_kcat.then(|| "tests/clients/kcat.sh".to_owned())),
+        ("confluent-kafka", python("confluent.py")),
+        ("kafka-python", python("kafka_python.py")),
+        ("aiokafka", python("aio.py")),
+        ("Kafka's clients for Java", found("FLUMEN_KAFKA_CLIENTS", java)),
+        (
+            "Kafka's tools",
+            found("FLUMEN_KAFKA_TOOLS", |_| "tests/clients/java/tools.sh".to_owned()),
+        ),
+    ];
+    let mut there = Vec::new();
+    for (name, command) in scripts {
+        match command {
+            Some(command) => there.push((name, command.split(' ').map(str::to_owned).collect())),
+            None => {
+                skip(&format!("{name} cannot be tried: `tests/run --test clients` installs it"))
+            }
+        }
     }
-    scripts
+    there
+}
+
+/// The command, where `tests/run` has said where what it needs is.
+fn found(variable: &str, command: impl Fn(&str) -> String) -> Option<String> {
+    std::env::var(variable).ok().map(|found| command(&found))
+}
+
+fn java(jars: &str) -> String {
+    let options = "-XX:TieredStopAtLevel=1 -Dorg.slf4j.simpleLogger.defaultLogLevel=warn";
+    format!("java {options} -cp {jars}/* tests/clients/java/Client.java")
 }
 
 #[test]

@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Kafka's own command-line tools against a node: tools.sh HOST:PORT, with their folder in FLUMEN_KAFKA_TOOLS
+set -euo pipefail
+node=$1
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# tool CLASS OPTIONS...
+tool() {
+  local class=$1
+  shift
+  java -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -cp "$FLUMEN_KAFKA_TOOLS/*" "$class" --bootstrap-server "$node" "$@"
+}
+topics() { tool org.apache.kafka.tools.TopicCommand "$@"; }
+configs() { tool kafka.admin.ConfigCommand --entity-type topics --entity-name tools "$@"; }
+groups() { tool org.apache.kafka.tools.consumer.group.ConsumerGroupCommand "$@"; }
+
+# says WHAT WORDS TEXT
+says() {
+  [[ $3 == *$2* ]] || { printf 'Kafka'\''s tools: %s: no `%s` in:\n%s\n' "$1" "$2" "$3" >&2; exit 1; }
+  echo "Kafka's tools: $1"
+}
+
+topics --create --topic tools --partitions 2 --config retention.ms=60000000
+says "kafka-topics" "PartitionCount: 2" "$(topics --describe --topic tools)"
+
+configs --alter --add-config max.message.bytes=2000000
+says "kafka-configs" "max.message.bytes=2000000" "$(configs --describe)"
+
+seq -f 'line %g' 1 1000 >"$work/wanted"
+tool org.apache.kafka.tools.ConsoleProducer --topic tools --compression-codec zstd <"$work/wanted"
+tool org.apache.kafka.tools.consumer.ConsoleConsumer --topic tools --group tools-readers --from-beginning \
+  --max-messages 1000 2>"$work/err" | sort -V >"$work/got"
+cmp "$work/wanted" "$work/got" || { cat "$work/err" >&2; exit 1; }
+says "kafka-console-producer and -consumer" "1000" "$(cat "$work/err")"
+
+says "kafka-consumer-groups" "tools-readers" "$(groups --describe --group tools-readers)"
+says "kafka-consumer-groups, reset" "tools-readers" \
+  "$(groups --group tools-readers --topic tools:0 --reset-offsets --to-earliest --execute)"
+says "kafka-get-offsets" "tools:" "$(tool org.apache.kafka.tools.GetOffsetShell --topic tools)"
+says "kafka-broker-api-versions" "Produce(0)" "$(tool org.apache.kafka.tools.BrokerApiVersionsCommand)"
+topics --delete --topic tools
