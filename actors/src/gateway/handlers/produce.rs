@@ -23,7 +23,7 @@ use futures::{FutureExt, future::join_all};
 use crate::{
     broker::{
         OFFSETS_TOPIC,
-        names::{Acks, PartitionId, TopicPartition},
+        names::{Acks, PartitionId, ProducerId, TopicPartition},
         partition::messages::{Append, Appended},
     },
     gateway::{
@@ -194,6 +194,10 @@ fn check_batch(context: &RequestContext, records: &Bytes) -> Result<(), (ErrorCo
     if header.attributes.is_transactional() {
         let why = "transactions are not served here";
         return Err((ErrorCode::InvalidTxnState, why.into()));
+    }
+    if ProducerId(header.producer_id).is_owned() {
+        let why = "this producer id belongs to a channel of the node: ask for one of your own";
+        return Err((ErrorCode::InvalidProducerIdMapping, why.into()));
     }
     if context.version < 7 && header.attributes.0 & 7 == ZSTD {
         let why = "zstd needs version 7 of Produce";
