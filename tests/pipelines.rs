@@ -3,7 +3,8 @@
 use std::{
     fs::{self, OpenOptions},
     io::Write as _,
-    path::Path,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -23,6 +24,7 @@ use flumen_actors::{
     broker::{TopicSpec, names::TopicName},
 };
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 fn topic(name: &str, partitions: u32) -> TopicSpec {
     TopicSpec::new(name, partitions).expect("it is a name")
@@ -214,6 +216,67 @@ fn a_pipeline_that_is_started_again_goes_on_where_it_was() {
             ((life - 1) * 10..life * 10).map(|line| line.to_string()).collect();
         assert_eq!(*seen.lock().unwrap(), wanted);
         append(&log, life as u32 * 10..(life as u32 + 1) * 10);
+    }
+}
+
+/// Says where the node of the next test lives.
+const LIFE: &str = "FLUMEN_TEST_PIPELINE_DIR";
+
+/// Copies lines through two members into parts, until it is killed; writes `ready` when it runs.
+#[test]
+#[ignore = "it is the pipeline that the next test kills"]
+fn pipeline_that_is_killed() {
+    let Some(dir) = std::env::var_os(LIFE).map(PathBuf::from) else { return };
+    let mut pipeline = Pipeline::new("p");
+    pipeline
+        .tail("lines", [dir.join("app.log").display().to_string()])
+        .channel("buffer", Buffer::durable())
+        .topic("publish", topic("a", 2));
+    pipeline.read("a", Raw).members(2).topic("copy", topic("b", 1), Raw);
+    pipeline.read("b", Raw).files("files", dir.join("parts"));
+    node::run(options(&dir), |node| async move {
+        let _running = pipeline.start(&node).await?;
+        fs::write(dir.join("ready"), "").expect("there is room");
+        std::future::pending::<Result<(), PipelineError>>().await
+    })
+    .unwrap();
+}
+
+/// Lines in the parts, those of the one that is being written too.
+fn written(parts: &Path) -> usize {
+    let files = fs::read_dir(parts).into_iter().flatten().flatten();
+    let texts = files.map(|file| fs::read_to_string(file.path()).unwrap_or_default());
+    texts.map(|text| text.lines().count()).sum()
+}
+
+#[test]
+fn a_pipeline_that_was_killed_does_not_wait_for_its_dead_members() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ready, parts) = (dir.path().join("ready"), dir.path().join("parts"));
+    let until = |what: &str, is: &dyn Fn() -> bool| {
+        let began = Instant::now();
+        while !is() {
+            assert!(began.elapsed() < Duration::from_secs(60), "waited in vain: {what}");
+            // Real time: another process is waited for.
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+        began.elapsed()
+    };
+    for life in 1..=3 {
+        append(&dir.path().join("app.log"), (life - 1) * 10..life * 10);
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "pipeline_that_is_killed", "--ignored"])
+            .env(LIFE, dir.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        until("it runs", &|| ready.exists());
+        let took = until("its lines are through", &|| written(&parts) >= life as usize * 10);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        fs::remove_file(&ready).unwrap();
+        eprintln!("life {life}: all lines were through after {took:?}");
+        assert!(took < Duration::from_secs(8), "as long as a session: {took:?}");
     }
 }
 

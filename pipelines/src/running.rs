@@ -22,6 +22,7 @@ use flumen_actors::{
     },
     broker::{
         consumer::{ConsumerOptions, member::MemberOptions},
+        group_coordinator::ids::InstanceId,
         names::TopicName,
     },
 };
@@ -43,8 +44,9 @@ use crate::{
 
 /// How often a stage finishes and commits.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(200);
-/// How long a member may be silent. One that fails leaves its group; this counts where the coordinator
-/// fails with it. No network is in between, so it is shorter than Kafka's 45 s.
+/// How long a member may be silent. It has a lasting name, by which its next life takes its place at
+/// once; this counts where it has none, because there are fewer members than before a crash. No network
+/// is in between, so it is shorter than Kafka's 45 s.
 const SESSION_TIMEOUT_MS: u32 = 10_000;
 /// How often [`Running::drain`] looks whether everything is through.
 const LOOK: Duration = Duration::from_millis(20);
@@ -85,10 +87,11 @@ impl StageHandle {
             _ => format!("{}/{number}", self.name).into(),
         };
         self.members = (0..count).map(named).collect();
-        let members = self.members.iter().map(|name| StageOptions {
+        let members = self.members.iter().zip(0..).map(|(name, number): (_, usize)| StageOptions {
             name: name.clone(),
             broker: node.broker().clone(),
             member: MemberOptions {
+                instance_id: Some(InstanceId::from(format!("{}/{number}", self.name))),
                 session_timeout_ms: SESSION_TIMEOUT_MS,
                 ..MemberOptions::new(&*self.name, vec![self.topic.clone()])
             },

@@ -175,6 +175,12 @@ impl Running {
         read(&self.err)
     }
 
+    /// Waits until it has printed this.
+    #[track_caller]
+    pub(crate) fn has_printed(&self, words: &str) {
+        wait_until(words, || read(&self.out).contains(words));
+    }
+
     fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }

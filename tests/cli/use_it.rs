@@ -1,6 +1,8 @@
 //! `tail` and `consume` as they are used.
 
-use std::{fs, net::TcpStream};
+use std::{fs, net::TcpStream, time::Duration};
+
+use tokio::time::Instant;
 
 use crate::program::{Place, wait_until};
 
@@ -84,4 +86,24 @@ fn a_node_says_where_it_listens_and_stops_in_order_when_a_service_manager_tells_
     said.tells(&["data in `data`", "stopping"]);
     assert!(said.status.success(), "{}", said.err);
     drop(client);
+}
+
+#[test]
+fn a_group_whose_reader_was_killed_is_read_on_at_once() {
+    let Some(place) = Place::new() else { return };
+    place.write("a.log", 0..200_000);
+    let running = place.start("tail logs/*.log --topic t --data data");
+    let log = place.path("data/t-0/00000000000000000000.log");
+    wait_until("the lines are in", || {
+        fs::read(&log).is_ok_and(|bytes| bytes.windows(11).any(|at| at == b"line 199999"))
+    });
+    assert!(running.interrupt().status.success());
+    let reader = place.start("consume t --data data --group readers");
+    reader.has_printed("line 0");
+    drop(reader);
+    let began = Instant::now();
+    place.succeed("consume t --data data --group readers");
+    // Were it a member of the group, it would be waited for for 45 s.
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    assert_eq!(place.succeed("consume t --data data --group readers"), "");
 }

@@ -281,10 +281,20 @@ impl Consumer {
         tell(&self.actor, SetPaused { partition, is_paused: false });
     }
 
-    /// Ends reading, and leaves the group, so that others take over at once. Commit before.
+    /// Ends reading, and leaves the group, so that others take over at once. Commit before. A static
+    /// member stays in its group, and a restart takes up what it had.
     pub async fn close(&self) {
+        self.end(false).await;
+    }
+
+    /// Ends reading, and leaves the group, as a static member too: it is not to come back soon.
+    pub async fn leave(&self) {
+        self.end(true).await;
+    }
+
+    async fn end(&self, for_good: bool) {
         // An actor that is gone has left.
-        let _ = self.actor.send(Close).await;
+        let _ = self.actor.send(Close { for_good }).await;
     }
 }
 

@@ -148,7 +148,8 @@ async fn run(options: StageOptions, mut stop: watch::Receiver<bool>) -> Result<(
     let mut life = Life { options, consumer, outlet, taken: BTreeMap::new(), bytes: 0 };
     life.run(deliveries, &mut stop).await?;
     life.finish_all().await?;
-    life.consumer.close().await;
+    // Stopped, it may be started again with fewer members, or never.
+    life.consumer.leave().await;
     Ok(())
 }
 

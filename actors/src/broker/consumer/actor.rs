@@ -352,10 +352,12 @@ pub(super) struct GivenUp {
     pub(super) number: u64,
 }
 
-/// Leaves the group, and ends.
+/// Leaves the group, and ends. A static member leaves only `for_good`.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(super) struct Close;
+pub(super) struct Close {
+    pub(super) for_good: bool,
+}
 
 impl Handler<Commit> for ConsumerActor {
     type Result = ResponseFuture<Result<(), Refused>>;
@@ -431,9 +433,10 @@ impl Handler<GivenUp> for ConsumerActor {
 impl Handler<Close> for ConsumerActor {
     type Result = Answering<()>;
 
-    fn handle(&mut self, _: Close, ctx: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, close: Close, ctx: &mut Self::Context) -> Self::Result {
         let (answer, answering) = answer::later();
-        let leave = self.member.as_mut().and_then(Member::leave).zip(self.coordinator.clone());
+        let leave = self.member.as_mut().and_then(|member| member.leave(close.for_good));
+        let leave = leave.zip(self.coordinator.clone());
         self.queue.close_channel();
         for partition in self.holdings.keys().cloned().collect::<Vec<_>>() {
             self.release(&partition);

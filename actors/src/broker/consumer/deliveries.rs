@@ -207,6 +207,6 @@ impl Stream for Deliveries {
 
 impl Drop for Deliveries {
     fn drop(&mut self) {
-        tell(&self.actor, Close);
+        tell(&self.actor, Close { for_good: false });
     }
 }

@@ -41,7 +41,7 @@ pub struct MemberOptions {
     pub topics: Vec<TopicName>,
     /// The assignor; all members of a group must share one.
     pub assignor: Assignor,
-    /// A lasting name: a restart within the session timeout causes no rebalance.
+    /// A lasting name: a restart within the session timeout takes up what the last life had.
     pub instance_id: Option<InstanceId>,
     /// What it calls itself.
     pub client_id: Arc<str>,
@@ -154,11 +154,16 @@ impl Member {
         Some((self.member_id.clone()?, self.generation?))
     }
 
-    /// What it says when it leaves for good; static members stay, and come back.
-    pub(super) fn leave(&mut self) -> Option<LeaveGroup> {
+    /// What it says when it ends; a static member says nothing and comes back, unless `for_good`.
+    pub(super) fn leave(&mut self, for_good: bool) -> Option<LeaveGroup> {
         self.phase = Phase::Failed;
-        let member_id = self.member_id.take().filter(|_| self.options.instance_id.is_none())?;
-        let member = LeavingMember { member_id: Some(member_id), instance_id: None };
+        let (member_id, instance_id) = (self.member_id.take(), self.options.instance_id.clone());
+        let has_joined = member_id.is_some();
+        // A static member that has not heard its id yet may be a member all the same, by its name.
+        if if instance_id.is_some() { !for_good } else { !has_joined } {
+            return None;
+        }
+        let member = LeavingMember { member_id, instance_id };
         Some(LeaveGroup { group: self.options.group.clone(), members: vec![member] })
     }
 
@@ -219,10 +224,13 @@ impl Member {
         self.member_id = Some(joined.member_id.clone());
         self.generation = Some(joined.generation);
         let is_leader = joined.leader == joined.member_id;
-        let assignments = if is_leader && !joined.is_assignment_skipped {
-            self.assign(&joined, count)
-        } else {
-            Vec::new()
+        let assignments = match joined.is_assignment_skipped {
+            false if is_leader => self.assign(&joined, count),
+            true if is_leader => {
+                self.lead_blindly();
+                Vec::new()
+            }
+            _ => Vec::new(),
         };
         vec![Effect::Sync(SyncGroup {
             group: self.options.group.clone(),
@@ -259,9 +267,17 @@ impl Member {
         assignments.into_iter().map(encode).collect()
     }
 
+    /// Leads what its last life has assigned. The topics may have grown since, and it may want
+    /// others: of none it knows a partition that is assigned, so its next beat shares all out anew.
+    fn lead_blindly(&mut self) {
+        self.led = Some(self.options.topics.iter().map(|topic| (topic.clone(), 0)).collect());
+    }
+
     fn on_synced(&mut self, synced: &SyncedGroup) -> Vec<Effect> {
         let assignment = Assignment::decode(&synced.assignment).unwrap_or_default();
-        let now: BTreeSet<_> = assignment.partitions.into_iter().collect();
+        // What its last life was assigned and it does not want goes when all is shared out anew.
+        let is_wanted = |at: &TopicPartition| self.options.topics.contains(&at.topic);
+        let now: BTreeSet<_> = assignment.partitions.into_iter().filter(is_wanted).collect();
         let gone: Vec<_> = self.held.difference(&now).cloned().collect();
         let new: Vec<_> = now.difference(&self.held).cloned().collect();
         self.held = now;

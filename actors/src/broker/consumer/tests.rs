@@ -71,6 +71,13 @@ impl Bench {
         Consumer::subscribe(self.lookup(), options)
     }
 
+    /// A member with a lasting name, whose session is longer than any test.
+    fn named(&self, name: &str, topics: Vec<TopicName>) -> (Consumer, Deliveries) {
+        let instance_id = Some(name.into());
+        let member = MemberOptions { instance_id, ..MemberOptions::new("g", topics) };
+        Consumer::subscribe(self.lookup(), member)
+    }
+
     async fn append(&self, partition: u32, values: &[&str]) {
         let mut builder = BatchBuilder::new(1_000_000);
         for value in values {
@@ -243,6 +250,64 @@ fn a_leader_sees_new_partitions() {
         bench.broker.grow_topic(&topic(), 3).await.unwrap();
         let more = assigned(&mut deliveries).await;
         assert_eq!(more.iter().map(|one| one.partition.partition.0).collect::<Vec<_>>(), [1, 2]);
+    });
+}
+
+fn partitions(assigned: &[Assigned]) -> Vec<u32> {
+    assigned.iter().map(|one| one.partition.partition.0).collect()
+}
+
+/// What a member is assigned within a second, which is far less than a session.
+async fn soon(deliveries: &mut Deliveries) -> Vec<Assigned> {
+    let soon = tokio::time::timeout(Duration::from_secs(1), assigned(deliveries));
+    soon.await.expect("nobody waits for the dead")
+}
+
+#[test]
+fn members_with_lasting_names_take_their_places_at_once_after_a_crash() {
+    paused(async {
+        let bench = Bench::new(2).await;
+        let (_first, mut firsts) = bench.named("g/0", vec![topic()]);
+        assert_eq!(partitions(&assigned(&mut firsts).await), [0, 1]);
+        let (_second, mut seconds) = bench.named("g/1", vec![topic()]);
+        revoking(&mut firsts).await.finish();
+        assert_eq!(partitions(&assigned(&mut seconds).await), [1]);
+        // Neither says goodbye; the topic grows while nobody looks.
+        drop((firsts, seconds));
+        bench.broker.grow_topic(&topic(), 3).await.unwrap();
+        let (_first, mut firsts) = bench.named("g/0", vec![topic()]);
+        let (_second, mut seconds) = bench.named("g/1", vec![topic()]);
+        assert_eq!(partitions(&soon(&mut firsts).await), [0]);
+        assert_eq!(partitions(&soon(&mut seconds).await), [1]);
+        assert_eq!(partitions(&soon(&mut firsts).await), [2], "a leader that came back sees it");
+    });
+}
+
+#[test]
+fn a_member_that_comes_back_reads_what_it_wants_now() {
+    paused(async {
+        let bench = Bench::new(1).await;
+        let other = TopicName::new("u").unwrap();
+        bench.broker.create_topic(TopicSpec::new("u", 1).unwrap()).await.unwrap();
+        let (_first, mut firsts) = bench.named("g/0", vec![topic()]);
+        assert_eq!(assigned(&mut firsts).await[0].partition, tp(0));
+        drop(firsts);
+        let (_first, mut firsts) = bench.named("g/0", vec![other.clone()]);
+        assert_eq!(soon(&mut firsts).await[0].partition.topic, other);
+    });
+}
+
+#[test]
+fn a_member_with_a_lasting_name_that_leaves_is_not_waited_for() {
+    paused(async {
+        let bench = Bench::new(2).await;
+        let (_first, mut firsts) = bench.named("g/0", vec![topic()]);
+        assigned(&mut firsts).await;
+        let (second, mut seconds) = bench.named("g/1", vec![topic()]);
+        revoking(&mut firsts).await.finish();
+        assigned(&mut seconds).await;
+        second.leave().await;
+        assert_eq!(partitions(&soon(&mut firsts).await), [1]);
     });
 }
 
