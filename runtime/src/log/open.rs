@@ -242,7 +242,10 @@ impl Log {
 
     fn assemble(place: Rc<LogPlace>, config: LogConfig, found: Recovered, now_ms: i64) -> Log {
         let mut closed: VecDeque<Segment> = found.segments.into();
-        let active = closed.pop_back().expect("a log has an active segment");
+        let mut active = closed.pop_back().expect("a log has an active segment");
+        if !found.is_clean && !active.is_empty() {
+            active.begun_ms = Some(active.begun_ms.map_or(now_ms, |begun| begun.min(now_ms)));
+        }
         let end = Mark { offset: active.end, position: active.size };
         let newest =
             active.newest.map(|(timestamp, _)| timestamp).filter(|_| active.indexed.times > 0);

@@ -260,6 +260,8 @@ impl Recovery<'_> {
         if position > 0 {
             segment.end = self.point.end;
             segment.newest = Some(self.point.newest);
+            let header = self.disk.read(&file, 0, HEADER_BYTES).await?;
+            segment.begun_ms = BatchHeader::parse(&header).ok().and_then(|first| begun_ms(&first));
             newest_indexed = io::last_time(self.place, self.disk, base, indexed.times).await?;
             if newest_indexed.is_none() {
                 // The index files are not what they were: they are made anew from here on.
@@ -402,6 +404,9 @@ impl Recovery<'_> {
         let Scan { segment, tail, .. } = scan;
         let epoch = LeaderEpoch(u32::try_from(header.leader_epoch).unwrap_or(0));
         self.epochs.note(epoch, header.base_offset);
+        if segment.is_empty() {
+            segment.begun_ms = begun_ms(header);
+        }
         segment.note(header.max_timestamp, header.last_offset());
         let newest = segment.newest.expect("noted");
         let place = (header.last_offset(), segment.size, batch.len() as u64);
@@ -492,6 +497,12 @@ impl Recovery<'_> {
         }
         Ok(())
     }
+}
+
+/// When a segment was begun, as far as its first batch tells: as in Kafka, when its newest record was
+/// made.
+fn begun_ms(first: &BatchHeader) -> Option<i64> {
+    Some(first.max_timestamp).filter(|newest| *newest >= 0)
 }
 
 /// The header of the batch at the beginning of `bytes`, if all of it is there, sound, and begins at

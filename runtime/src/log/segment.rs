@@ -67,7 +67,7 @@ pub struct Segment {
     /// Largest timestamp of its records and the offset of the batch that has it; `None` while not
     /// read from its time index. −1: no record has one.
     pub newest: Option<(i64, Offset)>,
-    /// Unix ms at which its first batch came in, for its age.
+    /// Unix ms at which its first batch came in, for its age; after a crash its largest timestamp.
     pub begun_ms: Option<i64>,
     /// Entries of its indexes that are on the disk.
     pub(crate) indexed: Indexed,

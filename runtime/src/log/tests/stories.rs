@@ -385,6 +385,33 @@ fn a_reopened_log_takes_batches_where_it_ended_and_closes_untouched() {
 }
 
 #[test]
+fn after_a_crash_a_segment_is_as_old_as_its_first_batch() {
+    for checkpoint_bytes in [1, u64::MAX] {
+        in_simulation(|| async {
+            let config = LogConfig { segment_age_ms: 10_000, ..without_checkpoints() };
+            let machine = Machine::new(LogConfig { checkpoint_bytes, ..config });
+            machine.with_ten_batches().await;
+            machine.disks.kill();
+            let mut driver = machine.open().await;
+            let opened_ms = driver.now_ms;
+            driver.pass(6_000);
+            driver.append(1, 10, 77);
+            driver.settle().await.unwrap();
+            assert_eq!(driver.log.segments().count(), 1);
+            driver.pass(5_000);
+            driver.append(1, 10, 78);
+            driver.settle().await.unwrap();
+            assert_eq!(
+                driver.log.segments().count(),
+                2,
+                "begun {} ms ago",
+                driver.now_ms - opened_ms
+            );
+        });
+    }
+}
+
+#[test]
 fn a_log_of_a_later_version_is_refused_and_neither_opened_nor_repaired() {
     in_simulation(|| async {
         let machine = Machine::new(without_checkpoints());
