@@ -53,7 +53,7 @@ pub use self::{
         settings::{Settings, SettingsError},
         state::{NodeId, Topic},
     },
-    directories::DataDirectory,
+    directories::{CleanStopError, DataDirectory},
 };
 
 /// The topic in which coordinators keep groups and their offsets.
@@ -145,6 +145,9 @@ pub enum TopicError {
         /// Why.
         reason: String,
     },
+    /// What the last clean stop left cannot be taken.
+    #[error(transparent)]
+    CleanStop(#[from] CleanStopError),
     /// An actor of it did not start.
     #[error("`{what}` did not start: {reason}")]
     NotStarted {

@@ -15,7 +15,7 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 use flumen_actors::broker::{
-    Broker, Topic, TopicError,
+    Broker, CleanStopError, Topic, TopicError,
     names::{TopicName, TopicNameError},
 };
 use flumen_runtime::{
@@ -112,6 +112,9 @@ pub enum CliError {
     /// A topic cannot be made or changed.
     #[error(transparent)]
     Topic(#[from] TopicError),
+    /// What the last clean stop left is of a later version.
+    #[error(transparent)]
+    CleanStop(#[from] CleanStopError),
     /// A text that is no topic's name.
     #[error(transparent)]
     TopicName(#[from] TopicNameError),

@@ -8,7 +8,7 @@ use std::{
 };
 
 use flumen_runtime::{
-    codec,
+    codec::{self, UnsealError},
     credit::Credit,
     data_dir,
     disk::{DiskError, DiskHandle, OpenMode},
@@ -27,6 +27,22 @@ const CLOSED_VERSION: u16 = 1;
 /// Most bytes of a `partition.metadata` that are looked at: it has two short lines.
 pub(super) const METADATA_BYTES_MAX: usize = 256;
 const TAKE_OVER_MAX: Duration = Duration::from_secs(5);
+
+/// Why what a clean stop left cannot be taken.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum CleanStopError {
+    /// The disk refused.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// A later version left it, and may have changed the logs too.
+    #[error("`{}` {error}", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// What it says of itself.
+        error: UnsealError,
+    },
+}
 
 /// A directory that holds logs.
 #[derive(Clone, Debug)]
@@ -71,11 +87,11 @@ impl DataDirectory {
     /// returns. Nothing where the last stop was none.
     ///
     /// # Errors
-    /// [`DiskError`].
+    /// [`CleanStopError`].
     pub async fn take_closed(
         &self,
         disk: &DiskHandle,
-    ) -> Result<BTreeMap<LogId, ClosedPartition>, DiskError> {
+    ) -> Result<BTreeMap<LogId, ClosedPartition>, CleanStopError> {
         let path = self.path.join(CLOSED_FILE);
         let file = match disk.open(&path, OpenMode::Read).await {
             Err(error) if error.is_not_found() => return Ok(BTreeMap::new()),
@@ -91,10 +107,14 @@ impl DataDirectory {
             }
             bytes.extend_from_slice(&chunk);
         }
+        let closed = codec::unseal(CLOSED_KIND, CLOSED_VERSION, &bytes);
+        if let Err(error @ UnsealError::Newer { .. }) = closed {
+            return Err(CleanStopError::Newer { path, error });
+        }
         disk.remove(&path).await?;
         disk.sync_dir(&self.path).await?;
         // Not readable means not known: the logs are recovered then, which needs no such file.
-        Ok(codec::unseal(CLOSED_KIND, CLOSED_VERSION, &bytes).unwrap_or_else(|error| {
+        Ok(closed.unwrap_or_else(|error| {
             tracing::warn!(file = %path.display(), %error, "the mark of the clean stop is not readable");
             BTreeMap::new()
         }))

@@ -55,6 +55,13 @@ impl Machine {
 
     /// A process that runs a broker on this machine.
     async fn start(&self) -> (SupervisorRef, Broker) {
+        let (root, broker) = self.launch();
+        broker.ready().await.expect("a sound machine starts");
+        (root, broker)
+    }
+
+    /// The same, which may not come to anything.
+    fn launch(&self) -> (SupervisorRef, Broker) {
         let maker = Arc::new(self.disks.clone());
         let clock = Arc::new(ManualClock::at(1_000_000));
         let services = Services::new(clock, Rng::seeded(2), maker);
@@ -63,9 +70,7 @@ impl Machine {
         spec.offsets_partitions = 3;
         spec.directories.extend(self.more.clone());
         let (child, broker) = start(spec);
-        let root = SupervisorSpec::new("root").child(child).start(placement);
-        broker.ready().await.expect("a sound machine starts");
-        (root, broker)
+        (SupervisorSpec::new("root").child(child).start(placement), broker)
     }
 }
 
@@ -268,6 +273,30 @@ fn a_foreign_directory_holds_up_its_partition_alone_and_costs_no_journalled_reco
         machine.disks.install(path, &own);
         let (_, broker) = machine.start().await;
         assert_eq!(read(&broker, &partition("t", 0)).await, ["a", "b", "c"]);
+    });
+}
+
+#[test]
+fn a_clean_stop_of_a_later_version_is_refused_and_left_untouched() {
+    paused(async {
+        let machine = Machine::new();
+        let (root, broker) = machine.start().await;
+        broker.create_topic(TopicSpec::new("t", 1).unwrap()).await.unwrap();
+        append(&broker, &partition("t", 0), "first").await;
+        root.stop().await;
+        let mark = Path::new("/data/flumen-clean-stop");
+        let ours = machine.disks.content(mark).expect("a clean stop leaves it");
+        let mut theirs = ours.to_vec();
+        theirs[4] += 1;
+        machine.disks.install(mark, &theirs);
+        let (root, broker) = machine.launch();
+        let refused = broker.ready().await.unwrap_err().to_string();
+        assert!(refused.contains("flumen-clean-stop` has format version 2"), "{refused}");
+        root.stop().await;
+        assert_eq!(machine.disks.content(mark).expect("it is left"), theirs);
+        machine.disks.install(mark, &ours);
+        let (_, broker) = machine.start().await;
+        assert_eq!(read(&broker, &partition("t", 0)).await, ["first"]);
     });
 }
 

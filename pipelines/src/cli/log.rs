@@ -53,8 +53,7 @@ pub fn run(LogCommand::Repair { dir }: LogCommand) -> Result<(), CliError> {
         let driver = disks.make(ArbiterId(0), &data).map_err(RepairError::from)?;
         let disk = DiskHandle::start(Rc::clone(&driver));
         // What the last clean stop knew of this log is true no longer.
-        let left = DataDirectory::new(Uuid::nil(), &data).take_closed(&disk).await;
-        left.map_err(RepairError::from)?;
+        DataDirectory::new(Uuid::nil(), &data).take_closed(&disk).await?;
         let gate: Arc<EraGate> = EraGate::new(&dir);
         let ticket = take_over(&gate, Duration::from_secs(1)).await.expect("nobody else writes it");
         let place = LogPlace { dir: dir.clone(), id: LogId::default(), ticket };

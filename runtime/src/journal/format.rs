@@ -197,7 +197,13 @@ fn parse_group(file: &Bytes, at: usize, salt: u64) -> Option<(u64, Vec<Record>, 
 /// Boot and records of a file, in the order in which they were written; `None` where nothing was
 /// ever committed to it.
 pub(super) fn parse_file(file: &Bytes) -> Result<Option<(u64, Vec<Record>)>, FileError> {
-    let Some(sector) = file.get(..SECTOR) else { return Ok(None) };
+    let Some(sector) = file.get(..SECTOR) else {
+        // Shorter than a header of ours. One of a later version may be.
+        return match codec::open(KIND, VERSION, file) {
+            Err(error @ codec::UnsealError::Newer { .. }) => Err(error.into()),
+            _ => Ok(None),
+        };
+    };
     if sector.iter().all(|byte| *byte == 0) {
         return Ok(None);
     }

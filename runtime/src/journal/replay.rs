@@ -19,6 +19,7 @@ use super::{
     format::{self, FileError, Header, Record, What},
 };
 use crate::{
+    codec::UnsealError,
     disk::{DiskError, OpenMode, actor::DiskHandle},
     era::Ticket,
     ids::{LeaderEpoch, LogId, Offset},
@@ -48,7 +49,15 @@ pub enum ReplayError {
     /// A file or the folder cannot be read.
     #[error(transparent)]
     Disk(#[from] DiskError),
-    /// A file is damaged, or from a newer version.
+    /// A later version wrote a file.
+    #[error("journal `{}`: its header {error}", path.display())]
+    Newer {
+        /// Which.
+        path: PathBuf,
+        /// What it says of itself.
+        error: UnsealError,
+    },
+    /// A file is damaged.
     #[error(
         "journal `{}` cannot be replayed: {error}; it may hold acknowledged batches: bring it back \
          from a copy, or move it away and lose those that no segment holds", path.display()
@@ -93,6 +102,9 @@ pub async fn replay(disk: &DiskHandle, data: &Path) -> Result<Replayed, ReplayEr
         }
         let bytes = read(disk, &path).await?;
         match format::parse_file(&bytes) {
+            Err(FileError::Header(error @ UnsealError::Newer { .. })) => {
+                return Err(ReplayError::Newer { path, error });
+            }
             Err(error) => return Err(ReplayError::File { path, error }),
             Ok(None) => {}
             Ok(Some((of_boot, of_file))) => {

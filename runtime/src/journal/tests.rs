@@ -6,6 +6,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
 };
 
+use bytes::BytesMut;
 use uuid::Uuid;
 
 use super::*;
@@ -237,4 +238,30 @@ fn a_disk_that_does_not_sync_is_found_out() {
     let lies = Lies { sync: true, ..Lies::default() };
     let found = (0..20).filter(|seed| run(*seed, Some(lies)).result.is_err()).count();
     assert!(found > 0, "JRN-6 was not checked");
+}
+
+#[test]
+fn a_journal_of_a_later_version_is_refused_and_left_untouched() {
+    let outcome = sim::run(1, &[], |world| async move {
+        let disk = DiskHandle::start(world.disks.disk_for(ArbiterId(0)));
+        let ours = format::header(&format::Header { boot: 1, salt: 2 });
+        let mut theirs = BytesMut::from(&ours[..]);
+        theirs[4] += 1;
+        let folder = Path::new(DATA).join(FOLDER);
+        let (ours_at, theirs_at) = (folder.join("1-0-0"), folder.join("2-0-0"));
+        world.disks.install(&ours_at, &ours);
+        world.disks.install(&theirs_at, &theirs);
+        let files = || -> Vec<_> {
+            let all = world.disks.files();
+            all.iter().map(|path| (path.clone(), world.disks.content(path))).collect()
+        };
+        let before = files();
+        let refused = replay(&disk, Path::new(DATA)).await.map(drop).unwrap_err();
+        assert!(matches!(&refused, ReplayError::Newer { path, .. } if *path == theirs_at));
+        assert!(refused.to_string().contains("left untouched: use the newer"), "{refused}");
+        let given_up = give_up(&disk, Path::new(DATA), log_id(0), Offset(0)).await;
+        assert_eq!(given_up, Err(refused));
+        assert_eq!(files(), before);
+    });
+    outcome.result.unwrap();
 }

@@ -91,10 +91,15 @@ fn groups_of_an_earlier_use_and_payloads_that_look_like_groups_are_not_taken() {
 
 #[test]
 fn a_newer_version_is_refused() {
-    let (mut bytes, _) = file(&[]);
-    bytes[4] = 2;
-    let refused = parse_file(&bytes.freeze()).unwrap_err();
-    assert!(refused.to_string().contains("newer program"), "{refused}");
+    let (mut bytes, _) = file(&[vec![record(0, b"a")]]);
+    bytes[4] = VERSION as u8 + 1;
+    let bytes = bytes.freeze();
+    // Its sum, its header's length and all that follows may be otherwise then.
+    for len in [codec::ENVELOPE_BYTES, SECTOR, bytes.len()] {
+        let refused = parse_file(&bytes.slice(..len)).unwrap_err();
+        let newer = codec::UnsealError::Newer { found: VERSION + 1, known: VERSION };
+        assert_eq!(refused, FileError::Header(newer), "{len} bytes");
+    }
 }
 
 proptest! {
