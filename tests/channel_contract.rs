@@ -298,3 +298,71 @@ async fn a_channel_that_dies_loses_nothing_and_the_offsets_of_a_durable_one_tell
         assert!(deaths > 0, "seed {seed} killed nothing");
     }
 }
+
+/// A channel waits once a second, and answers as soon as it has looked.
+const A_FEW_LOOKS: Duration = Duration::from_secs(4);
+
+#[actix_rt::test]
+async fn on_a_full_disk_a_durable_channel_waits_for_room_and_goes_on_by_itself() {
+    tokio::time::pause();
+    let rig = Rig::start(Kind::Durable).await;
+    let (mut source, mut sink) = (Source::open(&rig, "s").await, Sink::attach(&rig).await);
+    source.put(&["a", "b", "c"]).await.unwrap();
+    assert_eq!(sink.take(1).await, ["a"]);
+    rig.fill_disk();
+    sink.commit(Some("one")).await.unwrap();
+    // Real time: none passes, the test has paused it.
+    tokio::time::sleep(A_FEW_LOOKS).await;
+    assert_eq!(rig.channel.status().await.unwrap().offline, None, "its head file has no room");
+    assert_eq!(sink.take(2).await, ["b", "c"], "takes go on");
+    let session = sink.session;
+    let state = KeepSinkState { session, sink_state: "two".into() };
+    let mut keep = Box::pin(rig.channel.keep_sink_state(state));
+    let mut put = Box::pin(source.put(&["d"]));
+    assert!(tokio::time::timeout(A_FEW_LOOKS, &mut keep).await.is_err(), "not durable yet");
+    assert!(tokio::time::timeout(A_FEW_LOOKS, &mut put).await.is_err(), "the source is held back");
+    rig.make_room();
+    tokio::time::timeout(A_FEW_LOOKS, keep).await.expect("there is room").unwrap();
+    tokio::time::timeout(A_FEW_LOOKS, put).await.expect("there is room").unwrap();
+    rig.kill().await;
+    assert_eq!(Source::open(&rig, "s").await.position, 4);
+    let mut sink = Sink::attach(&rig).await;
+    assert_eq!(sink.state.as_deref(), Some(&b"two"[..]));
+    assert_eq!(sink.take_all().await, ["b", "c", "d"]);
+}
+
+#[actix_rt::test]
+async fn a_durable_channel_that_has_no_room_to_be_made_opens_when_there_is_some() {
+    tokio::time::pause();
+    let rig = Rig::start_without_room().await;
+    let opening = async { (Source::open(&rig, "s").await, Sink::attach(&rig).await) };
+    let mut opening = Box::pin(opening);
+    assert!(tokio::time::timeout(A_FEW_LOOKS, &mut opening).await.is_err());
+    assert_eq!(rig.channel.status().await.unwrap().offline, None);
+    rig.make_room();
+    let opened = tokio::time::timeout(A_FEW_LOOKS, opening).await;
+    let (mut source, mut sink) = opened.expect("there is room");
+    source.put(&["a"]).await.unwrap();
+    assert_eq!(sink.take_all().await, ["a"]);
+}
+
+#[actix_rt::test]
+async fn a_durable_channel_on_a_full_disk_can_be_stopped() {
+    tokio::time::pause();
+    for is_new in [true, false] {
+        let rig = match is_new {
+            true => Rig::start_without_room().await,
+            false => Rig::start(Kind::Durable).await,
+        };
+        if !is_new {
+            let (mut source, mut sink) = (Source::open(&rig, "s").await, Sink::attach(&rig).await);
+            source.put(&["a"]).await.unwrap();
+            sink.take_all().await;
+            rig.fill_disk();
+            sink.commit(None).await.unwrap();
+        }
+        let began = tokio::time::Instant::now();
+        rig.stop().await;
+        assert!(began.elapsed() < Duration::from_secs(9), "it was not stopped by force");
+    }
+}

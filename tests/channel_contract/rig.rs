@@ -32,6 +32,12 @@ pub(crate) enum Kind {
 pub(crate) struct Rig {
     pub(crate) channel: Channel,
     supervisor: SupervisorRef,
+    disks: SimDisks,
+}
+
+/// A disk on which as many bytes fit.
+fn room(bytes: u64) -> Faults {
+    Faults { capacity: bytes, ..Faults::none() }
 }
 
 fn often() -> SupervisorSpec {
@@ -47,9 +53,27 @@ impl Rig {
     }
 
     pub(crate) async fn start_with(kind: Kind, events: usize) -> Rig {
-        let disks = SimDisks::new(&Rng::seeded(1), Faults::none());
+        Self::start_on(SimDisks::new(&Rng::seeded(1), Faults::none()), kind, events).await
+    }
+
+    /// A durable one on a disk that is full from the beginning.
+    pub(crate) async fn start_without_room() -> Rig {
+        Self::start_on(SimDisks::new(&Rng::seeded(1), room(0)), Kind::Durable, 1000).await
+    }
+
+    /// From now on nothing fits on the disk that is not there already.
+    pub(crate) fn fill_disk(&self) {
+        self.disks.set_faults(room(0));
+    }
+
+    /// Someone has made room.
+    pub(crate) fn make_room(&self) {
+        self.disks.set_faults(Faults::none());
+    }
+
+    async fn start_on(disks: SimDisks, kind: Kind, events: usize) -> Rig {
         let clock = Arc::new(ManualClock::at(1_700_000_000_000));
-        let services = Services::new(clock, Rng::seeded(2), Arc::new(disks));
+        let services = Services::new(clock, Rng::seeded(2), Arc::new(disks.clone()));
         let capacity = Capacity { events, bytes: 1 << 20 };
         let (child, channel) = match kind {
             Kind::Memory => {
@@ -69,7 +93,12 @@ impl Rig {
         };
         let supervisor = often().child(child).start(LocalPlacement::new(1, services));
         supervisor.up().await.unwrap();
-        Rig { channel, supervisor }
+        Rig { channel, supervisor, disks }
+    }
+
+    /// Stops it in order.
+    pub(crate) async fn stop(&self) {
+        self.supervisor.stop_child("c").await.unwrap();
     }
 
     /// The channel's actor dies; the next one has begun when this returns.

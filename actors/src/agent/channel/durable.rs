@@ -17,13 +17,15 @@
 //! # Failure
 //! A log that cannot be opened, written or synced is offline: the channel stays and answers
 //! everything with why, until someone has helped and the agent is started anew. A full disk is not a
-//! failure: puts wait, takes go on, and it resumes by itself.
+//! failure: whatever it refuses (a log to be made, a put, the head file) waits and is tried again
+//! every second, takes go on, and it resumes by itself.
 
 mod handlers;
 pub mod head;
 mod opening;
 pub mod record;
 pub mod state;
+mod writing_head;
 
 use std::{collections::VecDeque, path::PathBuf, sync::Arc, time::Duration};
 
@@ -35,7 +37,6 @@ use flumen_runtime::{
     credit::{Credit, Permit},
     disk::{DiskError, Space, actor::DiskHandle},
     era::Ticket,
-    failpoint,
     ids::{LeaderEpoch, Offset},
     log::{Log, LogConfig, ReadDone, ReadFailure},
     mailbox::Drain,
@@ -61,6 +62,9 @@ use crate::{
 const HEAD_EVERY: Duration = Duration::from_millis(100);
 /// How often the log is told the time, and the disk asked for its room.
 const TICK_EVERY: Duration = Duration::from_secs(1);
+/// How long the end waits for room on a full disk. What that does not take stays as it is, and the
+/// next start recovers it.
+const ROOM_AT_END: Duration = Duration::from_secs(5);
 /// Appended bytes after which the disk is asked for its room sooner.
 const SPACE_EVERY_BYTES: u64 = 16 << 20;
 /// Most bytes of one read of the log.
@@ -164,6 +168,8 @@ pub struct DurableChannel {
     stage: Stage,
     parked: Option<Parked>,
     draining: Option<Answer<()>>,
+    /// The disk had no room for its log when it was opened, or for its head file.
+    lacks_room: bool,
 }
 
 impl DurableChannel {
@@ -177,6 +183,7 @@ impl DurableChannel {
             stage: Stage::Opening { sources: Vec::new(), sinks: Vec::new() },
             parked: None,
             draining: None,
+            lacks_room: false,
         }
     }
 
@@ -356,64 +363,9 @@ impl DurableChannel {
         }
     }
 
-    // ---- Committing --------------------------------------------------------------------------
-
-    /// Writes the head file, soon or now.
-    fn write_head(&mut self, now: bool, ctx: &mut Context<Self>) {
-        let Stage::Open(open) = &mut self.stage else { return };
-        if open.is_writing_head {
-            return;
-        }
-        if !now {
-            if !open.is_head_due {
-                open.is_head_due = true;
-                ctx.run_later(HEAD_EVERY, |act, ctx| {
-                    if let Stage::Open(open) = &mut act.stage {
-                        open.is_head_due = false;
-                    }
-                    act.write_head(true, ctx);
-                });
-            }
-            return;
-        }
-        let head = open.store.head();
-        let (offset, keeping) = (head.head, std::mem::take(&mut open.keeping));
-        open.is_writing_head = true;
-        let path = self.options.dir.join(head::FILE);
-        let writing = open.disk.write_atomically(&path, head.encode(), &open.ticket);
-        ctx.spawn(wrap_future(writing).map(move |written, act: &mut Self, ctx| match written {
-            Ok(()) => {
-                failpoint::pass("channel: head written");
-                keeping.into_iter().for_each(|answer| answer.give(Ok(())));
-                act.on_head_written(offset, ctx);
-            }
-            Err(error) => {
-                let why = format!("its head file cannot be written: {error}");
-                keeping.into_iter().for_each(|answer| answer.give(Err(act.offline(&why))));
-                act.go_offline(why, ctx);
-            }
-        }));
-    }
-
-    fn on_head_written(&mut self, head: Offset, ctx: &mut Context<Self>) {
-        let Stage::Open(open) = &mut self.stage else { return };
-        open.is_writing_head = false;
-        open.written_head = head;
-        if open.keeping.is_empty() {
-            for answer in std::mem::take(&mut open.attaching) {
-                let attached = open.attach_sink();
-                answer.give(Ok(attached));
-            }
-        }
-        let oldest = open.log.segments().next().map(|segment| segment.end);
-        if open.log.segments().count() > 1 && oldest.is_some_and(|end| end <= head) {
-            open.log.trim_to(head);
-        }
-        let is_due = !open.keeping.is_empty() || self.draining.is_some();
-        if open.store.ledger().head() != head || !open.keeping.is_empty() {
-            self.write_head(is_due, ctx);
-        }
-        self.drive(ctx);
+    /// Whether it waits for room on the disk.
+    fn is_held_up(&self) -> bool {
+        self.lacks_room || matches!(&self.stage, Stage::Open(open) if open.log.is_full())
     }
 
     fn finish_draining(&mut self) {
@@ -514,6 +466,9 @@ impl Actor for DurableChannel {
             if let Stage::Open(open) = &mut act.stage {
                 open.log.tick(now_ms);
                 act.ask_for_space(ctx);
+                if act.lacks_room {
+                    act.write_head(true, ctx);
+                }
                 act.drive(ctx);
             }
         });
@@ -533,6 +488,11 @@ impl Handler<Drain> for DurableChannel {
         }
         self.finish_draining();
         self.drive(ctx);
+        ctx.run_later(ROOM_AT_END, |act, _| {
+            if act.is_held_up() {
+                act.draining.take().into_iter().for_each(|drained| drained.give(()));
+            }
+        });
         answering
     }
 }

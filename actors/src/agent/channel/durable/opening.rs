@@ -9,13 +9,13 @@ use flumen_runtime::{
     disk::{DiskError, OpenMode, actor::DiskHandle},
     era::{Ticket, take_over},
     ids::{LogId, Offset},
-    log::{self, Log, LogPlace},
+    log::{self, Log, LogPlace, OpenError},
 };
 use futures::FutureExt;
 use uuid::Uuid;
 
 use super::{
-    DurableChannel, DurableChannelOptions, Open, Opening, Stage,
+    DurableChannel, DurableChannelOptions, Open, Opening, Stage, TICK_EVERY,
     head::{FILE, Head},
     state::{Replayed, Store},
 };
@@ -32,6 +32,34 @@ pub(super) struct Found {
     replayed: Replayed,
 }
 
+/// Why it is not open.
+pub(super) struct Refusal {
+    why: String,
+    /// There was no room for what had to be written: worth another try.
+    is_full: bool,
+}
+
+impl From<String> for Refusal {
+    fn from(why: String) -> Self {
+        Self { why, is_full: false }
+    }
+}
+
+impl From<DiskError> for Refusal {
+    fn from(error: DiskError) -> Self {
+        Self { why: error.to_string(), is_full: error.is_full() }
+    }
+}
+
+impl From<OpenError> for Refusal {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Disk(error) => error.into(),
+            other => other.to_string().into(),
+        }
+    }
+}
+
 /// Most bytes of a head file: the sink's state is a few numbers for each of its targets.
 const HEAD_BYTES_MAX: usize = 16 << 20;
 
@@ -40,7 +68,7 @@ async fn find(
     disk: DiskHandle,
     ticket: Ticket,
     now_ms: i64,
-) -> Result<Found, String> {
+) -> Result<Found, Refusal> {
     let place = LogPlace {
         dir: options.dir.clone(),
         // It does not use the journal, where this would be its name.
@@ -50,11 +78,10 @@ async fn find(
     let mut replayed = Replayed::default();
     let (log, opened) =
         log::open(disk.clone(), place, options.log_config(), Vec::new(), &mut replayed, now_ms)
-            .await
-            .map_err(|error| error.to_string())?;
+            .await?;
     if let Some(error) = replayed.error.take() {
         let dir = options.dir.display();
-        return Err(format!("the log in `{dir}` is not that of a channel: {error}"));
+        return Err(format!("the log in `{dir}` is not that of a channel: {error}").into());
     }
     let head = read_head(&options, &disk).await?;
     match head {
@@ -64,7 +91,7 @@ async fn find(
         }
         None => {
             let path = options.dir.join(FILE);
-            Err(format!("`{}` is missing: restore it from a copy", path.display()))
+            Err(format!("`{}` is missing: restore it from a copy", path.display()).into())
         }
     }
 }
@@ -72,13 +99,13 @@ async fn find(
 async fn read_head(
     options: &DurableChannelOptions,
     disk: &DiskHandle,
-) -> Result<Option<Head>, String> {
+) -> Result<Option<Head>, Refusal> {
     let path = options.dir.join(FILE);
     let file = match disk.open(&path, OpenMode::Read).await {
         Err(error) if error.is_not_found() => return Ok(None),
-        opened => opened.map_err(|error: DiskError| error.to_string())?,
+        opened => opened?,
     };
-    let bytes = disk.read(&file, 0, HEAD_BYTES_MAX).await.map_err(|error| error.to_string())?;
+    let bytes = disk.read(&file, 0, HEAD_BYTES_MAX).await?;
     let head = Head::decode(&bytes).map_err(|error| format!("`{}` {error}", path.display()))?;
     Ok(Some(head))
 }
@@ -98,19 +125,32 @@ impl DurableChannel {
                 Ok(ticket) => ticket,
                 Err(error) => {
                     local.fatal(&error);
-                    return Err(error.to_string());
+                    return Err(error.to_string().into());
                 }
             };
             find(options, disk, ticket, now_ms).await
         };
         ctx.spawn(opening.into_actor(self).map(|found, act, ctx| match found {
             Ok(found) => act.on_found(found, ctx),
-            Err(why) => act.go_offline(why, ctx),
+            Err(Refusal { why, is_full: true }) => act.wait_for_room(&why, ctx),
+            Err(Refusal { why, .. }) => act.go_offline(why, ctx),
         }));
+    }
+
+    /// Tries again in a while; who asked for something is answered then.
+    fn wait_for_room(&mut self, why: &str, ctx: &mut Context<Self>) {
+        if !std::mem::replace(&mut self.lacks_room, true) {
+            tracing::warn!(
+                channel = %self.options.name,
+                "the disk of the channel is full: it opens when someone has made room: {why}"
+            );
+        }
+        ctx.run_later(TICK_EVERY, |act, ctx| act.open(ctx));
     }
 
     fn on_found(&mut self, found: Found, ctx: &mut Context<Self>) {
         let Found { disk, ticket, log, head, replayed } = found;
+        self.lacks_room = false;
         let (start, end, written_head) = (log.start(), log.end(), head.head);
         let store = match Store::new(head, replayed, start, end, self.incarnation.number()) {
             Ok(store) => store,
