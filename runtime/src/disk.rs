@@ -317,6 +317,16 @@ pub enum DiskError {
         /// `errno` as in `errno(3)`.
         code: i32,
     },
+    /// It is not as it was left in order: somebody has written since.
+    #[error("`{}` has {len} bytes, and had {left} when it was closed", path.display())]
+    Changed {
+        /// Which file.
+        path: PathBuf,
+        /// Its length now; 0 where it is gone.
+        len: u64,
+        /// Its length then.
+        left: u64,
+    },
     /// The disk actor is gone, and its directory with it.
     #[error("the disk actor of this directory has stopped")]
     Closed,

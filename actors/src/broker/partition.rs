@@ -400,6 +400,12 @@ impl Partition {
                 let superseded = self.offline("a newer life of it has taken over", "retry", true);
                 return self.stop_serving(superseded, ctx);
             }
+            Err(LogFailure { error: error @ DiskError::Changed { .. }, .. }) => {
+                // The clean stop was good once: the next life recovers the log.
+                let recovering = self.offline("its log is being recovered", "retry", true);
+                self.stop_serving(recovering, ctx);
+                return self.incarnation.fail(error);
+            }
             Err(LogFailure { error, .. }) => {
                 return self.go_offline(&error, "see to the disk, then start again", ctx);
             }

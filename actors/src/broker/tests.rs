@@ -14,7 +14,7 @@ use flumen_runtime::{
     batch::{self, BatchBuilder, BatchHeader, RecordRef},
     clock::ManualClock,
     disk::sim::{Faults, SimDisks},
-    ids::Offset,
+    ids::{LeaderEpoch, Offset},
     placement::{LocalPlacement, Services},
     rng::Rng,
 };
@@ -273,6 +273,32 @@ fn a_foreign_directory_holds_up_its_partition_alone_and_costs_no_journalled_reco
         machine.disks.install(path, &own);
         let (_, broker) = machine.start().await;
         assert_eq!(read(&broker, &partition("t", 0)).await, ["a", "b", "c"]);
+    });
+}
+
+#[test]
+fn a_log_that_was_written_after_a_clean_stop_is_recovered_and_goes_on_behind_that() {
+    paused(async {
+        let machine = Machine::new();
+        let (root, broker) = machine.start().await;
+        broker.create_topic(TopicSpec::new("t", 1).unwrap()).await.unwrap();
+        append(&broker, &partition("t", 0), "first").await;
+        root.stop().await;
+        let log = Path::new("/data/t-0/00000000000000000000.log");
+        let mut second = batch("second");
+        batch::stamp(&mut second, Offset(1), LeaderEpoch(0));
+        let left = machine.disks.content(log).unwrap();
+        machine.disks.install(log, &[&left[..], &second[..]].concat());
+        let (_, broker) = machine.start().await;
+        let address = broker.partition(&partition("t", 0)).unwrap();
+        let mut refusals = 0;
+        while let Err(refused) = address.send(Append::new(batch("third"))).await.unwrap() {
+            assert!(refused.is_retryable() && refusals < 100, "{refused}");
+            refusals += 1;
+            pass(Duration::from_millis(50)).await;
+        }
+        assert!(refusals > 0, "the clean stop was trusted");
+        assert_eq!(read(&broker, &partition("t", 0)).await, ["first", "second", "third"]);
     });
 }
 

@@ -77,7 +77,7 @@ impl Log {
         }
         self.running.maintenance = true;
         self.running.is_exclusive = true;
-        Some(Work::OpenActive { base: self.active.base })
+        Some(Work::OpenActive { base: self.active.base, left: self.active.size })
     }
 
     /// Work beside which nothing may be written: it waits until nothing is under way.

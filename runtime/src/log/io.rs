@@ -1,7 +1,7 @@
 //! What a log wants done on the disk: each piece of work is a value, run by one function that knows
 //! nothing of the log, and its outcome is a value that the log applies in one step.
 
-use std::rc::Rc;
+use std::{path::PathBuf, rc::Rc};
 
 use bytes::Bytes;
 
@@ -69,9 +69,10 @@ pub(super) struct CheckpointWork {
 
 #[derive(Debug)]
 pub(super) enum Work {
-    /// Opens the segment that is written to.
+    /// Opens the segment that is written to, which a clean stop left with so many bytes.
     OpenActive {
         base: Offset,
+        left: u64,
     },
     Write {
         file: File,
@@ -208,9 +209,8 @@ impl LogIo {
 async fn run(place: &LogPlace, work: Work, disk: &DiskHandle) -> Result<Outcome, DiskError> {
     let ticket = &place.ticket;
     match work {
-        Work::OpenActive { base } => {
-            let file = disk.open(Kind::Log.path(&place.dir, base), OpenMode::ReadWrite).await?;
-            Ok(Outcome::Opened { file })
+        Work::OpenActive { base, left } => {
+            open_left(disk, Kind::Log.path(&place.dir, base), left).await
         }
         Work::Write { file, position, bufs, end } => {
             write(place, disk, &file, Refused { position, bufs, end }).await
@@ -270,6 +270,21 @@ async fn run(place: &LogPlace, work: Work, disk: &DiskHandle) -> Result<Outcome,
             let newest = last_time(place, disk, segment, times).await?;
             Ok(Outcome::Newest { segment, newest })
         }
+    }
+}
+
+/// Opens a file that was left with `left` bytes. One that has more, or fewer, is not what the log takes
+/// it for: what was appended would lie over somebody's batches, or behind a hole.
+async fn open_left(disk: &DiskHandle, path: PathBuf, left: u64) -> Result<Outcome, DiskError> {
+    let file = match disk.open(&path, OpenMode::ReadWrite).await {
+        Err(error) if error.is_not_found() => {
+            return Err(DiskError::Changed { path, len: 0, left });
+        }
+        opened => opened?,
+    };
+    match disk.len(&file).await? {
+        len if len == left => Ok(Outcome::Opened { file }),
+        len => Err(DiskError::Changed { path, len, left }),
     }
 }
 

@@ -215,7 +215,9 @@ async fn read_checkpoint(
 
 impl Log {
     /// Opens a log that was closed in order, without a look at its files: they are opened when they
-    /// are needed first, so that a log which does nothing holds none open.
+    /// are needed first, so that a log which does nothing holds none open. Where the active one turns out
+    /// not to be as long as it was, the log fails with [`DiskError::Changed`] before it writes anything,
+    /// and must be [opened](open) instead.
     #[must_use]
     pub fn reopen(place: LogPlace, config: LogConfig, closed: ClosedLog, now_ms: i64) -> Log {
         let place = Rc::new(place);

@@ -385,6 +385,42 @@ fn a_reopened_log_takes_batches_where_it_ended_and_closes_untouched() {
 }
 
 #[test]
+fn a_log_that_is_not_as_a_clean_stop_left_it_is_not_written_but_recovered() {
+    in_simulation(|| async {
+        let machine = Machine::new(without_checkpoints());
+        let batches = machine.with_ten_batches().await;
+        let closed = machine.open().await.close().await;
+        let path = segment(0);
+        let whole = machine.content(&path);
+        let more = batch_of(Offset(30), 3, 100, 1_000_000, 77);
+        let append = async || {
+            let disk = DiskHandle::start(machine.disks.disk_for(ArbiterId(0)));
+            let place = place(DIR, &machine.gate).await;
+            let log = Log::reopen(place, machine.config.clone(), closed.clone(), 0);
+            let mut driver = Driver::new(log, &disk, History::default(), 0);
+            driver.append(1, 10, 99);
+            driver.idle().await.expect_err("it is not as it was").error
+        };
+
+        let longer = [&whole[..], &more[..]].concat();
+        machine.disks.install(&path, &longer);
+        let (len, left) = (longer.len() as u64, whole.len() as u64);
+        assert_eq!(append().await, DiskError::Changed { path: path.clone(), len, left });
+        assert_eq!(machine.content(&path), longer, "nothing is written over");
+        let mut driver = machine.open().await;
+        assert_eq!(driver.read_all(500).await.unwrap(), [&batches[..], &[more]].concat());
+        drop(driver);
+
+        machine.disks.install(&path, &whole[..whole.len() - 1]);
+        let shorter = DiskError::Changed { path: path.clone(), len: left - 1, left };
+        assert_eq!(append().await, shorter);
+        let disk = DiskHandle::start(machine.disks.disk_for(ArbiterId(0)));
+        disk.remove(&path).await.unwrap();
+        assert_eq!(append().await, DiskError::Changed { path, len: 0, left });
+    });
+}
+
+#[test]
 fn after_a_crash_a_segment_is_as_old_as_its_first_batch() {
     for checkpoint_bytes in [1, u64::MAX] {
         in_simulation(|| async {
