@@ -79,6 +79,8 @@ struct Shared {
     slots: Slots,
     request_room: connection::Room,
     answer_room: Credit,
+    /// Partitions that fetch sessions may follow.
+    session_room: Credit,
     connections: SupervisorRef,
 }
 
@@ -105,6 +107,7 @@ pub fn start(spec: GatewaySpec, broker: Broker) -> (ChildSpec, Gateway) {
         slots: Slots::new(limits.connections_max, limits.connections_per_address_max),
         request_room: connection::Room::new(limits.request_bytes_max),
         answer_room: Credit::new(usize::MAX, limits.answer_bytes_max),
+        session_room: Credit::new(limits.session_partitions_max, 0),
         limits,
         connections,
     });

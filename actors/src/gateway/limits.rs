@@ -17,6 +17,8 @@ pub struct Limits {
     pub request_bytes_max: usize,
     /// Bytes of fetched records that all connections together may hold until they are sent.
     pub answer_bytes_max: usize,
+    /// Partitions that all fetch sessions together may follow; others are given no session.
+    pub session_partitions_max: usize,
     /// How long a connection may be without a request (`connections.max.idle.ms`).
     pub idle_max: Duration,
     /// How long a request may take to arrive once it has begun, and an answer may find no taker;
@@ -33,6 +35,7 @@ impl Default for Limits {
             requests_in_flight_max: 64,
             request_bytes_max: 256 << 20,
             answer_bytes_max: 256 << 20,
+            session_partitions_max: 500_000,
             idle_max: Duration::from_secs(600),
             progress_max: Duration::from_secs(30),
         }

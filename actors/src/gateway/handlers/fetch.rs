@@ -110,7 +110,7 @@ pub(in crate::gateway) async fn handle(
     let terms = terms(&request);
     let new_id = NEXT.fetch_add(1, Ordering::Relaxed) & i32::MAX;
     let mut following = session.take();
-    let round = following.begin(request, new_id.max(1));
+    let round = following.begin(request, new_id.max(1), &shared.session_room);
     let mut round = match round {
         Ok(round) => round,
         Err(error) => {
@@ -208,13 +208,15 @@ async fn gather(
     terms: Terms,
 ) -> (Gathered, Option<Permit>) {
     let mut pause = PAUSE_MIN;
+    // However little a client wants, a batch of each partition that is read at once may come.
+    let room_bytes = terms.bytes_max.max(targets.len().min(AT_ONCE) * PART_BYTES_MIN);
     loop {
-        let mut room = shared.answer_room.acquire(1, terms.bytes_max).await;
+        let mut room = shared.answer_room.acquire(1, room_bytes).await;
         let mut gathered = Gathered { has_error: !refused.is_empty(), ..Gathered::default() };
         gathered.answers.extend(refused.iter().cloned());
         read_now(targets, terms, &mut gathered).await;
         if gathered.is_enough(terms) || Instant::now() >= terms.until {
-            let kept = room.split(1, gathered.bytes.min(terms.bytes_max));
+            let kept = room.split(1, gathered.bytes.min(room_bytes));
             return (gathered, kept);
         }
         // Nothing is held while it waits.
@@ -222,9 +224,9 @@ async fn gather(
         let has_some = std::mem::take(&mut gathered).bytes > 0;
         if let [only] = targets {
             let read = wait_for_one(only, terms).await;
-            if let Ok(mut room) = shared.answer_room.try_acquire(1, terms.bytes_max) {
+            if let Ok(mut room) = shared.answer_room.try_acquire(1, room_bytes) {
                 take(only, read, terms, &mut gathered);
-                let kept = room.split(1, gathered.bytes.min(terms.bytes_max));
+                let kept = room.split(1, gathered.bytes.min(room_bytes));
                 return (gathered, kept);
             }
             continue;

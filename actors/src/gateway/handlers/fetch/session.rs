@@ -3,10 +3,14 @@
 //!
 //! A session belongs to its connection and ends with it: a consumer that comes back over another one
 //! is told so (`FETCH_SESSION_ID_NOT_FOUND`) and begins anew.
+//!
+//! What all sessions follow is counted against one room of the node. Who finds none is given no
+//! session, and names its partitions each time, as clients do where a broker has no sessions at all.
 
 use std::collections::BTreeMap;
 
 use bytestring::ByteString;
+use flumen_runtime::credit::{Credit, Permit};
 use uuid::Uuid;
 
 use crate::gateway::{
@@ -59,6 +63,8 @@ pub(in crate::gateway) struct Session {
     epoch: i32,
     turn: u64,
     followed: BTreeMap<(TopicKey, i32), Followed>,
+    /// Its part of the node's room for sessions: a count of partitions.
+    room: Option<Permit>,
 }
 
 /// What one request of a session comes to.
@@ -73,12 +79,18 @@ pub(super) struct Round {
 }
 
 impl Session {
-    /// Takes in a request. A new session is given the id `new_id`, which is positive.
-    pub(super) fn begin(&mut self, request: FetchRequest, new_id: i32) -> Result<Round, ErrorCode> {
+    /// Takes in a request. A new session is given the id `new_id`, which is positive, where there is
+    /// `room` for it.
+    pub(super) fn begin(
+        &mut self,
+        request: FetchRequest,
+        new_id: i32,
+        room: &Credit,
+    ) -> Result<Round, ErrorCode> {
         let (id, epoch) = (request.session_id, request.session_epoch);
         if epoch == FINAL_EPOCH || epoch == INITIAL_EPOCH {
             *self = Session::default();
-            if epoch == FINAL_EPOCH {
+            if epoch == FINAL_EPOCH || !self.make_room(&request.topics, room) {
                 let wants = request.topics.into_iter().flat_map(wants).collect();
                 return Ok(Round { session_id: 0, wants, is_incremental: false });
             }
@@ -93,16 +105,42 @@ impl Session {
         if epoch != self.epoch {
             return Err(ErrorCode::InvalidFetchSessionEpoch);
         }
+        if !self.make_room(&request.topics, room) {
+            // It begins anew, and is then given none.
+            *self = Session::default();
+            return Err(ErrorCode::FetchSessionIdNotFound);
+        }
         self.epoch = if self.epoch == i32::MAX { 1 } else { self.epoch + 1 };
         for forgotten in request.forgotten_topics_data {
             let topic = TopicKey { id: forgotten.topic_id, name: forgotten.topic };
             for partition in forgotten.partitions {
-                self.followed.remove(&(topic.clone(), partition));
+                if self.followed.remove(&(topic.clone(), partition)).is_some() {
+                    drop(self.room.as_mut().and_then(|room| room.split(1, 0)));
+                }
             }
         }
         self.follow(request.topics);
         let (session_id, wants) = (self.id, self.wants());
         Ok(Round { session_id, wants, is_incremental: true })
+    }
+
+    /// Takes room for the partitions that it does not follow yet; whether there is any.
+    fn make_room(&mut self, topics: &[FetchTopic], room: &Credit) -> bool {
+        let is_new = |topic: &FetchTopic, number: i32| {
+            let key = TopicKey { id: topic.topic_id, name: topic.topic.clone() };
+            !self.followed.contains_key(&(key, number))
+        };
+        let new = topics.iter().map(|topic| {
+            topic.partitions.iter().filter(|part| is_new(topic, part.partition)).count()
+        });
+        match (room.try_acquire(new.sum(), 0), &mut self.room) {
+            (Ok(more), Some(held)) => held.merge(more).is_ok(),
+            (Ok(all), none) => {
+                *none = Some(all);
+                true
+            }
+            (Err(_), _) => false,
+        }
     }
 
     fn follow(&mut self, topics: Vec<FetchTopic>) {
@@ -186,6 +224,15 @@ mod tests {
         FetchTopic { topic: name.into(), topic_id: Uuid::nil(), partitions }
     }
 
+    thread_local! {
+        static ROOM: Credit = Credit::new(100, 0);
+    }
+
+    /// The same one all through a test, which has a thread of its own.
+    fn room() -> Credit {
+        ROOM.with(Clone::clone)
+    }
+
     fn request(id: i32, epoch: i32, topics: Vec<FetchTopic>) -> FetchRequest {
         FetchRequest { session_id: id, session_epoch: epoch, topics, ..FetchRequest::default() }
     }
@@ -217,11 +264,11 @@ mod tests {
     #[test]
     fn only_what_is_new_is_told_and_who_was_served_goes_behind() {
         let mut session = Session::default();
-        let round = session.begin(request(0, 0, vec![topic("t", &[1, 2, 3])]), 7).unwrap();
+        let round = session.begin(request(0, 0, vec![topic("t", &[1, 2, 3])]), 7, &room()).unwrap();
         assert_eq!((round.session_id, numbers(&round)), (7, vec![1, 2, 3]));
         let all = [(1, 5, "abc"), (2, 0, ""), (3, 0, "")];
         assert_eq!(answers(&mut session, &round, &all), [1, 2, 3], "the first answer is full");
-        let round = session.begin(request(7, 1, vec![]), 8).unwrap();
+        let round = session.begin(request(7, 1, vec![]), 8, &room()).unwrap();
         assert_eq!(numbers(&round), [2, 3, 1]);
         let next = [(2, 0, ""), (3, 9, ""), (1, 5, "")];
         assert_eq!(answers(&mut session, &round, &next), [3], "its high watermark moved");
@@ -230,7 +277,7 @@ mod tests {
     #[test]
     fn partitions_come_change_and_are_forgotten() {
         let mut session = Session::default();
-        session.begin(request(0, 0, vec![topic("t", &[1, 2])]), 7).unwrap();
+        session.begin(request(0, 0, vec![topic("t", &[1, 2])]), 7, &room()).unwrap();
         let mut moved = topic("t", &[1, 4]);
         moved.partitions[0].fetch_offset = 50;
         let mut next = request(7, 1, vec![moved]);
@@ -240,7 +287,7 @@ mod tests {
             partitions: vec![2],
         };
         next.forgotten_topics_data.push(forgotten);
-        let round = session.begin(next, 8).unwrap();
+        let round = session.begin(next, 8, &room()).unwrap();
         assert_eq!(numbers(&round), [1, 4]);
         assert_eq!(round.wants[0].partition.fetch_offset, 50);
     }
@@ -248,14 +295,41 @@ mod tests {
     #[test]
     fn a_wrong_session_or_epoch_is_refused_and_the_final_epoch_ends_it() {
         let mut session = Session::default();
-        let refused = session.begin(request(9, 1, vec![]), 7);
+        let refused = session.begin(request(9, 1, vec![]), 7, &room());
         assert_eq!(refused, Err(ErrorCode::FetchSessionIdNotFound));
-        session.begin(request(0, 0, vec![topic("t", &[1])]), 7).unwrap();
-        let refused = session.begin(request(7, 5, vec![]), 8);
+        session.begin(request(0, 0, vec![topic("t", &[1])]), 7, &room()).unwrap();
+        let refused = session.begin(request(7, 5, vec![]), 8, &room());
         assert_eq!(refused, Err(ErrorCode::InvalidFetchSessionEpoch));
-        let round = session.begin(request(7, -1, vec![topic("t", &[1])]), 8).unwrap();
+        let round = session.begin(request(7, -1, vec![topic("t", &[1])]), 8, &room()).unwrap();
         assert_eq!((round.session_id, numbers(&round)), (0, vec![1]));
-        let refused = session.begin(request(7, 1, vec![]), 9);
+        let refused = session.begin(request(7, 1, vec![]), 9, &room());
         assert_eq!(refused, Err(ErrorCode::FetchSessionIdNotFound));
+    }
+
+    #[test]
+    fn who_follows_more_than_there_is_room_for_is_given_no_session() {
+        let room = Credit::new(4, 0);
+        let mut first = Session::default();
+        let round = first.begin(request(0, 0, vec![topic("t", &[1, 2, 3])]), 7, &room).unwrap();
+        assert_eq!(round.session_id, 7);
+        let mut second = Session::default();
+        let round = second.begin(request(0, 0, vec![topic("t", &[1, 2])]), 8, &room).unwrap();
+        assert_eq!((round.session_id, numbers(&round)), (0, vec![1, 2]), "but it is served");
+        let again = first.begin(request(7, 1, vec![topic("t", &[1, 2, 3])]), 9, &room);
+        assert!(again.is_ok(), "what it follows already needs no more room");
+        let more = first.begin(request(7, 2, vec![topic("t", &[4, 5])]), 9, &room);
+        assert_eq!(more, Err(ErrorCode::FetchSessionIdNotFound));
+        assert_eq!(room.out().count, 0);
+        second.begin(request(0, 0, vec![topic("t", &[1, 2])]), 8, &room).unwrap();
+        let mut less = request(8, 1, vec![]);
+        less.forgotten_topics_data.push(crate::gateway::messages::fetch::ForgottenTopic {
+            topic: "t".into(),
+            partitions: vec![2, 9],
+            ..Default::default()
+        });
+        second.begin(less, 9, &room).unwrap();
+        assert_eq!(room.out().count, 1);
+        drop(second);
+        assert_eq!(room.out().count, 0);
     }
 }
