@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Several requests are worked on at once, and their answers leave in the order in which they came;
-//! of fetches one at a time, since the answer to one may be megabytes. A connection reads no more
+//! of those whose answers may be megabytes, such as fetches, one at a time. A connection reads no more
 //! when it has [`Limits::requests_in_flight_max`] requests in work, when answers wait for a slow
 //! socket, when it is muted, and when the node's room for requests is taken: then the bytes wait in
 //! the client.

@@ -27,6 +27,26 @@ use super::{
     listener::Bound,
 };
 
+/// From this length on an answer takes of the node's room for answers until it is sent.
+const LARGE_BYTES: usize = 64 << 10;
+
+/// Whether the answer may be far larger than the question. Of these, one at a time is worked on for
+/// each connection: as many as may be in flight would be many times the whole catalogue.
+fn is_answer_large(api: ApiKey) -> bool {
+    matches!(
+        api,
+        ApiKey::Fetch
+            | ApiKey::Metadata
+            | ApiKey::OffsetFetch
+            | ApiKey::ListGroups
+            | ApiKey::DescribeGroups
+            | ApiKey::DescribeConfigs
+            | ApiKey::DescribeLogDirs
+            | ApiKey::DescribeProducers
+            | ApiKey::DescribeTopicPartitions
+    )
+}
+
 /// What one connection asks, and what is remembered of it from request to request.
 pub(super) struct Requests {
     shared: Arc<Shared>,
@@ -85,10 +105,17 @@ impl Requests {
         };
         let header = request.header.clone();
         let handled = handle(self.shared.clone(), context, body);
+        let room = self.shared.answer_room.clone();
         let answer = async move {
             let response = handled.await;
             drop(permit);
-            Answer { mute, ..encode(&header, &response) }
+            let answer = Answer { mute, ..encode(&header, &response) };
+            drop(response);
+            let bytes = answer.len();
+            if bytes < LARGE_BYTES {
+                return answer;
+            }
+            Answer { permit: Some(room.acquire(1, bytes).await), ..answer }
         };
         Reply::Later(answer.boxed_local())
     }
@@ -194,7 +221,8 @@ impl Serve for Requests {
 
     fn must_wait(&self, frame: &Frame) -> bool {
         // The first two bytes of a request are its API.
-        frame.bytes.starts_with(&ApiKey::Fetch.number().to_be_bytes())
+        let api = frame.bytes.first_chunk().map(|number| i16::from_be_bytes(*number));
+        api.and_then(ApiKey::from_number).is_some_and(is_answer_large)
     }
 
     fn recognise(&self, head: [u8; 4]) -> Option<String> {

@@ -82,6 +82,31 @@ fn one_client_that_takes_no_answers_does_not_hold_up_another() {
     });
 }
 
+/// The answers to many questions about everything are not all made before the first is taken.
+#[test]
+fn large_answers_are_counted_and_made_one_at_a_time() {
+    paused(async {
+        let world = World::new().await;
+        for number in 0..3 {
+            let spec = TopicSpec::new(&format!("t{number}"), 1_000).unwrap();
+            world.broker.create_topic(spec).await.unwrap();
+        }
+        let mut deaf = world.connect().await;
+        let all = MetadataRequest { topics: None, ..MetadataRequest::default() };
+        let mut sent = Vec::new();
+        for _ in 0..10 {
+            sent.push(deaf.send(9, &all).await);
+        }
+        pass(Duration::from_secs(1)).await;
+        let out = world.shared.answer_room.out();
+        assert!(out.count == 1 && out.bytes > 64_000, "{out:?}");
+        for header in sent {
+            assert_eq!(deaf.receive::<MetadataRequest>(&header).await.topics.len(), 3);
+        }
+        assert_eq!(world.shared.answer_room.out().count, 0);
+    });
+}
+
 /// A thousand idle clients cost a node no more than a few megabytes: besides this, a connection has
 /// its actor's mailbox, a timer and its place in a few lists, and no buffer.
 #[test]
