@@ -32,6 +32,8 @@ fn scripts() -> Vec<(&'static str, Vec<String>)> {
             "Kafka's tools",
             found("FLUMEN_KAFKA_TOOLS", |_| "tests/clients/java/tools.sh".to_owned()),
         ),
+        ("franz-go and sarama", found("FLUMEN_GO_CLIENTS", str::to_owned)),
+        ("kafkajs", found("FLUMEN_NODE_CLIENTS", kafkajs)),
     ];
     let mut there = Vec::new();
     for (name, command) in scripts {
@@ -53,6 +55,11 @@ fn found(variable: &str, command: impl Fn(&str) -> String) -> Option<String> {
 fn java(jars: &str) -> String {
     let options = "-XX:TieredStopAtLevel=1 -Dorg.slf4j.simpleLogger.defaultLogLevel=warn";
     format!("java {options} -cp {jars}/* tests/clients/java/Client.java")
+}
+
+/// Node.js looks for modules beside the script, or where this variable says.
+fn kafkajs(modules: &str) -> String {
+    format!("env NODE_PATH={modules}/node_modules node tests/clients/node/kafkajs.js")
 }
 
 #[test]

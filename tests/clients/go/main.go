@@ -1,0 +1,50 @@
+// Two clients for Go against a node: clients HOST:PORT
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+)
+
+const records = 200
+
+// An hour ago, since what is older than a topic keeps is deleted.
+var began = time.Now().Add(-time.Hour).Truncate(time.Second)
+
+// The end of all patience; each call waits no longer.
+var end, _ = context.WithTimeout(context.Background(), time.Minute)
+
+func within() context.Context { return end }
+
+func check(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
+
+func must[T any](value T, err error) T {
+	check(err)
+	return value
+}
+
+func same[T comparable](what string, wanted, got T) {
+	if wanted != got {
+		panic(fmt.Sprintf("%s: wanted %v, got %v", what, wanted, got))
+	}
+}
+
+func say(client, what string) { fmt.Printf("%s: %s\n", client, what) }
+
+func values(what string, count int) (values []string) {
+	for at := range count {
+		values = append(values, fmt.Sprintf("%s %d, and enough of it to be worth compressing", what, at))
+	}
+	return values
+}
+
+func main() {
+	franz(os.Args[1])
+	saramas(os.Args[1])
+}
