@@ -1,6 +1,11 @@
 //! One file that is followed: open and being read, or closed and remembered.
 
-use std::{cmp::Reverse, os::unix::ffi::OsStrExt, path::PathBuf, time::Duration};
+use std::{
+    cmp::Reverse,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use flumen_runtime::codec;
@@ -8,6 +13,7 @@ use flumen_runtime::codec;
 use crate::agent::source::taildir::{
     files::FileStat,
     saved::{FINGERPRINT_BYTES_MAX, Saved},
+    state::Begin,
 };
 
 /// What orders the files of one rotation, the oldest first: birth, then last write, then when it was
@@ -213,6 +219,18 @@ impl Dormant {
     /// As an earlier life left it.
     pub(super) fn restored(saved: Saved) -> Self {
         Self { saved, stat: None, seen_in: 0, missing_since: None }
+    }
+
+    /// As it is seen when following begins, and not opened yet.
+    pub(super) fn unopened(family: &Path, stat: &FileStat, begin: Begin) -> Self {
+        let offset = if begin == Begin::End { stat.len } else { 0 };
+        Self::restored(Saved {
+            born_ns: stat.born_ns,
+            fingerprint_bytes: 0,
+            fingerprint: codec::crc32c(&[]),
+            offset,
+            family: family.as_os_str().as_bytes().to_vec(),
+        })
     }
 
     /// Whether it must be looked into: it was written, or another file has its inode now.

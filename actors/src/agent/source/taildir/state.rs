@@ -14,6 +14,11 @@
 //! first began; the rest lay there before. Siblings are read oldest first, before the file that
 //! now has the name.
 //!
+//! The first turn ever reads nothing: it brings a position of every file that matches then, and only
+//! once that is out are files read. So whatever is rotated afterwards, read or not, is known by its
+//! inode to the next life, and not taken for what lay there before. From then on each file is in the
+//! position as soon as it is followed.
+//!
 //! # Invariants
 //! - TAIL-1: the offset of a file is the begin of a line (or of a piece of an overlong one), and
 //!   everything before it was delivered.
@@ -52,6 +57,8 @@ use crate::agent::{
 /// How much older than the first start a sibling may be and still count as written since: the
 /// kernel stamps files with a clock that lags by up to one tick of its own.
 const STAMP_LAG_MS: i64 = 20;
+/// Most files whose first position one batch brings.
+const FIRST_PARTS_MAX: usize = 4096;
 
 /// Where reading begins in a file that is there when the source first begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -182,6 +189,8 @@ pub struct Tail {
     /// Number of the present scan: 1, 2, ….
     scans: u64,
     is_first_scan_ever: bool,
+    /// Where following begins is not out yet: nothing is read.
+    is_beginning: bool,
     /// The families that still have something to read in this turn, the next one first.
     ready: VecDeque<VecDeque<FileKey>>,
     last_served: PathBuf,
@@ -198,10 +207,6 @@ impl Tail {
     /// [`SavedError`] where the position cannot be read.
     pub fn new(limits: Limits, position: &Position, now_ms: i64) -> Result<Self, SavedError> {
         let saved::Restored { started_ms: started, files } = saved::decode(position)?;
-        let mut batch = TailBatch::default();
-        if started.is_none() {
-            batch.parts.push((STARTED.into(), Some(saved::encode_started(now_ms))));
-        }
         Ok(Self {
             limits,
             started_ms: started.unwrap_or(now_ms),
@@ -212,10 +217,11 @@ impl Tail {
                 .collect(),
             scans: 0,
             is_first_scan_ever: started.is_none(),
+            is_beginning: started.is_none(),
             ready: VecDeque::new(),
             last_served: PathBuf::new(),
             bytes_left: 0,
-            batch,
+            batch: TailBatch::default(),
             touched: BTreeSet::new(),
             counts: TailCounts::default(),
         })
@@ -275,8 +281,23 @@ impl Tail {
                 file.seen_in = self.scans;
                 has_room && file.has_changed(&seen.stat)
             }
-            None => has_room && self.is_worth(seen.is_matched, &seen.stat),
+            None if has_room => self.is_worth(seen.is_matched, &seen.stat),
+            None => {
+                if self.is_first_scan_ever && seen.is_matched {
+                    self.remember(seen);
+                }
+                false
+            }
         }
+    }
+
+    /// A file that is there at the first start, and is opened when there is room.
+    fn remember(&mut self, seen: &Sighting) {
+        let mut file = Dormant::unopened(&seen.family, &seen.stat, self.limits.begin);
+        file.seen_in = self.scans;
+        let part = (saved::part_of(seen.stat.key), Some(file.saved.encode()));
+        self.batch.parts.push(part);
+        self.dormant.insert(seen.stat.key, file);
     }
 
     fn is_worth(&self, is_matched: bool, stat: &FileStat) -> bool {
@@ -313,13 +334,15 @@ impl Tail {
             }
             Some(_) => {
                 self.counts.replaced += 1;
+                self.touched.insert(stat.key);
                 self.batch.anew.push(saved::part_of(stat.key));
             }
-            None if self.begins_at_end(seen) => {
-                file.resume_at(stat.len, head);
+            None => {
+                if self.begins_at_end(seen) {
+                    file.resume_at(stat.len, head);
+                }
                 self.touched.insert(stat.key);
             }
-            None => {}
         }
         let before = self.open.insert(stat.key, file);
         assert!(before.is_none(), "TAIL-2: {:?} is followed already", stat.key);
@@ -367,7 +390,7 @@ impl Tail {
 
     /// Reading begins: each family gets its turn, the one after the last served first.
     pub fn begin_reads(&mut self) {
-        self.bytes_left = self.limits.turn_bytes_max;
+        self.bytes_left = if self.is_beginning { 0 } else { self.limits.turn_bytes_max };
         let mut families: BTreeMap<&Path, Vec<(&Age, FileKey)>> = BTreeMap::new();
         for (key, file) in self.open.iter().filter(|(_, file)| file.has_unread()) {
             families.entry(&file.family).or_default().push((&file.age, *key));
@@ -485,7 +508,23 @@ impl Tail {
             }
         }
         self.batch.has_more = !mem::take(&mut self.ready).is_empty();
-        mem::take(&mut self.batch)
+        let mut batch = mem::take(&mut self.batch);
+        if self.is_beginning && !self.is_first_scan_ever {
+            self.begin(&mut batch);
+        }
+        batch
+    }
+
+    /// Lets so many positions out, and with the last of them that the source has begun.
+    fn begin(&mut self, batch: &mut TailBatch) {
+        let rest = batch.parts.split_off(batch.parts.len().min(FIRST_PARTS_MAX));
+        self.is_beginning = !rest.is_empty();
+        batch.has_more |= self.is_beginning;
+        self.batch.parts = rest;
+        if !self.is_beginning {
+            let started = saved::encode_started(self.started_ms);
+            batch.parts.push((STARTED.into(), Some(started)));
+        }
     }
 }
 

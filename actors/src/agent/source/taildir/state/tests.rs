@@ -24,8 +24,20 @@ fn sighting(name: &str, stat: FileStat) -> Sighting {
 
 const NOW: Duration = Duration::ZERO;
 
-/// A file's content, read through the core until its budget or the content ends.
+/// What a turn brings, and the next one too where the first only says where following begins.
 fn read_all(tail: &mut Tail, contents: &BTreeMap<u64, &'static [u8]>) -> TailBatch {
+    let is_beginning = tail.is_beginning;
+    let begun = read(tail, contents);
+    if !is_beginning {
+        return begun;
+    }
+    assert!(begun.lines.is_empty());
+    let batch = read(tail, contents);
+    TailBatch { parts: [begun.parts, batch.parts].concat(), ..batch }
+}
+
+/// A file's content, read through the core until its budget or the content ends.
+fn read(tail: &mut Tail, contents: &BTreeMap<u64, &'static [u8]>) -> TailBatch {
     tail.begin_reads();
     while let Some(plan) = tail.next_read() {
         let content = Bytes::from_static(contents[&plan.key.inode]);
@@ -129,6 +141,66 @@ fn only_a_file_that_was_there_at_the_first_start_is_begun_at_its_end() {
     open(&mut again, "a.log", 1, b"old\nafter\n");
     let contents = BTreeMap::from([(1, b"old\nafter\n".as_slice())]);
     assert_eq!(texts(&read_all(&mut again, &contents)), ["after"]);
+}
+
+/// What there is of `/logs/a.log.1`, which no pattern matches and which was written long ago.
+fn rotated(stat: FileStat) -> Sighting {
+    let family = PathBuf::from("/logs/a.log");
+    Sighting { path: "/logs/a.log.1".into(), family, is_matched: false, stat }
+}
+
+#[test]
+fn a_file_that_is_rotated_before_a_line_of_it_was_read_is_no_history() {
+    let content: &[u8] = b"one\ntwo\n";
+    let contents = BTreeMap::from([(1, content), (2, b"a\n".as_slice())]);
+    let late_ms = 5_000_000;
+    // There is room for one file, and none is left for the second.
+    let limits = Limits { open_files_max: 1, ..limits() };
+    let mut tail = Tail::new(limits.clone(), &Position::new(), late_ms).unwrap();
+    let (first, second) = (sighting("b.log", stat(2, 2)), sighting("a.log", stat(1, 8)));
+    tail.begin_scan();
+    assert!(tail.on_sighting(&first, NOW));
+    assert!(tail.on_opened(&first, &first.stat, b"a\n", NOW));
+    assert!(!tail.on_sighting(&second, NOW), "no room");
+    tail.end_scan(NOW);
+    let begun = read(&mut tail, &contents);
+    assert_eq!((texts(&begun), begun.has_more), (vec![], true), "first the position");
+    let position = position_of(&[begun]);
+    assert_eq!(position.keys().collect::<Vec<_>>(), ["1:1", "1:2", STARTED]);
+
+    // It dies, and both are rotated meanwhile.
+    let mut next = Tail::new(limits, &position, late_ms + 1000).unwrap();
+    let seen = rotated(stat(1, 8));
+    next.begin_scan();
+    assert!(next.on_sighting(&seen, NOW) && next.on_opened(&seen, &seen.stat, content, NOW));
+    next.end_scan(NOW);
+    assert_eq!(texts(&read(&mut next, &contents)), ["one", "two"]);
+    let other = rotated(stat(3, 8));
+    assert!(!next.is_worth(other.is_matched, &other.stat), "what lay there before is history");
+}
+
+#[test]
+fn a_source_has_begun_when_the_position_of_the_last_file_is_out() {
+    let limits = Limits { open_files_max: 1, begin: Begin::End, ..limits() };
+    let mut tail = Tail::new(limits, &Position::new(), 1).unwrap();
+    tail.begin_scan();
+    let count = FIRST_PARTS_MAX as u64 + 10;
+    for inode in 1..=count {
+        let seen = sighting(&format!("{inode}.log"), stat(inode, 8));
+        if tail.on_sighting(&seen, NOW) {
+            assert!(tail.on_opened(&seen, &seen.stat, b"one\ntwo\n", NOW));
+        }
+    }
+    tail.end_scan(NOW);
+    let first = tail.end_turn();
+    assert_eq!((first.parts.len(), first.has_more), (FIRST_PARTS_MAX, true));
+    assert!(!position_of(std::slice::from_ref(&first)).contains_key(STARTED));
+    let second = tail.end_turn();
+    assert!(!second.has_more);
+    let position = position_of(&[first, second]);
+    assert_eq!(position.len() as u64, count + 1);
+    let offsets = position.iter().filter(|(part, _)| *part != STARTED);
+    assert!(offsets.into_iter().all(|(_, bytes)| saved::offset_of(bytes) == Some(8)));
 }
 
 #[test]

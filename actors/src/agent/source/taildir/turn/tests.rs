@@ -17,6 +17,7 @@ use crate::agent::{
     event::{Advance, Position, Positions},
     source::taildir::{
         files::FileStat,
+        saved::STARTED,
         state::{Limits, TailedLine},
     },
 };
@@ -89,6 +90,11 @@ impl World {
                 world.inodes[old].is_history = true;
                 world.inodes[old].data = b"history\n".to_vec();
             }
+            // What was written long before and is there when following begins is none.
+            let matched = world.create(&family.name);
+            world.inodes[matched].unended = format!("f{matched}-0;");
+            world.inodes[matched].data = world.inodes[matched].unended.clone().into_bytes();
+            world.end_line(matched);
             world.families.push(family);
         }
         world.now_ns += 1_000_000_000;
@@ -337,7 +343,9 @@ impl Run {
             world.inodes[of].delivered += 1;
         }
         self.positions.apply(&Advance { source: "tail".into(), parts: batch.parts });
-        self.world.borrow_mut().may_rotate = true;
+        // What was rotated before following began is history.
+        let has_begun = self.positions.of("tail").contains_key(STARTED);
+        self.world.borrow_mut().may_rotate |= has_begun;
     }
 }
 
@@ -408,5 +416,6 @@ fn history_and_files_of_other_kinds_are_left_alone() {
     let mut tailer = Tailer::new(ModelFiles(world), vec!["/logs/*.log".into()], tail);
     let batch = tailer.turn(Duration::ZERO, true);
     let parts: BTreeSet<_> = batch.parts.iter().map(|(part, _)| part.as_str()).collect();
-    assert_eq!((batch.lines.len(), parts), (0, BTreeSet::from(["started"])));
+    // The two that match, and neither of those that were rotated.
+    assert_eq!((batch.lines.len(), parts), (0, BTreeSet::from(["1:11", "1:13", "started"])));
 }
