@@ -320,7 +320,8 @@ impl Log {
         });
     }
 
-    /// Removes every batch from the one that holds `offset` up: they diverge from the leader's.
+    /// Removes every batch from the one that holds `offset` up: they diverge from the leader's. The
+    /// log then ends where the last batch that stays ends.
     /// Done when [`Log::is_settled`].
     pub fn truncate_to(&mut self, offset: Offset) {
         self.wanted.push_back(Wanted::Truncate(offset));

@@ -56,7 +56,7 @@ mod state;
 
 use std::{cell::Cell, collections::BTreeSet, rc::Rc};
 
-pub(super) use self::io::{Job, JobDone, MARK_FILE, SettleError, run, settle};
+pub(super) use self::io::{Job, JobDone, MARK_FILE, SettleError, newer_mark, run, settle};
 use self::{
     choice::{Bounds, Choice, choose},
     state::{Around, Cleaner, Damage},
@@ -134,6 +134,11 @@ impl Compactor {
     /// Whether a file of its own would be left behind.
     pub(super) fn has_copy(&self) -> bool {
         self.cleaner.as_ref().is_some_and(|cleaner| cleaner.has_copy())
+    }
+
+    /// Whether a swap was begun that a full disk has stopped: its segments are nobody else's.
+    pub(super) fn is_swapping(&self) -> bool {
+        self.cleaner.as_ref().is_some_and(|cleaner| cleaner.is_decided())
     }
 
     /// The file of a segment that may be losing its name.
@@ -235,8 +240,10 @@ impl Log {
         if self.running.maintenance || !self.room.is_there() || !self.is_compacting() {
             return None;
         }
+        // What waits for the copy to be gone may bar the writes that it would give way to.
+        let is_awaited = matches!(self.wanted.front(), Some(Wanted::Close | Wanted::Truncate(_)));
         let is_writing = !self.queue.is_empty() || self.running.write;
-        if is_writing && self.compactor.gave_way < GIVE_WAY_MAX {
+        if is_writing && !is_awaited && self.compactor.gave_way < GIVE_WAY_MAX {
             self.compactor.gave_way += 1;
             return None;
         }
@@ -254,7 +261,7 @@ impl Log {
             self.compactor.cleaner = None;
             return None;
         };
-        if matches!(job, Job::Swap(_)) {
+        if matches!(job, Job::Replace { .. }) {
             self.compactor.count_swap();
         }
         self.running.maintenance = true;
@@ -315,7 +322,8 @@ impl Log {
                 }
             }
             (JobDone::Written { file }, Some(cleaner)) => cleaner.on_written(file),
-            (JobDone::Swapped, Some(_)) => self.swapped(),
+            (JobDone::Prepared, Some(cleaner)) => cleaner.on_prepared(),
+            (JobDone::Replaced, Some(_)) => self.swapped(),
             (JobDone::Marked, Some(cleaner)) => {
                 compactor.cleaned_to = Some(cleaner.on_marked());
                 let state::Summary { bytes_before, bytes_after, counts } = cleaner.summary();

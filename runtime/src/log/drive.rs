@@ -392,7 +392,7 @@ impl Log {
 
     /// Removes what retention or a trim allows.
     fn remove(&mut self, now_ms: i64, owner: &dyn Owner) -> Option<Work> {
-        if self.running.maintenance {
+        if self.running.maintenance || self.compactor.is_swapping() {
             return None;
         }
         let trim = match self.wanted.front() {

@@ -86,7 +86,7 @@ impl LookupPlan {
     }
 
     /// The largest timestamp: that of a segment which is not known is the last of its time index.
-    async fn find_newest(&mut self, disk: &DiskHandle) -> Result<Option<i64>, DiskError> {
+    async fn find_newest(&mut self, disk: &DiskHandle) -> Result<Option<i64>, ReadFailure> {
         for (extent, newest) in self.extents.iter_mut().filter(|(_, newest)| newest.is_none()) {
             let (base, times) = (extent.base, extent.indexed.times);
             *newest = match io::last_time(&self.place, disk, base, times).await {
@@ -94,6 +94,10 @@ impl LookupPlan {
                 Err(error) if error.is_not_found() => None,
                 last => last?.map(|(timestamp, _)| timestamp),
             };
+            // The entry may be another segment's, or missing in a shorter index.
+            if self.swaps.were_made() {
+                return Err(ReadFailure::Removed);
+            }
         }
         let newest = self.extents.iter().filter_map(|(_, newest)| *newest).max();
         Ok(newest.filter(|newest| *newest >= 0))

@@ -301,8 +301,8 @@ pub(super) async fn last_below<T>(
     Ok(found.map(|(place, (_, entry))| (place, entry)))
 }
 
-/// Base offset and position of the first batch that ends after `offset`; the segment's end where
-/// there is none.
+/// Where the batches that end at or before `offset` end: the offset after them, which compaction may
+/// have left lower than where the next begins, and the position.
 pub(super) async fn locate(
     place: &LogPlace,
     disk: &DiskHandle,
@@ -316,7 +316,7 @@ pub(super) async fn locate(
         let bytes = disk.read(&file, position, HEADER_BYTES).await?;
         let Ok(header) = BatchHeader::parse(&bytes) else { break };
         if header.next_offset() > offset {
-            return Ok((header.base_offset, position));
+            return Ok((end, position));
         }
         end = header.next_offset();
         position += u64::from(header.batch_bytes);

@@ -61,6 +61,10 @@ pub enum RepairError {
 /// [`RepairError`].
 pub async fn repair(disk: DiskHandle, place: &LogPlace) -> Result<Option<Repaired>, RepairError> {
     let disk = &disk;
+    let point = read_point(disk, place.dir.join(checkpoint::FILE)).await?;
+    if let Some(version) = compact::newer_mark(place, disk).await? {
+        return Err(RepairError::Newer { file: place.dir.join(compact::MARK_FILE), version });
+    }
     let found = disk.list(&place.dir).await?;
     let found = settle(disk, place, found).await?;
     let mut bases: Vec<(Offset, u64)> = found
@@ -70,10 +74,12 @@ pub async fn repair(disk: DiskHandle, place: &LogPlace) -> Result<Option<Repaire
             _ => None,
         })
         .collect();
+    // What a trim that was cut short left below the start is no part of the log.
+    let start = point.map_or(Offset::ZERO, |point| point.start.min(point.segment));
+    bases.drain(..bases.iter().rposition(|(base, _)| *base <= start).unwrap_or(0));
     let Some(&(first, _)) = bases.first() else {
         return Err(RepairError::NoLog(place.dir.clone()));
     };
-    let point = read_point(disk, place.dir.join(checkpoint::FILE)).await?;
     let mut end = first;
     let mut newest = (-1, first);
     let mut kept = 0;
@@ -126,7 +132,8 @@ pub async fn repair(disk: DiskHandle, place: &LogPlace) -> Result<Option<Repaire
     let gone: Vec<(Offset, u64)> = bases.drain(kept + 1..).collect();
     let segment = bases[kept].0;
     let number = 1 + point.map_or(0, |point| point.number);
-    let cutting = Cutting { file, segment, position, len, end, newest, gone, start: first, number };
+    let start = point.map_or(first, |point| point.start.max(first)).min(end);
+    let cutting = Cutting { file, segment, position, len, end, newest, gone, start, number };
     Ok(Some(cut(disk, place, cutting).await?))
 }
 
@@ -182,6 +189,9 @@ async fn cut(disk: &DiskHandle, place: &LogPlace, cutting: Cutting) -> Result<Re
         repaired.set_aside.push(set_aside(disk, place, &file, 0, *len).await?);
         repaired.bytes_cut += len;
     }
+    disk.sync_dir(&place.dir).await?;
+    // Offsets above the new end will be given to other records, which were never compacted.
+    disk.remove_under(place.dir.join(compact::MARK_FILE), &place.ticket).await?;
     disk.sync_dir(&place.dir).await?;
     // Copies are safe: now the point comes down, and only then what is above it goes.
     let indexed = Indexed::default();

@@ -1,6 +1,7 @@
 //! The log, from its files' bytes to its lives on a disk that forgets.
 
 mod compaction;
+mod compaction_beside;
 mod driver;
 mod failures;
 mod golden;

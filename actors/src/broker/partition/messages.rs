@@ -179,6 +179,11 @@ pub enum InvalidBatch {
     /// A client sent a control batch, or a coordinator one that is none.
     #[error("only a coordinator appends control batches, and nothing else")]
     Control,
+    /// A client set the attribute bit that only compaction sets.
+    #[error(
+        "only compaction gives a batch a delete horizon (attribute bit 6): leave the bit clear"
+    )]
+    DeleteHorizon,
     /// A producer id without epoch and sequence, or the reverse.
     #[error("producer id {id}, epoch {epoch} and sequence {sequence} do not go together")]
     Producer {

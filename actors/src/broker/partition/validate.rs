@@ -102,6 +102,10 @@ pub fn check_as_leader(
     if header.attributes.is_control() != (origin == Origin::Coordinator) {
         return Err(InvalidBatch::Control);
     }
+    // Compaction would take its first timestamp for the time from which its tombstones may go.
+    if header.attributes.has_delete_horizon() {
+        return Err(InvalidBatch::DeleteHorizon);
+    }
     let (id, epoch, sequence) = (header.producer_id, header.producer_epoch, header.base_sequence);
     let has_sequence = sequence >= 0 || (origin == Origin::Coordinator && sequence == -1);
     if id < -1 || (id >= 0 && (epoch < 0 || !has_sequence)) {

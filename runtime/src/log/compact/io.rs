@@ -37,23 +37,23 @@ pub(crate) enum Job {
     Read { file: Option<File>, base: Offset, position: u64, len: usize },
     /// Writes a piece of the copy.
     Write { file: Option<File>, base: Offset, position: u64, bufs: Vec<Bytes> },
-    /// Puts the copy in the place of what it was made from.
-    Swap(Box<Swap>),
+    /// Makes the copy complete: nothing has changed by it yet.
+    Prepare(Box<Copy>),
+    /// Puts the copy in the place of what it was made from: the first segment, and `others`.
+    Replace { base: Offset, others: Vec<Offset> },
     /// Writes how far compaction got.
     Mark { at: Offset },
     /// Removes the copy.
     Discard { base: Offset },
 }
 
-/// A copy that is complete.
+/// A copy whose batches are all written, and its indexes.
 #[derive(Debug)]
-pub(crate) struct Swap {
+pub(crate) struct Copy {
     pub(crate) base: Offset,
     pub(crate) file: File,
     pub(crate) offsets: Bytes,
     pub(crate) times: Bytes,
-    /// The segments after the first that it stands for.
-    pub(crate) others: Vec<Offset>,
 }
 
 /// What came of a piece of work.
@@ -70,7 +70,8 @@ pub(crate) enum JobDone {
     Written {
         file: File,
     },
-    Swapped,
+    Prepared,
+    Replaced,
     Marked,
     Discarded,
     /// There is no room for the copy.
@@ -107,9 +108,17 @@ pub(crate) async fn run(
                 Err(error) => Err(error),
             }
         }
-        Job::Swap(swap) => {
-            swap_in(place, disk, *swap).await?;
-            Ok(JobDone::Swapped)
+        Job::Prepare(copy) => match prepare(place, disk, *copy).await {
+            Ok(()) => Ok(JobDone::Prepared),
+            Err(error) if error.is_full() => Ok(JobDone::NoRoom),
+            Err(error) => Err(error),
+        },
+        Job::Replace { base, others } => {
+            let to = path(place, Kind::Log, base, SWAP);
+            rename(place, disk, path(place, Kind::Log, base, CLEANED), to).await?;
+            disk.sync_dir(&place.dir).await?;
+            replace(place, disk, base, &others).await?;
+            Ok(JobDone::Replaced)
         }
         Job::Mark { at } => {
             let mut mark = Vec::with_capacity(MARK_BYTES);
@@ -123,6 +132,11 @@ pub(crate) async fn run(
         }
         Job::Discard { base } => {
             disk.remove_under(path(place, Kind::Log, base, CLEANED), ticket).await?;
+            for kind in [Kind::Index, Kind::TimeIndex] {
+                for suffix in [CLEANED, SWAP] {
+                    disk.remove_under(path(place, kind, base, suffix), ticket).await?;
+                }
+            }
             Ok(JobDone::Discarded)
         }
     }
@@ -135,6 +149,17 @@ async fn read_mark(place: &LogPlace, disk: &DiskHandle) -> Result<JobDone, DiskE
     };
     let bytes = disk.read(&file, 0, MARK_BYTES).await?;
     Ok(parse_mark(&bytes))
+}
+
+/// The version of a mark that a later version of the program wrote.
+pub(crate) async fn newer_mark(
+    place: &LogPlace,
+    disk: &DiskHandle,
+) -> Result<Option<u16>, DiskError> {
+    match read_mark(place, disk).await? {
+        JobDone::NewerMark(version) => Ok(Some(version)),
+        _ => Ok(None),
+    }
 }
 
 fn parse_mark(bytes: &[u8]) -> JobDone {
@@ -181,9 +206,8 @@ async fn create(
     Ok(file)
 }
 
-/// Each step may be made a second time, where a full disk stopped it the first time.
-async fn swap_in(place: &LogPlace, disk: &DiskHandle, swap: Swap) -> Result<(), DiskError> {
-    let Swap { base, file, offsets, times, others } = swap;
+async fn prepare(place: &LogPlace, disk: &DiskHandle, copy: Copy) -> Result<(), DiskError> {
+    let Copy { base, file, offsets, times } = copy;
     disk.sync(&file).await?;
     for (kind, bytes) in [(Kind::Index, offsets), (Kind::TimeIndex, times)] {
         let index = create(place, disk, kind, base).await?;
@@ -195,14 +219,11 @@ async fn swap_in(place: &LogPlace, disk: &DiskHandle, swap: Swap) -> Result<(), 
             .await?;
     }
     // The log's new name is what decides: it must not be there before those of its indexes are.
-    disk.sync_dir(&place.dir).await?;
-    let to = path(place, Kind::Log, base, SWAP);
-    rename(place, disk, path(place, Kind::Log, base, CLEANED), to).await?;
-    disk.sync_dir(&place.dir).await?;
-    replace(place, disk, base, &others).await
+    disk.sync_dir(&place.dir).await
 }
 
-/// From when `.log.swap` is durable: what it stands for goes, and it takes its place.
+/// From when `.log.swap` is durable: what it stands for goes, and it takes its place. Each step may
+/// be made a second time, where a full disk or a crash stopped it the first time.
 async fn replace(
     place: &LogPlace,
     disk: &DiskHandle,
@@ -269,10 +290,17 @@ pub(crate) async fn settle(
         let Some((Kind::Log, base)) = parse(&entry.name, SWAP) else { continue };
         let end = end_of(place, disk, base).await?;
         let bases = found.iter().filter_map(|entry| Kind::parse(&entry.name));
-        let others: Vec<Offset> = bases
-            .filter(|(kind, other)| *kind == Kind::Log && *other > base && *other < end)
+        let (others, later): (Vec<Offset>, Vec<Offset>) = bases
+            .filter(|(kind, other)| *kind == Kind::Log && *other > base)
             .map(|(_, other)| other)
-            .collect();
+            .partition(|other| *other < end);
+        // COMPACT-2, or else its end is lost: the originals must not go for it.
+        if later.iter().min() != Some(&end) {
+            let file = path(place, Kind::Log, base, SWAP);
+            let position = disk.len(&disk.open(&file, OpenMode::Read).await?).await?;
+            let reason = BatchError::Field { field: "end of the segment", value: end.as_i64() };
+            return Err(SettleError::Damaged { file, position, reason });
+        }
         replace(place, disk, base, &others).await?;
         tracing::info!(dir = %place.dir.display(), %base, %end, "a compaction that was cut short was finished");
     }

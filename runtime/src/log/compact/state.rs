@@ -15,7 +15,7 @@ use super::{
     Decided,
     choice::next_group,
     filter::{Counts, Filter, Kept},
-    io::{Job, Swap},
+    io::{Copy, Job},
     keys::Keys,
 };
 use crate::{
@@ -61,8 +61,10 @@ enum Phase {
     Noting,
     /// What stays is copied.
     Copying,
-    /// The copy takes the place of what was read.
-    Swapping,
+    /// The copy is made complete.
+    Preparing,
+    /// It takes the place of what was read.
+    Replacing,
     /// How far it got is written down.
     Marking,
     /// The copy is of no use.
@@ -106,6 +108,8 @@ pub(crate) struct Cleaner {
     want: usize,
     output: Option<Output>,
     is_abandoned: bool,
+    /// Names may be half changed: that is brought to its end.
+    is_decided: bool,
     summary: Summary,
 }
 
@@ -131,6 +135,7 @@ impl Cleaner {
             want: CHUNK_BYTES,
             output: None,
             is_abandoned: false,
+            is_decided: false,
             summary: Summary::default(),
         }
     }
@@ -141,12 +146,16 @@ impl Cleaner {
             match self.phase {
                 Phase::Finished => return None,
                 Phase::Marking => return Some(Job::Mark { at: self.filter.noted_to }),
-                Phase::Swapping => return Some(self.swap()),
+                Phase::Preparing => return Some(self.prepare()),
+                Phase::Replacing => {
+                    self.is_decided = true;
+                    let base = self.inputs.first().map_or(Offset::ZERO, |input| input.base);
+                    let others = self.inputs.iter().skip(1).map(|input| input.base).collect();
+                    return Some(Job::Replace { base, others });
+                }
                 Phase::Discarding => match self.output.as_ref() {
-                    Some(Output { file: Some(_), segment, .. }) => {
-                        return Some(Job::Discard { base: segment.base });
-                    }
-                    _ => self.discarded(),
+                    Some(output) => return Some(Job::Discard { base: output.segment.base }),
+                    None => self.discarded(),
                 },
                 Phase::Noting | Phase::Copying => {
                     if let Some(job) = self.write().or_else(|| self.read()) {
@@ -169,7 +178,9 @@ impl Cleaner {
     }
 
     fn read(&mut self) -> Option<Job> {
-        while self.inputs.get(self.at).is_some_and(|input| self.position >= input.size) {
+        // One without a byte is read too: it is damaged.
+        let is_read = |input: &Input| input.file.is_some() && self.position >= input.size;
+        if self.inputs.get(self.at).is_some_and(is_read) {
             self.at += 1;
             self.open_input();
         }
@@ -210,7 +221,7 @@ impl Cleaner {
         if let Some(output) = &self.output {
             let is_one = self.inputs.len() == 1;
             self.phase = match output.has_changed || !is_one {
-                true => Phase::Swapping,
+                true => Phase::Preparing,
                 false => Phase::Discarding,
             };
             return;
@@ -234,20 +245,24 @@ impl Cleaner {
         });
     }
 
-    fn swap(&mut self) -> Job {
+    fn prepare(&mut self) -> Job {
         let output = self.output.as_mut().expect("a copy is swapped in");
         if let Some(newest) = output.segment.newest {
             output.tail.note_time(output.segment.base, newest);
         }
         let (offsets, times, added) = output.tail.ready(u32::MAX);
         output.segment.indexed = added;
-        Job::Swap(Box::new(Swap {
+        Job::Prepare(Box::new(Copy {
             base: output.segment.base,
             file: output.file.clone().expect("the last batch of a segment is always copied"),
             offsets,
             times,
-            others: self.inputs.iter().skip(1).map(|input| input.base).collect(),
         }))
+    }
+
+    /// The copy is complete.
+    pub(crate) fn on_prepared(&mut self) {
+        self.phase = Phase::Replacing;
     }
 
     /// Takes in what was read.
@@ -264,11 +279,12 @@ impl Cleaner {
         let (segment, room) = (input.base, input.size - self.position);
         let group_end = self.inputs.last().map_or(Offset::ZERO, |input| input.end);
         self.inputs[self.at].file = Some(file);
+        let asked = room.min(self.want as u64).max(1) as usize;
         self.want = CHUNK_BYTES;
         let (begin, mut at) = (self.position, 0);
         let damage = |at: usize, reason| Damage { segment, position: begin + at as u64, reason };
-        if chunk.is_empty() {
-            return Err(damage(0, BatchError::Short { bytes: 0, needed: 1 }));
+        if chunk.len() < asked {
+            return Err(damage(0, BatchError::Short { bytes: chunk.len(), needed: asked }));
         }
         while at < chunk.len() {
             match recovery::whole(&chunk[at..], self.expected, true) {
@@ -346,7 +362,7 @@ impl Cleaner {
         self.summary.bytes_before += self.inputs.iter().map(|input| input.size).sum::<u64>();
         self.summary.bytes_after += output.segment.size;
         self.cursor = output.segment.end;
-        self.phase = Phase::Copying;
+        (self.phase, self.is_decided) = (Phase::Copying, false);
         self.set_inputs(Vec::new());
         (output.segment, replaced)
     }
@@ -378,8 +394,7 @@ impl Cleaner {
 
     /// Stops as soon as its copy is gone. What was swapped in stays.
     pub(crate) fn abandon(&mut self) {
-        // Names may be half changed: that is brought to its end.
-        if self.phase != Phase::Swapping {
+        if !self.is_decided {
             (self.phase, self.is_abandoned) = (Phase::Discarding, true);
         }
     }
@@ -389,6 +404,11 @@ impl Cleaner {
         if self.inputs.iter().any(|input| removed.contains(&input.base)) {
             self.abandon();
         }
+    }
+
+    /// Whether the names of its inputs may be half changed.
+    pub(crate) fn is_decided(&self) -> bool {
+        self.is_decided
     }
 
     /// Whether there is a file of its own on the disk.

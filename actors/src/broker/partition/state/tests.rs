@@ -156,6 +156,8 @@ fn what_is_not_valid_is_refused_by_name() {
         refuse(spec.build(), Origin::Coordinator),
         AppendError::Invalid(InvalidBatch::Control)
     );
+    let dated = Spec { attributes: Attributes::DELETE_HORIZON, ..spec };
+    assert_eq!(client(dated), AppendError::Invalid(InvalidBatch::DeleteHorizon));
     for producer in [(7, 0, -1), (7, -1, 0), (-2, 0, 0)] {
         let error = client(Spec { producer, ..spec });
         assert!(
