@@ -30,8 +30,14 @@
 //! | `b.log.swap`, new `b.index` or `b.timeindex` | the indexes take their places | renames the rest |
 //! | `b.log` | it has taken the place of the first original | nothing is left to do |
 //!
+//! Without the sync after the last of these names, or after what recovery removes, a crash finds an
+//! earlier line of the table again, and the same is done about it: all that could build on the last
+//! line (another swap, a removal, a cut, a clean stop) syncs the directory before it changes anything.
+//! Those two syncs are there so that one rule holds for all lines; the others each prevent a loss.
+//!
 //! So the name `b.log.swap` decides. Which originals it stands for is read from it: all that begin
-//! before its last batch ends. A recovery that is itself cut short finds one of these states again.
+//! before its last batch ends; and another must begin right there, or else it has lost its end. A
+//! recovery that is itself cut short finds one of these states again.
 //!
 //! The originals are removed, not renamed to Kafka's `.deleted` first: a reader that has one open
 //! reads on, and one that had not is told to plan anew ([`ReadFailure::Removed`]). Whether what it

@@ -31,6 +31,7 @@ impl Default for Spec {
 
 pub(crate) const TRANSACTIONAL: u16 = 0x10;
 pub(crate) const CONTROL: u16 = 0x20;
+pub(crate) const DELETE_HORIZON: u16 = 0x40;
 
 impl Spec {
     pub(crate) fn build(self) -> BytesMut {

@@ -48,7 +48,10 @@ pub(super) struct Machine {
 
 impl Machine {
     pub(super) fn new(seed: u64, config: LogConfig) -> Machine {
-        let disks = SimDisks::new(&Rng::seeded(seed), Faults::none());
+        Machine::on(SimDisks::new(&Rng::seeded(seed), Faults::none()), config)
+    }
+
+    pub(super) fn on(disks: SimDisks, config: LogConfig) -> Machine {
         disks.install(Path::new("/d/.keep"), b"");
         Machine { disks, gate: EraGate::new(Path::new(DIR)), config }
     }

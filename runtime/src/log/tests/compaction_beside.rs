@@ -1,7 +1,10 @@
 //! Compaction beside all else that happens to a log: trims, retention, truncations, repairs, a full
 //! disk, look-ups.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use super::{
     super::*,
@@ -11,7 +14,7 @@ use super::{
     },
     driver::Driver,
 };
-use crate::disk::sim::Faults;
+use crate::{disk::sim::Faults, sim::World};
 
 fn segment(base: u64) -> PathBuf {
     Path::new(DIR).join(format!("{base:020}.log"))
@@ -262,4 +265,80 @@ fn a_search_for_the_newest_record_beside_a_swap_is_right_or_begun_anew() {
         let after = driver.log.plan_newest(end).run(driver.disk.clone()).await;
         assert_eq!(after, Ok(right));
     });
+}
+
+/// When the power goes, or the process, and whether the recovery after that is cut short as well.
+#[derive(Clone, Copy, Debug)]
+struct Cut {
+    /// Milliseconds, of about one operation each, from when there is a file of this name.
+    after_ms: u64,
+    name: &'static str,
+    /// The process is killed, and the power goes so many milliseconds into the next one's recovery.
+    recovering_ms: Option<u64>,
+}
+
+/// Three segments become one, and all stops in the middle: names that were not synced are there or
+/// not, each for itself.
+async fn cut_in_a_swap(world: World, cut: Cut) {
+    let how = LogConfig { segment_bytes: 8_000, ..config(always()) };
+    let machine = Machine::on(world.disks.clone(), how);
+    let mut driver = machine.open(1_000).await;
+    for round in ["0", "1", "2"] {
+        put(&mut driver, &[("a", Some(round)), ("b", Some(round))]);
+        driver.settle().await.unwrap();
+        driver.log.roll();
+        driver.settle().await.unwrap();
+        driver.pass(1_000);
+    }
+    put(&mut driver, &[("last", Some("x"))]);
+    driver.settle().await.unwrap();
+    // Slow enough that the change of a name is seen before it is synced.
+    let latency_ms = if cut.name == "log.swap" { 4 } else { 1 };
+    world.disks.set_faults(Faults { latency_ms, names_in_any_order: true, ..Faults::none() });
+    driver.log.compact(Decided::default());
+    let copy = segment(0).with_extension(cut.name);
+    for _ in 0..1_000 {
+        if machine.disks.files().contains(&copy) {
+            break;
+        }
+        driver.catch_up().unwrap();
+        world.pass(Duration::from_millis(1)).await;
+    }
+    assert!(machine.disks.files().contains(&copy), "the compaction does not come to its copy");
+    for _ in 0..cut.after_ms {
+        driver.catch_up().unwrap();
+        world.pass(Duration::from_millis(1)).await;
+    }
+    if let Some(recovering_ms) = cut.recovering_ms {
+        machine.disks.kill();
+        let within = Duration::from_millis(recovering_ms);
+        drop(tokio::time::timeout(within, machine.open(10_000)).await);
+    }
+    machine.disks.crash();
+    world.disks.set_faults(Faults::none());
+    let mut driver = machine.open(10_000).await;
+    let left = read(&mut driver).await;
+    let found: Vec<_> = keys(&left).into_iter().filter(|(at, _)| *at >= 4).collect();
+    assert_eq!(found, [(4, "a"), (5, "b"), (6, "last")], "COMPACT-1");
+    check_segments(&mut driver).await;
+    assert_eq!(leftovers(&machine), 0);
+    compact(&mut driver, Decided::default()).await;
+    assert_eq!(keys(&read(&mut driver).await), [(4, "a"), (5, "b"), (6, "last")]);
+    check_segments(&mut driver).await;
+}
+
+#[test]
+fn a_power_cut_at_any_step_of_a_swap_or_its_recovery_loses_no_record_and_no_index() {
+    let begun = (0..28).map(|after_ms| Cut { name: "log.cleaned", after_ms, recovering_ms: None });
+    let recovered = (0..40).step_by(2).map(|recovering_ms| Cut {
+        name: "log.swap",
+        after_ms: 0,
+        recovering_ms: Some(recovering_ms),
+    });
+    for (seed, cut) in begun.chain(recovered).flat_map(|cut| (0..14).map(move |seed| (seed, cut))) {
+        let outcome = crate::sim::run(seed, &[], |world| cut_in_a_swap(world, cut));
+        if let Err(why) = outcome.result {
+            panic!("seed {seed}, {cut:?}: {why}");
+        }
+    }
 }

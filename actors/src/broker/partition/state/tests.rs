@@ -8,7 +8,7 @@ use crate::broker::{
     names::{Isolation, ProducerId},
     partition::{
         messages::{AppendError, Fetch, InvalidBatch, Origin},
-        testing::{CONTROL, Spec, TRANSACTIONAL, marker, reseal},
+        testing::{CONTROL, DELETE_HORIZON, Spec, TRANSACTIONAL, marker, reseal},
     },
 };
 
@@ -156,7 +156,7 @@ fn what_is_not_valid_is_refused_by_name() {
         refuse(spec.build(), Origin::Coordinator),
         AppendError::Invalid(InvalidBatch::Control)
     );
-    let dated = Spec { attributes: Attributes::DELETE_HORIZON, ..spec };
+    let dated = Spec { attributes: DELETE_HORIZON, ..spec };
     assert_eq!(client(dated), AppendError::Invalid(InvalidBatch::DeleteHorizon));
     for producer in [(7, 0, -1), (7, -1, 0), (-2, 0, 0)] {
         let error = client(Spec { producer, ..spec });
