@@ -24,6 +24,8 @@ use super::partition::options::{ClosedPartition, Room};
 const CLOSED_FILE: &str = "flumen-clean-stop";
 const CLOSED_KIND: [u8; 4] = *b"FLCL";
 const CLOSED_VERSION: u16 = 1;
+/// Logs of a directory that are closed at a time: enough that their syncs share the disk's flushes.
+const CLOSERS: usize = 256;
 /// Most bytes of a `partition.metadata` that are looked at: it has two short lines.
 pub(super) const METADATA_BYTES_MAX: usize = 256;
 const TAKE_OVER_MAX: Duration = Duration::from_secs(5);
@@ -55,13 +57,22 @@ pub struct DataDirectory {
     pub room: Room,
     /// Logs that may be compacted at a time: each remembers keys, and takes time from its disk.
     pub cleaners: Credit,
+    /// Logs that may be closed at a time: each holds files open, of which a process has not many, and
+    /// all of them at once would have the last wait for the disk until its deadline.
+    pub closers: Credit,
 }
 
 impl DataDirectory {
     /// The directory `id` at `path`.
     #[must_use]
     pub fn new(id: Uuid, path: impl Into<PathBuf>) -> Self {
-        Self { id, path: path.into(), room: Room::default(), cleaners: Credit::new(1, 0) }
+        Self {
+            id,
+            path: path.into(),
+            room: Room::default(),
+            cleaners: Credit::new(1, 0),
+            closers: Credit::new(CLOSERS, 0),
+        }
     }
 
     /// What the journals call the log of a partition in `dir`, by its `partition.metadata` and its

@@ -56,7 +56,7 @@ use std::{
 
 use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, WrapFuture};
 use flumen_runtime::{
-    credit::Credit,
+    credit::{Credit, Permit},
     disk::DiskError,
     ids::{LeaderEpoch, LogId, Offset},
     log::{LogFailure, LogIoDone, OpenError, ReadDone, ReadFailure},
@@ -91,6 +91,7 @@ struct Shared {
     handover: Arc<Handover>,
     room: Room,
     cleaners: Credit,
+    closers: Credit,
     probe: Option<Arc<dyn Probe>>,
     assigned: Mutex<Assigned>,
 }
@@ -151,6 +152,7 @@ pub fn child_spec(options: PartitionOptions) -> (ChildSpec, Addr<Partition>) {
         handover: options.handover,
         room: options.room,
         cleaners: options.cleaners,
+        closers: options.closers,
         probe: options.probe,
         assigned: Mutex::new(assigned),
     });
@@ -303,7 +305,7 @@ impl Partition {
             Request::Drain(answer) => {
                 let closing = self.offline("it is being stopped", "retry", true);
                 if let Stage::Open(open) = &mut self.stage {
-                    open.drain(answer, &closing);
+                    open.drain(answer, &closing, &self.shared.closers, ctx);
                 }
             }
         }
@@ -466,6 +468,13 @@ impl Partition {
         self.shared.assigned().high_watermark = marks.high_watermark;
         let (open, waiting, is_closing) = (*open, VecDeque::new(), false);
         self.stage = Stage::Cutting(Box::new(Cutting { open, answer, waiting, is_closing }));
+    }
+
+    fn close(&mut self, permit: Permit, ctx: &mut Context<Self>) {
+        if let Stage::Open(open) = &mut self.stage {
+            open.close(permit);
+            self.step(ctx);
+        }
     }
 
     /// Once the log of a drained partition is closed, hands it over and answers.

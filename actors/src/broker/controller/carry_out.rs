@@ -31,6 +31,9 @@ use crate::broker::{
 const TOGETHER: usize = 64;
 /// How often a partition is given its settings where each life of it ends meanwhile.
 const CONFIGURE_TRIES: usize = 3;
+/// How long all partitions together may take to stop: a node with many waits for their syncs rather
+/// than recover them at its next start. Below the minute that their supervisor has.
+const STOP_WITHIN: Duration = Duration::from_secs(40);
 /// How often, and at which distance, a coordinator is asked to forget a topic before that is left for
 /// later.
 const FORGET_TRIES: u32 = 20;
@@ -138,11 +141,15 @@ async fn start_partition(
         handover: handover.clone(),
         room: directory.room.clone(),
         cleaners: directory.cleaners.clone(),
+        closers: directory.closers.clone(),
         probe: shared.spec.probe.clone(),
         ..PartitionOptions::new(name.clone(), log, &directory.path)
     };
     let child_name = format!("partition/{name}");
-    let make = || partition::child_spec(options.clone());
+    let make = || {
+        let (child, address) = partition::child_spec(options.clone());
+        (child.stop_within(STOP_WITHIN), address)
+    };
     let address = start_child(&shared.partitions_supervisor, &child_name, make).await?;
     let directory = directory.id;
     shared.partitions.insert(name, Running { address, handover, log, directory });

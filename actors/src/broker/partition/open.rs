@@ -88,6 +88,8 @@ pub(super) struct Open {
     /// Asked to stop: finishes what is in, closes the log, and stays closed.
     is_stopping: bool,
     draining: Vec<Answer<()>>,
+    /// While the log is being closed.
+    closing: Option<Permit>,
     /// While the log is being compacted.
     cleaning: Option<Permit>,
     /// Another log of the directory is being compacted, and this one should be.
@@ -109,6 +111,7 @@ impl Open {
             parked_max: PARKED_MIN,
             is_stopping: false,
             draining: Vec::new(),
+            closing: None,
             cleaning: None,
             waits_to_compact: false,
             began: Instant::now(),
@@ -264,7 +267,14 @@ impl Open {
         self.trims.push((offset, answer));
     }
 
-    pub(super) fn drain(&mut self, answer: Answer<()>, closing: &OfflineError) {
+    /// Stops taking anything, and closes the log once `closers` lets it.
+    pub(super) fn drain(
+        &mut self,
+        answer: Answer<()>,
+        closing: &OfflineError,
+        closers: &Credit,
+        ctx: &mut Context<Partition>,
+    ) {
         // What waits for others may wait for ever; what waits for this disk is finished.
         for parked in self.state.dismiss_fetches() {
             parked.reader.give(Err(closing.clone().into()));
@@ -272,9 +282,23 @@ impl Open {
         if self.log.is_closed() {
             return answer.give(());
         }
-        self.is_stopping = true;
-        self.log.close();
         self.draining.push(answer);
+        if std::mem::replace(&mut self.is_stopping, true) {
+            return;
+        }
+        if let Ok(permit) = closers.try_acquire(1, 0) {
+            return self.close(permit);
+        }
+        let turn = wrap_future::<_, Partition>(closers.acquire(1, 0));
+        ctx.spawn(actix::ActorFutureExt::map(turn, |permit, actor: &mut Partition, ctx| {
+            actor.close(permit, ctx);
+        }));
+    }
+
+    /// It is this log's turn to be closed.
+    pub(super) fn close(&mut self, permit: Permit) {
+        self.closing = Some(permit);
+        self.log.close();
     }
 
     // ---- Effects -------------------------------------------------------------------------------
@@ -367,6 +391,7 @@ impl Open {
 
     /// The log is closed: whoever asked to stop may go on.
     pub(super) fn is_drained(&mut self) {
+        self.closing = None;
         self.draining.drain(..).for_each(|answer| answer.give(()));
     }
 

@@ -181,6 +181,8 @@ pub struct PartitionOptions {
     pub room: Room,
     /// Logs that may be compacted at a time.
     pub cleaners: Credit,
+    /// Logs that may be closed at a time.
+    pub closers: Credit,
     /// Who watches each step; nobody, as a rule.
     pub probe: Option<Arc<dyn Probe>>,
 }
@@ -201,6 +203,7 @@ impl PartitionOptions {
             handover: Arc::default(),
             room: Room::default(),
             cleaners: Credit::new(1, 0),
+            closers: Credit::new(1, 0),
             probe: None,
         }
     }
