@@ -296,7 +296,10 @@ async fn write(
     wanted: Refused,
 ) -> Result<Outcome, DiskError> {
     match disk.write(file, wanted.position, wanted.bufs.clone(), &place.ticket).await {
-        Ok(()) => Ok(Outcome::Written { end: wanted.end }),
+        Ok(()) => {
+            failpoint::pass("log: written");
+            Ok(Outcome::Written { end: wanted.end })
+        }
         Err(error) if error.is_full() => Ok(Outcome::Refused(wanted)),
         Err(error) => Err(error),
     }
