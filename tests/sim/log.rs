@@ -2,8 +2,10 @@
 //!
 //! The owner appends, trims and cuts; at each opening the log must hold all that was durable, and
 //! nothing that is not a prefix of what was appended since; and the state that replay gives must be
-//! the one that appending gave.
+//! the one that appending gave. Half of the logs are compacted on the way: of what is decided, the
+//! last record of each key is there at the end.
 
+mod compacted;
 mod owner;
 
 use std::{cell::RefCell, collections::BTreeMap, path::Path, rc::Rc, sync::Arc, time::Duration};
@@ -14,12 +16,15 @@ use flumen_runtime::{
     disk::{DiskHandle, sim::Faults},
     era::{EraGate, take_over},
     ids::{ArbiterId, LeaderEpoch, LogId, Offset},
-    log::{self, ClosedLog, Log, LogConfig, LogPlace},
+    log::{self, ClosedLog, Compaction, Decided, Log, LogConfig, LogPlace, ReadDone, ReadFailure},
     rng::Rng,
     sim::{self, End, Outcome, Planted, World},
 };
 
-use self::owner::{Driver, History};
+use self::{
+    compacted::Seen,
+    owner::{Driver, History},
+};
 use crate::{coverage::Coverage, invariants::era_1, runner};
 
 const DIR: &str = "/data/log";
@@ -35,6 +40,8 @@ struct Model {
     trimmed: u64,
     /// A cut to this offset was asked for and is not known to be done.
     cutting: Option<u64>,
+    /// Below this, which is decided, batches may have been compacted; it is not cut off.
+    compacted_to: u64,
     /// What the last clean stop left, where the next opening is to use it.
     closed: Option<(ClosedLog, History)>,
     coverage: Coverage,
@@ -52,24 +59,26 @@ impl Model {
         // What was not durable and is not there was never appended.
         self.batches.retain(|base, _| *base < end);
         (self.start, self.durable, self.cutting) = (start, end, None);
-        driver
-            .owner
-            .check(self.batches.iter().map(|(base, (_, batch))| (*base, &batch[..])), start);
+        let all = self.batches.iter().map(|(base, (_, batch))| (*base, &batch[..]));
+        driver.owner.check(all, start, self.compacted_to);
     }
 
     /// Compares what a read from `from` gave.
-    fn check_read(&self, from: u64, read: &Bytes) {
-        let mut at = 0;
-        let first = self.batches.iter().filter(|(_, (end, _))| *end > from);
-        for (base, (_, batch)) in first {
-            if at == read.len() {
-                return;
-            }
-            let part = read.get(at..at + batch.len());
-            assert!(part == Some(batch), "LOG-2: other bytes are read at offset {base}");
-            at += batch.len();
+    fn check_read(&mut self, from: u64, driver: &Driver, read: &Bytes) {
+        let active = driver.log.segments().last().map_or(0, |segment| segment.base.0);
+        let (mut at, mut next) = (0, from);
+        for found in batch::split(read) {
+            let (header, bytes) = found.expect("LOG-2: whole batches are read");
+            let batch = read.slice(at..at + bytes.len());
+            at += bytes.len();
+            let base = header.base_offset.0;
+            let mut passed = self.batches.iter().filter(|(_, (end, _))| *end > next);
+            let missing = passed.find(|(b, _)| **b >= self.compacted_to.min(base));
+            assert!(missing.is_none_or(|(b, _)| *b >= base), "LOG-2: {missing:?} is not read");
+            let is_thinned = compacted::check_batch(self, active, &batch);
+            self.coverage.met("thinned batch", is_thinned.into());
+            next = header.next_offset().0;
         }
-        assert_eq!(at, read.len(), "LOG-2: more is read than was appended");
     }
 }
 
@@ -82,6 +91,12 @@ fn config(rng: &mut Rng) -> LogConfig {
         sync_batches: if rng.chance(1, 5) { u64::MAX } else { 1 },
         sync_interval: Some(Duration::from_millis(200)),
         journal: false,
+        compaction: rng.chance(1, 2).then(|| Compaction {
+            dirty_permille_min: [0, 300][rng.below(2) as usize],
+            tombstone_age_ms: [0, 1_000, 86_400_000][rng.below(3) as usize],
+            keys_bytes_max: [200, 1 << 20][rng.below(2) as usize],
+            ..Compaction::default()
+        }),
         ..LogConfig::default()
     }
 }
@@ -105,12 +120,16 @@ pub(crate) fn scenario(seed: u64, planted: &[Planted]) -> Outcome<Coverage> {
         let check = async move |_| {
             let gate = EraGate::new(Path::new(DIR));
             let driver = open(&inside, &gate, ArbiterId(0), &config, &last).await;
-            read_all(&driver, &last).await;
+            read_all(&driver, &last, inside.now_ms()).await;
             (End::Exit, ())
         };
         world.process(1, check).await;
         let mut coverage = model.borrow().coverage.clone();
         coverage.met("torn tail", world.trace.logged("its unfinished end was cut off"));
+        coverage.met("compaction", world.trace.logged("compacted; "));
+        coverage.met("finished swap", world.trace.logged("cut short was finished"));
+        coverage.met("undone swap", world.trace.logged("cut short was undone"));
+        assert_eq!(world.trace.logged("compacted no more"), 0, "COMPACT-2: segments overlap");
         coverage
     })
 }
@@ -129,7 +148,8 @@ async fn open(
     let closed = model.borrow_mut().closed.take();
     let driver = match closed {
         Some((closed, owner)) => {
-            Driver::new(Log::reopen(place, config.clone(), closed, now), disk, owner)
+            let log = Log::reopen(place, config.clone(), closed, now);
+            Driver::new(log, disk, owner)
         }
         None => {
             let mut owner = History::default();
@@ -150,10 +170,13 @@ async fn open(
 async fn life(world: &World, config: &LogConfig, model: &RefCell<Model>, rng: &mut Rng) -> End {
     let gate = EraGate::new(Path::new(DIR));
     let mut driver = open(world, &gate, ArbiterId(0), config, model).await;
+    if config.compaction.is_some() {
+        read_all(&driver, model, world.now_ms()).await;
+    }
     let mut superseded: Vec<Driver> = Vec::new();
     for _ in 0..rng.below(80) {
         let now = world.now_ms();
-        match rng.below(40) {
+        match rng.below(44) {
             0..22 => append(&mut driver, model, rng, now),
             22..32 => world.pass(Duration::from_millis(rng.below(20))).await,
             32 => trim(&mut driver, model, rng),
@@ -167,6 +190,7 @@ async fn life(world: &World, config: &LogConfig, model: &RefCell<Model>, rng: &m
             }
             37 => haunt(&mut superseded, rng, now),
             38 => read_some(&driver, model, rng).await,
+            39..43 => compact(world, &mut driver, model, rng).await,
             _ => driver.log.tick(now),
         }
         settle(&mut driver, model);
@@ -184,12 +208,17 @@ fn other(superseded: &[Driver]) -> ArbiterId {
     ArbiterId(superseded.len() as u32 + 1)
 }
 
-fn batch(base: Offset, rng: &mut Rng, now_ms: i64) -> Bytes {
+/// A batch at the end of `log`: with keys, some of them tombstones, where it is compacted.
+fn batch(log: &Log, rng: &mut Rng, now_ms: i64) -> Bytes {
+    let base = log.end();
+    let is_keyed = log.config().compaction.is_some();
     let mut builder = BatchBuilder::new(now_ms);
     let value = vec![rng.below(256) as u8; [10, 100, 1000, 5000][rng.below(4) as usize]];
     for _ in 0..1 + rng.below(4) {
-        let value = Some(&value[..]);
-        builder.push(RecordRef { timestamp: now_ms, key: None, value, headers: &[] });
+        let key = is_keyed.then(|| [rng.below(12) as u8]);
+        let value = Some(&value[..]).filter(|_| !is_keyed || rng.chance(3, 4));
+        let key = key.as_ref().map(|key| &key[..]);
+        builder.push(RecordRef { timestamp: now_ms, key, value, headers: &[] });
     }
     let mut batch = builder.build();
     batch::stamp(&mut batch, base, LeaderEpoch(0));
@@ -201,7 +230,7 @@ fn append(driver: &mut Driver, model: &RefCell<Model>, rng: &mut Rng, now_ms: i6
     if model.cutting.is_some() {
         return;
     }
-    let batch = batch(driver.log.end(), rng, now_ms);
+    let batch = batch(&driver.log, rng, now_ms);
     let header = BatchHeader::parse(&batch).expect("it was just built");
     driver.log.append(batch.clone(), &header);
     driver.owner.note(&header);
@@ -213,7 +242,7 @@ fn haunt(superseded: &mut [Driver], rng: &mut Rng, now_ms: i64) {
     if let Some(old) = superseded.last_mut()
         && old.log.failure().is_none()
     {
-        let batch = batch(old.log.end(), rng, now_ms);
+        let batch = batch(&old.log, rng, now_ms);
         let header = BatchHeader::parse(&batch).expect("it was just built");
         old.log.append(batch, &header);
         old.owner.note(&header);
@@ -232,11 +261,15 @@ fn trim(driver: &mut Driver, model: &RefCell<Model>, rng: &mut Rng) {
 /// Asks for the log to be cut; what is to go may be there until that is settled.
 fn cut(driver: &mut Driver, model: &RefCell<Model>, rng: &mut Rng) {
     let mut model = model.borrow_mut();
-    if model.cutting.is_some() || driver.is_busy() || driver.log.start() == driver.log.end() {
+    // What waits to be written goes with what is cut off, also from below.
+    let is_written = driver.log.written_end() == driver.log.end();
+    let is_busy = driver.is_busy() && !(driver.log.is_compacting() && is_written);
+    if model.cutting.is_some() || is_busy || driver.log.start() == driver.log.end() {
         return;
     }
-    let keys: Vec<u64> =
-        model.batches.range(driver.log.start().0..).map(|(base, _)| *base).collect();
+    // What is decided is never cut off.
+    let first = driver.log.start().0.max(model.compacted_to);
+    let keys: Vec<u64> = model.batches.range(first..).map(|(base, _)| *base).collect();
     if keys.is_empty() {
         return;
     }
@@ -264,27 +297,61 @@ fn settle(driver: &mut Driver, model: &RefCell<Model>) {
     }
 }
 
+/// Has the log compacted where it wants that, and lets that go on for a while.
+async fn compact(world: &World, driver: &mut Driver, model: &RefCell<Model>, rng: &mut Rng) {
+    let is_cutting = model.borrow().cutting.is_some();
+    if !is_cutting && driver.log.wants_compaction(world.now_ms()) {
+        let end = driver.log.durable_end();
+        {
+            let mut model = model.borrow_mut();
+            model.compacted_to = model.compacted_to.max(end.0);
+        }
+        driver.log.compact(Decided { end, ..Decided::default() });
+    }
+    for _ in 0..rng.below(40) {
+        driver.pump(world.now_ms());
+        world.pass(Duration::from_millis(rng.below(20))).await;
+        settle(driver, model);
+        if !driver.log.is_compacting() {
+            break;
+        }
+        if rng.chance(1, 20) {
+            read_some(driver, model, rng).await;
+        }
+    }
+}
+
 async fn read_some(driver: &Driver, model: &RefCell<Model>, rng: &mut Rng) {
     let (start, end) = (driver.log.start(), driver.log.written_end());
-    if end <= start || driver.is_busy() {
+    let is_compacting = driver.log.is_compacting();
+    if end <= start || (driver.is_busy() && !is_compacting) {
         return;
     }
     let from = Offset(start.0 + rng.below(end.since(start)));
     let plan = driver.log.plan_read(from, end, 5000).expect("it is in the log");
-    let read = plan.run(driver.disk.clone()).await.expect("LOG-2: what was written can be read");
+    let read: ReadDone = match plan.run(driver.disk.clone()).await {
+        // Trimmed, or swapped: its owner asks again.
+        Err(ReadFailure::Removed) if is_compacting => return,
+        read => read.expect("LOG-2: what was written can be read"),
+    };
     assert!(!read.batches.is_empty(), "LOG-2: nothing is read at {from} below {end}");
-    model.borrow().check_read(from.0, &read.batches);
+    model.borrow_mut().check_read(from.0, driver, &read.batches);
 }
 
-async fn read_all(driver: &Driver, model: &RefCell<Model>) {
+async fn read_all(driver: &Driver, model: &RefCell<Model>, now_ms: i64) {
     let (mut from, end) = (driver.log.start(), driver.log.end());
+    let mut seen = Seen::default();
     while from < end {
         let plan = driver.log.plan_read(from, end, 5000).expect("it is in the log");
         let read = plan.run(driver.disk.clone()).await.expect("LOG-2: all of it can be read");
         assert!(read.next > from, "LOG-2: nothing is read at {from} below {end}");
-        model.borrow().check_read(from.0, &read.batches);
+        model.borrow_mut().check_read(from.0, driver, &read.batches);
+        seen.note(&read.batches);
         from = read.next;
     }
+    let how = driver.log.config().compaction.unwrap_or_default();
+    let age_ms = how.tombstone_age_ms.cast_signed();
+    seen.check(&model.borrow(), (driver.log.start().0, now_ms), age_ms);
 }
 
 /// The end of a life: in order, by a kill, or with the power.
@@ -312,7 +379,7 @@ async fn end(world: &World, mut driver: Driver, model: &RefCell<Model>, rng: &mu
 }
 
 /// Runs that met nothing have shown nothing.
-const WANTED: [&str; 7] = [
+const WANTED: [&str; 11] = [
     "torn page",
     "torn tail",
     "lost page",
@@ -320,6 +387,10 @@ const WANTED: [&str; 7] = [
     "take-over",
     "clean stop",
     "truncation",
+    "compaction",
+    "thinned batch",
+    "finished swap",
+    "undone swap",
 ];
 
 #[test]

@@ -25,8 +25,15 @@ impl History {
         self.0.split_off(&offset);
     }
 
-    /// Compares with the batches that there should be; older ones than `start` it may know or not.
-    pub(super) fn check<'a>(&self, batches: impl Iterator<Item = (u64, &'a [u8])>, start: u64) {
+    /// Compares with the batches that there should be; older ones than `start` it may know or not,
+    /// and those below `compacted_to` it may know as they were, or as compaction left them.
+    pub(super) fn check<'a>(
+        &self,
+        batches: impl Iterator<Item = (u64, &'a [u8])>,
+        start: u64,
+        compacted_to: u64,
+    ) {
+        let start = start.max(compacted_to);
         let known: Vec<_> = self.0.range(start..).map(|(base, crc)| (*base, *crc)).collect();
         let crc = |batch: &[u8]| BatchHeader::parse(batch).expect("it was appended").crc;
         let wanted: Vec<_> = batches
