@@ -119,11 +119,7 @@ pub async fn repair(disk: DiskHandle, place: &LogPlace) -> Result<Option<Repaire
             (file, position, len)
         }
         Some((file, position, len, _)) => (file, position, len),
-        None if is_missing => {
-            let (base, len) = bases[kept];
-            (disk.open(Kind::Log.path(&place.dir, base), OpenMode::ReadWrite).await?, len, len)
-        }
-        None if is_reached(end) => return Ok(None),
+        None if !is_missing && is_reached(end) => return Ok(None),
         None => {
             let (base, len) = bases[kept];
             (disk.open(Kind::Log.path(&place.dir, base), OpenMode::ReadWrite).await?, len, len)
