@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use crate::consume;
 
 const BATCH_BYTES: usize = 64 << 10;
-const IN_FLIGHT: usize = 32;
+const IN_FLIGHT: usize = 64;
 
 /// An access to a web server.
 #[derive(Clone, Debug, Serialize, Deserialize)]
