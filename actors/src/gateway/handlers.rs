@@ -13,3 +13,29 @@ pub(super) mod partitions;
 pub(super) mod produce;
 pub(super) mod producer_ids;
 pub(super) mod topics;
+
+use flumen_runtime::ids::LeaderEpoch;
+
+use super::error_code::ErrorCode;
+
+/// Refuses a client that takes another leader epoch to be current; a negative one is no claim.
+fn check_epoch(asked: i32, current: LeaderEpoch) -> Result<(), ErrorCode> {
+    match u32::try_from(asked) {
+        Ok(asked) if asked < current.0 => Err(ErrorCode::FencedLeaderEpoch),
+        Ok(asked) if asked > current.0 => Err(ErrorCode::UnknownLeaderEpoch),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_older_epoch_is_fenced_and_a_newer_one_unknown() {
+        let check = |asked| check_epoch(asked, LeaderEpoch(5));
+        assert_eq!((check(-1), check(5)), (Ok(()), Ok(())));
+        assert_eq!(check(4), Err(ErrorCode::FencedLeaderEpoch));
+        assert_eq!(check(6), Err(ErrorCode::UnknownLeaderEpoch));
+    }
+}

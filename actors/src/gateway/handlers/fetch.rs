@@ -178,12 +178,7 @@ fn target(
     let number = u32::try_from(number).map_err(|_| ErrorCode::UnknownTopicOrPartition)?;
     let assigned = topic.partitions.get(number as usize);
     let assigned = assigned.ok_or(ErrorCode::UnknownTopicOrPartition)?;
-    let (asked, current) = (want.partition.current_leader_epoch, assigned.leader_epoch.0);
-    match u32::try_from(asked) {
-        Ok(asked) if asked < current => return Err(ErrorCode::FencedLeaderEpoch),
-        Ok(asked) if asked > current => return Err(ErrorCode::UnknownLeaderEpoch),
-        _ => {}
-    }
+    super::check_epoch(want.partition.current_leader_epoch, assigned.leader_epoch)?;
     let partition = TopicPartition { topic: topic.name.clone(), partition: PartitionId(number) };
     shared.broker.partition(&partition).ok_or(ErrorCode::NotLeaderOrFollower)
 }

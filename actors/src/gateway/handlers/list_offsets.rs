@@ -97,13 +97,7 @@ async fn find(
     let topics = shared.broker.topics();
     let assigned = topics.get(&name).and_then(|topic| topic.partitions.get(number as usize));
     let assigned = assigned.ok_or(ErrorCode::UnknownTopicOrPartition)?;
-    if let Ok(asked) = u32::try_from(part.current_leader_epoch) {
-        match asked.cmp(&assigned.leader_epoch.0) {
-            std::cmp::Ordering::Less => return Err(ErrorCode::FencedLeaderEpoch),
-            std::cmp::Ordering::Greater => return Err(ErrorCode::UnknownLeaderEpoch),
-            std::cmp::Ordering::Equal => {}
-        }
-    }
+    super::check_epoch(part.current_leader_epoch, assigned.leader_epoch)?;
     let partition = TopicPartition { topic: name, partition: PartitionId(number) };
     let address = shared.broker.partition(&partition).ok_or(ErrorCode::NotLeaderOrFollower)?;
     match address.send(FindOffset { isolation, ..FindOffset::new(at) }).await {
