@@ -5,6 +5,7 @@ pub mod demo;
 pub mod log;
 pub mod serve;
 pub mod tail;
+pub mod time;
 pub mod topics;
 
 use std::{

@@ -60,6 +60,9 @@ fn consuming_begins_where_it_is_told_and_a_group_goes_on() {
     assert_eq!(consume(" --from end"), lines(0..0));
     assert_eq!(consume(" --from @0"), lines(0..20), "all is younger than 1970");
     assert_eq!(consume(" --from @99999999999999"), lines(0..0), "nothing is of the future");
+    assert_eq!(consume(" --from 2020-01-01T00:00:00Z"), lines(0..20));
+    assert_eq!(consume(" --from 2020-01-01"), lines(0..20));
+    assert_eq!(consume(" --from 2100-01-01T00:00"), lines(0..0));
 
     assert_eq!(consume(" --group readers"), lines(0..20));
     assert_eq!(consume(" --group readers"), lines(0..0), "it has read them");

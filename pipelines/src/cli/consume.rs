@@ -20,7 +20,7 @@ use futures::{
     future::{self, Either},
 };
 
-use super::{CliError, DataArgs, find_topic, tell};
+use super::{CliError, DataArgs, find_topic, tell, time};
 use crate::{
     node::{self, Node},
     signals::Signals,
@@ -33,7 +33,8 @@ pub struct ConsumeArgs {
     topic: String,
     #[command(flatten)]
     data: DataArgs,
-    /// Where to begin: `beginning`, `end`, an OFFSET, or a TIME `@MS` in milliseconds since 1970.
+    /// Where to begin: `beginning`, `end`, an offset, or a time: `2026-11-25T10:30:00Z`,
+    /// `2026-11-25 10:30` (local), `2h ago`, or `@MS` in milliseconds since 1970.
     #[arg(long, default_value = "beginning", value_name = "FROM")]
     from: String,
     /// Read as this group: begin after what it has committed, and commit what was printed.
@@ -44,18 +45,18 @@ pub struct ConsumeArgs {
     partition: Option<u32>,
 }
 
+const EXPECTED: &str = "give `beginning`, `end`, an offset such as `42`, or a time such as \
+                        `2026-11-25T10:30:00Z`, `2026-11-25 10:30` (local), `2h ago` or `@1700000000000`";
+
 fn start_of(from: &str) -> Result<Start, CliError> {
-    let wrong = || CliError::Option {
-        option: "--from",
-        value: from.to_owned(),
-        expected: "give `beginning`, `end`, an offset such as `42`, or a time such as `@1700000000000`",
-    };
+    let wrong =
+        || CliError::Option { option: "--from", value: from.to_owned(), expected: EXPECTED };
     match from {
         "beginning" => Ok(Start::Earliest),
         "end" => Ok(Start::Latest),
-        text => match text.strip_prefix('@') {
-            Some(time) => time.parse().map(Start::Timestamp).map_err(|_| wrong()),
-            None => text.parse().map(|offset| Start::Offset(Offset(offset))).map_err(|_| wrong()),
+        text => match text.parse() {
+            Ok(offset) => Ok(Start::Offset(Offset(offset))),
+            Err(_) => time::parse(text).map(Start::Timestamp).ok_or_else(wrong),
         },
     }
 }
