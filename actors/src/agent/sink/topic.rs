@@ -20,14 +20,20 @@
 //! - TSK-1: an event is sent with the sequence that its place in the channel gives it.
 //! - TSK-2: the channel's head passes an event only when its partition has it durably.
 //!
+//! A record from the future is given the time of its delivery: the topic would refuse it, and after
+//! somebody has set the clock back the channel would stand still until that time comes (found by the
+//! simulation).
+//!
 //! Over a memory channel, whose offsets mean something else in each life, the producer is a new one
 //! in each life of the channel: at least once.
 
 mod routing;
 
+use std::sync::Arc;
+
 use actix::{Addr, Recipient};
 use bytes::{Bytes, BytesMut};
-use flumen_runtime::{batch::BatchBuilder, codec, failpoint, placement::Local};
+use flumen_runtime::{batch::BatchBuilder, clock::Clock, codec, failpoint, placement::Local};
 use futures::future::{join_all, try_join_all};
 use serde::{Deserialize, Serialize};
 
@@ -76,7 +82,7 @@ pub struct TopicSinkOptions {
     /// route the same key to the same partition.
     pub key_header: Text,
     /// Header whose value, a number, is the record's timestamp; where it is missing, that is when
-    /// the event was put into the channel.
+    /// the event was put into the channel. Never later than the delivery.
     pub timestamp_header: Text,
     /// Bytes after which a batch ends; a single event may be larger. At most the topic's
     /// `max.message.bytes`.
@@ -117,6 +123,7 @@ impl Kept {
 /// The sink.
 pub struct TopicSink {
     options: TopicSinkOptions,
+    clock: Option<Arc<dyn Clock>>,
     kept: Option<Kept>,
     /// For each partition, how many of its next events it has already.
     known: Vec<u64>,
@@ -127,7 +134,7 @@ impl TopicSink {
     /// One life of the sink.
     #[must_use]
     pub fn new(options: TopicSinkOptions) -> Self {
-        Self { options, kept: None, known: Vec::new(), skipped: 0 }
+        Self { options, clock: None, kept: None, known: Vec::new(), skipped: 0 }
     }
 
     fn failed(&self, why: impl std::fmt::Display) -> DeliverError {
@@ -191,6 +198,7 @@ impl TopicSink {
     fn route(&mut self, events: &[TakenEvent]) -> Vec<Batches> {
         let kept = self.kept.as_mut().expect("the sink resumed before it delivers");
         let count = kept.counts.len();
+        let now_ms = self.clock.as_ref().expect("the sink resumed before it delivers").now_ms();
         let mut batches: Vec<Batches> = (0..count).map(|_| Batches::default()).collect();
         for TakenEvent { offset, put_ms, event } in events {
             let key = event.headers.get(&self.options.key_header).map(|key| key.as_bytes());
@@ -203,7 +211,7 @@ impl TopicSink {
                 continue;
             }
             let time = event.headers.get(&self.options.timestamp_header);
-            let time = time.and_then(|time| time.parse().ok()).unwrap_or(*put_ms);
+            let time = time.and_then(|time| time.parse().ok()).unwrap_or(*put_ms).min(now_ms);
             let batches = &mut batches[to];
             if batches.is_full(event.cost(), self.options.batch_bytes_max) {
                 batches.end();
@@ -269,6 +277,7 @@ impl Delivery for TopicSink {
         let is_new = attached.sink_state.is_none();
         let keep = is_new.then(|| kept.encode());
         self.kept = Some(kept);
+        self.clock = Some(local.clock().clone());
         Ok(keep)
     }
 
