@@ -202,7 +202,7 @@ impl Partition {
         let mut log = log;
         // They may have changed while it was opened.
         log.configure(config.log);
-        let open = Stage::Open(Box::new(Open::new(log, state, disk)));
+        let open = Stage::Open(Box::new(Open::new(log, state, disk, self.now_ms())));
         let waiting = match std::mem::replace(&mut self.stage, open) {
             Stage::Opening(waiting) => waiting,
             _ => unreachable!("only an opening partition opens"),

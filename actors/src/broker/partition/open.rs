@@ -96,11 +96,18 @@ pub(super) struct Open {
     waits_to_compact: bool,
     began: Instant,
     ticked: Duration,
+    /// What the clock showed then.
+    ticked_ms: i64,
     timer: Option<(Duration, SpawnHandle)>,
 }
 
 impl Open {
-    pub(super) fn new(log: Log, state: State<Held, FetchAnswer>, disk: DiskHandle) -> Self {
+    pub(super) fn new(
+        log: Log,
+        state: State<Held, FetchAnswer>,
+        disk: DiskHandle,
+        now_ms: i64,
+    ) -> Self {
         Self {
             log,
             state,
@@ -116,6 +123,7 @@ impl Open {
             waits_to_compact: false,
             began: Instant::now(),
             ticked: Duration::ZERO,
+            ticked_ms: now_ms,
             timer: None,
         }
     }
@@ -401,8 +409,11 @@ impl Open {
         let now = self.now();
         self.state.on_deadline(now, &mut self.effects);
         if now >= self.ticked + self.tick_period() && !self.is_stopping {
-            self.ticked = now;
-            self.state.on_tick(now_ms, Answer::is_unwanted);
+            let steps = now.saturating_sub(self.ticked).as_millis();
+            let expected_ms = self.ticked_ms.saturating_add(i64::try_from(steps).unwrap_or(0));
+            let leapt_ms = now_ms.saturating_sub(expected_ms);
+            (self.ticked, self.ticked_ms) = (now, now_ms);
+            self.state.on_tick(now_ms, leapt_ms, Answer::is_unwanted);
             self.log.tick(now_ms);
             self.follow_log();
             self.maybe_compact(now_ms, cleaners);

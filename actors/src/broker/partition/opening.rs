@@ -47,8 +47,9 @@ pub(super) async fn open(
     let place = LogPlace { dir: shared.dir.to_path_buf(), id: shared.log, ticket };
     let now_ms = local.clock().now_ms();
     if let Some(closed) = shared.handover.take_closed()
-        && let Ok(replayed) = Replayed::restored(&closed.snapshot)
+        && let Ok(mut replayed) = Replayed::restored(&closed.snapshot)
     {
+        replayed.producers.wake(now_ms);
         let log = Log::reopen(place, config, closed.log, now_ms);
         return Ok(OpenedLog { log, replayed, disk });
     }

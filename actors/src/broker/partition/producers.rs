@@ -16,7 +16,9 @@
 //! That is why a channel's producers never expire ([`ProducerId::is_owned`]).
 //!
 //! Ages are counted from when a batch was appended here, not from its records' timestamps: a
-//! producer that copies last year's records is used today. Replay counts from the recovery.
+//! producer that copies last year's records is used today. They go on only while the partition is
+//! open, and not with the clock where somebody sets that: a producer whose batch is on its way is
+//! known when it comes again.
 //!
 //! # Invariants
 //! - PROD-1: a producer keeps at most five batches, of one epoch, in the order of their offsets.
@@ -373,6 +375,20 @@ impl Producers {
     /// The last offset of the last batch of each.
     pub fn last_offsets(&self) -> impl Iterator<Item = Offset> {
         self.states.values().filter_map(|state| Some(state.recent.last()?.last_offset))
+    }
+
+    /// Takes `ms` out of every age: the clock went on by so much, and time did not.
+    pub fn pass_over(&mut self, ms: i64) {
+        for state in self.states.values_mut() {
+            state.used_ms = state.used_ms.saturating_add(ms);
+        }
+    }
+
+    /// The partition opens: ages go on from where they were when it was last seen.
+    pub fn wake(&mut self, now_ms: UnixMillis) {
+        let newest = self.states.values().map(|state| state.used_ms).max();
+        let asleep = newest.map_or(0, |newest| now_ms.saturating_sub(newest));
+        self.pass_over(asleep.max(0));
     }
 
     /// Forgets producers that were not used for `age_ms`: not those with an open transaction, nor

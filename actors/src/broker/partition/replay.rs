@@ -53,7 +53,8 @@ impl Replay for Replayed {
             snapshot => Producers::decode(snapshot),
         };
         match restored {
-            Ok((producers, aborted)) => {
+            Ok((mut producers, aborted)) => {
+                producers.wake(self.now_ms);
                 let transactions = Transactions::restored(aborted);
                 *self = Self { producers, transactions, now_ms: self.now_ms };
                 true

@@ -324,10 +324,12 @@ impl<A, F> State<A, F> {
         self.advance(effects);
     }
 
-    /// About a second has passed: ages the tail, expires producers, and drops the parked fetches
-    /// that nobody waits for any more.
-    pub fn on_tick(&mut self, now_ms: UnixMillis, is_unwanted: impl Fn(&F) -> bool) {
+    /// About a second has passed, in which the clock leapt by `leapt_ms` besides: ages the tail,
+    /// expires producers, and drops the parked fetches that nobody waits for any more.
+    pub fn on_tick(&mut self, now_ms: UnixMillis, leapt_ms: i64, is_unwanted: impl Fn(&F) -> bool) {
         self.forget_unwanted(is_unwanted);
+        // One that went back makes them younger, which does no harm.
+        self.producers.pass_over(leapt_ms.max(0));
         self.tail.on_tick(!self.parked.is_empty());
         self.producers.expire(now_ms, self.rules.producer_age_ms);
         self.check();

@@ -89,6 +89,20 @@ fn nothing_of_a_request_is_taken_before_it_is_accepted() {
 }
 
 #[test]
+fn a_clock_that_is_set_on_makes_no_producer_expire_neither_in_a_life_nor_between_two() {
+    let mut producers = Producers::default();
+    try_one(&mut producers, &batch(0, 0, 1), 0).unwrap();
+    producers.pass_over(1_000_000);
+    assert_eq!(producers.expire(1_000_999, 1_000), 0);
+    producers.wake(9_000_000);
+    assert_eq!(producers.expire(9_000_999, 1_000), 0);
+    // One that was set back makes none older.
+    producers.wake(0);
+    assert_eq!(producers.expire(9_000_999, 1_000), 0);
+    assert_eq!(producers.expire(9_001_000, 1_000), 1);
+}
+
+#[test]
 fn unused_producers_expire_except_those_owned_or_in_a_transaction() {
     let mut producers = Producers::default();
     let owned = ProducerId(ProducerId::OWNED_FIRST.0 + 5);

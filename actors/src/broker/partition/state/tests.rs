@@ -532,7 +532,7 @@ proptest! {
                         state.on_log_start(Offset(to));
                     }
                 }
-                Step::Tick => state.on_tick(0, |_| false),
+                Step::Tick => state.on_tick(0, 0, |_| false),
             }
             world.apply(&rules, &state, effects);
         }
@@ -548,8 +548,8 @@ proptest! {
         world.answered.sort_unstable();
         let all: Vec<u32> = (0..world.fetches.len() as u32).collect();
         prop_assert_eq!(world.answered, all);
-        state.on_tick(0, |_| false);
-        state.on_tick(0, |_| false);
+        state.on_tick(0, 0, |_| false);
+        state.on_tick(0, 0, |_| false);
         prop_assert!(state.is_idle());
     }
 }
