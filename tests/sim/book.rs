@@ -2,14 +2,15 @@
 //! what the probes have watched. It survives every crash of the node.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use flumen_actors::broker::{
-    names::TopicPartition,
+    names::{TopicName, TopicPartition},
     partition::probe::{Probe, Snapshot},
 };
+use flumen_runtime::{ids::Offset, sim::End};
 
 use crate::{
     coverage::Coverage,
@@ -33,6 +34,12 @@ pub(crate) struct Known {
     pub(crate) coverage: Coverage,
     pub(crate) high_watermarks: HighWatermarks,
     pub(crate) durable_ends: DurableEnds,
+    /// Topics whose acknowledgement does not wait for the disk.
+    pub(crate) lazy: BTreeSet<TopicName>,
+    /// The lowest end that each partition came back with after a loss that it may suffer.
+    cut_to: BTreeMap<TopicPartition, Offset>,
+    /// Partitions that may have lost their end since they were seen last.
+    may_have_lost: BTreeSet<TopicPartition>,
     /// The newest life of each partition's actor in this life of the process.
     lives: BTreeMap<TopicPartition, u64>,
 }
@@ -41,6 +48,40 @@ impl Known {
     /// A new life of the process begins.
     pub(crate) fn process_begins(&mut self) {
         self.lives.clear();
+    }
+
+    /// A life of the process has ended so. A power cut takes what a lazy topic had not synced; a kill
+    /// takes nothing, for the page cache stays.
+    pub(crate) fn process_ends(&mut self, how: End) {
+        if how == End::PowerCut {
+            let lazy = |partition: &&TopicPartition| self.lazy.contains(&partition.topic);
+            let those = self.high_watermarks.partitions().filter(lazy).cloned();
+            self.may_have_lost.extend(those);
+        }
+    }
+
+    /// Where `partition` ended after the worst of its losses; none where it lost nothing.
+    pub(crate) fn cut_to(&self, partition: &TopicPartition) -> Option<Offset> {
+        self.cut_to.get(partition).copied()
+    }
+
+    /// `partition` comes back and ends at `end`: what was told of it beyond that is void.
+    fn comes_back(&mut self, partition: &TopicPartition, end: Offset) {
+        let before = self.high_watermarks.of(partition);
+        if end >= before {
+            return;
+        }
+        let lowest = self.cut_to.entry(partition.clone()).or_insert(end);
+        *lowest = end.min(*lowest);
+        self.high_watermarks.cut(partition, end);
+        self.commits.cut(partition);
+        if let Some(read) = self.read.get_mut(partition) {
+            read.split_off(&end.0);
+        }
+        if let Some(ledger) = self.ledgers.get_mut(partition) {
+            ledger.cut(end.0);
+        }
+        self.coverage.met("lazy loss", 1);
     }
 
     /// A reader sees `value` at `offset`: what it sees there never changes.
@@ -81,7 +122,7 @@ impl Book {
 impl Probe for Book {
     fn partition(&self, partition: &TopicPartition, snapshot: &Snapshot) {
         let mut known = self.known();
-        part_1::check(&snapshot.marks);
+        part_1::check(&snapshot.marks, known.lazy.contains(&partition.topic));
         let before = known.lives.insert(partition.clone(), snapshot.life).unwrap_or(1);
         if snapshot.life < before {
             // A superseded life that comes back late: it may believe what it likes, and tell nobody.
@@ -90,6 +131,12 @@ impl Probe for Book {
             return;
         }
         known.coverage.met("take-over", u64::from(snapshot.life > before));
+        if known.may_have_lost.remove(partition) {
+            // What it recovered is durable; what it took in since is not, in its first step.
+            known.comes_back(partition, snapshot.marks.durable_end);
+        }
+        let is_ahead = snapshot.marks.high_watermark > snapshot.marks.durable_end;
+        known.coverage.met("ahead of the disk", is_ahead.into());
         known.high_watermarks.check(partition, &snapshot.marks);
         known.durable_ends.check(partition, &snapshot.marks);
     }

@@ -9,6 +9,7 @@
 //! `SIM_SEED=n cargo test --test sim NAME -- --nocapture` repeats one run with its trace.
 
 mod book;
+mod clock;
 mod coverage;
 mod invariants;
 mod log;

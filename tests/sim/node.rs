@@ -48,6 +48,7 @@ use uuid::Uuid;
 use self::files::App;
 use crate::{
     book::Book,
+    clock::Clock,
     coverage::Coverage,
     invariants::{era_1, grp_1::Memberships, tail_1, tsk_2},
     producer::{self, Producer},
@@ -65,6 +66,7 @@ struct Run {
     world: World,
     book: Book,
     rng: Rng,
+    clock: Clock,
     log: LogConfig,
     channel: DurableChannelOptions,
     /// Whether the disks fail and are full at times, and not only slow.
@@ -116,6 +118,7 @@ pub(crate) fn scenario(seed: u64, planted: &[Planted]) -> Outcome<Coverage> {
         }
         let mut run = Run {
             book: Book::default(),
+            clock: Clock::default(),
             log: log_config(&mut rng),
             channel: channel_options(&mut rng),
             has_bad_disks: rng.chance(1, 3),
@@ -127,6 +130,9 @@ pub(crate) fn scenario(seed: u64, planted: &[Planted]) -> Outcome<Coverage> {
             rng,
             world,
         };
+        if run.rng.chance(1, 3) {
+            run.book.known().lazy.insert(run.direct.clone());
+        }
         let writing = tokio::task::spawn_local(run.write_files());
         for _ in 0..1 + run.rng.below(3) {
             run.life().await;
@@ -185,6 +191,7 @@ impl Run {
             let is_cache_good = this.world.disks.seen().sync_errors == sync_errors;
             let end =
                 if is_cache_good && this.rng.chance(1, 3) { End::Kill } else { End::PowerCut };
+            this.book.known().process_ends(end);
             (end, ())
         };
         world.process(ARBITERS, life).await;
@@ -229,7 +236,12 @@ impl Run {
             return;
         }
         self.book.known().changes.asked(&topic, Some(partitions));
-        let spec = TopicSpec::new(topic.as_str(), partitions).expect("it is a name");
+        let mut spec = TopicSpec::new(topic.as_str(), partitions).expect("it is a name");
+        if self.book.known().lazy.contains(&topic) {
+            let never = u64::MAX >> 1;
+            spec = spec.set("flush.messages", &never.to_string()).expect("as in Kafka");
+            spec = spec.set("flush.ms", "500").expect("as in Kafka");
+        }
         broker.ensure_topic(spec).await.expect("no progress: a topic cannot be made");
         self.book.known().changes.acknowledged(&topic, Some(partitions));
     }
@@ -422,7 +434,11 @@ fn partitions(broker: &Broker, topic: &TopicName) -> impl Iterator<Item = TopicP
 }
 
 /// Runs that met nothing have shown nothing.
-const WANTED: [&str; 20] = [
+const WANTED: [&str; 24] = [
+    "ahead of the disk",
+    "lazy loss",
+    "producer that begins anew",
+    "clock jump",
     "torn page",
     "torn tail",
     "lost page",

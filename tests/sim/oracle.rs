@@ -55,6 +55,11 @@ impl Ledger {
         }
     }
 
+    /// All from `end` on was lost, and may be: its offsets go to others.
+    pub(crate) fn cut(&mut self, end: u64) {
+        self.acknowledged.split_off(&end);
+    }
+
     /// How many were acknowledged.
     pub(crate) fn acknowledged(&self) -> usize {
         self.acknowledged.len()

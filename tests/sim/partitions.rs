@@ -24,6 +24,7 @@ use uuid::Uuid;
 
 use crate::{
     book::Book,
+    clock::Clock,
     coverage::Coverage,
     invariants::era_1,
     producer::{self, Producer},
@@ -39,6 +40,7 @@ struct Run {
     world: World,
     book: Book,
     rng: Rng,
+    clock: Clock,
     config: PartitionConfig,
     partitions: Vec<TopicPartition>,
     producers: Vec<producer::Shared>,
@@ -57,6 +59,8 @@ fn config(rng: &mut Rng) -> PartitionConfig {
         index_interval_bytes: [100, 4096][rng.below(2) as usize],
         checkpoint_bytes: [1_000, 20_000, 1 << 20][rng.below(3) as usize],
         zero_fill_bytes: [0, 4096, 16_384][rng.below(3) as usize],
+        sync_batches: if rng.chance(1, 4) { u64::MAX } else { 1 },
+        sync_interval: Some(Duration::from_millis([50, 500, 60_000][rng.below(3) as usize])),
         ..LogConfig::default()
     };
     PartitionConfig { log, ..PartitionConfig::default() }
@@ -83,7 +87,11 @@ pub(crate) fn scenario(seed: u64, planted: &[Planted]) -> Outcome<Coverage> {
             .collect();
         world.disks.install(&Path::new(DATA).join(".keep"), b"");
         let config = config(&mut rng);
-        let mut run = Run { world, book, rng, config, partitions, producers };
+        if config.log.is_lazy() {
+            book.known().lazy.insert(topic);
+        }
+        let mut run =
+            Run { world, book, rng, clock: Clock::default(), config, partitions, producers };
         for _ in 0..1 + run.rng.below(4) {
             run.life().await;
         }
@@ -144,7 +152,9 @@ impl Run {
             let pause = this.rng.below(100);
             this.world.pass(Duration::from_millis(pause)).await;
             this.hurry(false);
-            (if this.rng.chance(1, 3) { End::Kill } else { End::PowerCut }, ())
+            let end = if this.rng.chance(1, 3) { End::Kill } else { End::PowerCut };
+            this.book.known().process_ends(end);
+            (end, ())
         };
         world.process(ARBITERS, life).await;
     }
@@ -159,8 +169,12 @@ impl Run {
     async fn break_something(&mut self, node: &Node) {
         let which = self.rng.below(self.partitions.len() as u64) as usize;
         let name = format!("partition/{}", self.partitions[which]);
-        match self.rng.below(4) {
+        match self.rng.below(5) {
             0 => {}
+            4 => {
+                self.clock.jump(&self.world, &mut self.rng);
+                self.book.known().coverage.met("clock jump", 1);
+            }
             1 | 2 => {
                 self.world.trace.line(format_args!("panic in {name}"));
                 // It may be down already, waiting for its next life.
@@ -212,8 +226,19 @@ impl Run {
 }
 
 /// Runs that met nothing have shown nothing.
-const WANTED: [&str; 7] =
-    ["torn page", "torn tail", "lost page", "fenced write", "take-over", "dedupe", "kill"];
+const WANTED: [&str; 11] = [
+    "ahead of the disk",
+    "lazy loss",
+    "producer that begins anew",
+    "clock jump",
+    "torn page",
+    "torn tail",
+    "lost page",
+    "fenced write",
+    "take-over",
+    "dedupe",
+    "kill",
+];
 
 #[test]
 fn partitions_lose_nothing_double_nothing_and_keep_the_order() {

@@ -37,6 +37,9 @@ pub(crate) struct Producer {
     pub(crate) partition: TopicPartition,
     rng: Rng,
     book: Book,
+    epoch: i16,
+    /// Whether something of its epoch was acknowledged.
+    is_known: bool,
     next_sequence: i32,
     unsettled: VecDeque<Unsettled>,
     /// Most bytes that pad a record.
@@ -54,12 +57,14 @@ impl Producer {
         let mut rng = world.rng.split(&format!("producer {number} of {partition}"));
         let padding_max = [0, 50, 400, 3000][rng.below(4) as usize];
         let unsettled = VecDeque::new();
-        let next_sequence = 0;
+        let (epoch, next_sequence) = (0, 0);
         Rc::new(RefCell::new(Producer {
             number,
             partition,
             rng,
             book,
+            epoch,
+            is_known: false,
             next_sequence,
             unsettled,
             padding_max,
@@ -73,7 +78,10 @@ impl Producer {
         if !self.unsettled.is_empty() {
             return;
         }
-        let wanted = 1 + self.rng.below(RECENT_MAX as u64) as usize;
+        // A producer that is not known may begin anywhere: were the first batch lost on its way, the
+        // second would be taken for its beginning.
+        let most = if self.is_known { RECENT_MAX as u64 } else { 1 };
+        let wanted = 1 + self.rng.below(most) as usize;
         while self.unsettled.len() < wanted {
             let count = 1 + self.rng.below(4) as i32;
             let mut known = self.book.known();
@@ -89,10 +97,10 @@ impl Producer {
     }
 
     fn batches(&mut self, now_ms: i64) -> Vec<BytesMut> {
-        let id = self.id().0;
+        let (id, epoch) = (self.id().0, self.epoch);
         let encode = |batch: &mut Unsettled| {
             batch.sent += 1;
-            let mut builder = BatchBuilder::new(now_ms).producer(id, 0, batch.first_sequence);
+            let mut builder = BatchBuilder::new(now_ms).producer(id, epoch, batch.first_sequence);
             for value in &batch.values {
                 let bytes = value.to_bytes(batch.padding);
                 let value = Some(&bytes[..]);
@@ -115,11 +123,13 @@ impl Producer {
     /// The answers to the whole window, in its order.
     fn settle(&mut self, answers: Vec<Option<Result<Appended, AppendError>>>) {
         let mut open = VecDeque::new();
+        let mut is_behind = false;
         let mut known = self.book.known();
         for (batch, answer) in std::mem::take(&mut self.unsettled).into_iter().zip(answers) {
             let is_first = open.is_empty();
             match answer {
                 Some(Ok(appended)) => {
+                    self.is_known = true;
                     let count = batch.values.len() as u64;
                     let last = appended.base_offset.0 + count - 1;
                     assert_eq!(appended.last_offset.0, last, "an answer for another batch");
@@ -129,6 +139,14 @@ impl Producer {
                         ledger.acknowledge(offset, value);
                     }
                 }
+                // Its last batches are gone, as they may be, and those that were on their way do not
+                // follow what is left.
+                Some(Err(AppendError::Sequence(_)))
+                    if is_first && known.cut_to(&self.partition).is_some() =>
+                {
+                    is_behind = true;
+                    open.push_back(batch);
+                }
                 Some(Err(AppendError::Sequence(error))) if is_first => {
                     panic!("PROD-2: a producer that repeats its last five in order: {error}")
                 }
@@ -136,7 +154,19 @@ impl Producer {
                 Some(Err(_)) | None => open.push_back(batch),
             }
         }
+        drop(known);
         self.unsettled = open;
+        if is_behind {
+            self.begin_anew();
+        }
+    }
+
+    /// Gives up what is on its way, which may be there or not, and goes on in another epoch, as
+    /// Kafka's client does where its application lets it.
+    fn begin_anew(&mut self) {
+        self.unsettled.clear();
+        (self.epoch, self.next_sequence, self.is_known) = (self.epoch + 1, 0, false);
+        self.book.known().coverage.met("producer that begins anew", 1);
     }
 }
 

@@ -1,7 +1,7 @@
 //! A commit that was acknowledged is what the next reader begins with, or a later one (GRP-7); and
 //! in their log the commits of a partition never go back (CONS-2), since nobody seeks here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use flumen_actors::broker::names::TopicPartition;
 use flumen_runtime::ids::Offset;
@@ -11,13 +11,24 @@ use flumen_runtime::ids::Offset;
 pub(crate) struct Commits {
     acknowledged: BTreeMap<TopicPartition, Offset>,
     logged: BTreeMap<TopicPartition, Offset>,
+    /// Partitions that have lost their ends: whoever had read them begins again.
+    cut: BTreeSet<TopicPartition>,
 }
 
 impl Commits {
     /// A member was told that `offset` is committed.
     pub(crate) fn acknowledged(&mut self, partition: &TopicPartition, offset: Offset) {
+        if self.cut.contains(partition) {
+            return;
+        }
         let so_far = self.acknowledged.entry(partition.clone()).or_default();
         *so_far = offset.max(*so_far);
+    }
+
+    /// `partition` has lost records that the group had read: nothing is promised of its commits.
+    pub(crate) fn cut(&mut self, partition: &TopicPartition) {
+        self.acknowledged.remove(partition);
+        self.cut.insert(partition.clone());
     }
 
     /// A member begins to read at `position`, told so by the coordinator.
@@ -33,7 +44,7 @@ impl Commits {
     pub(crate) fn check_logged(&mut self, partition: &TopicPartition, offset: Offset) {
         let before = self.logged.insert(partition.clone(), offset).unwrap_or_default();
         assert!(
-            offset >= before,
+            offset >= before || self.cut.contains(partition),
             "CONS-2: a commit of {partition} went back from {before} to {offset}"
         );
     }

@@ -19,6 +19,16 @@ impl HighWatermarks {
         those.map(|(partition, end)| (partition.clone(), *end)).collect()
     }
 
+    /// All that were seen.
+    pub(crate) fn partitions(&self) -> impl Iterator<Item = &TopicPartition> {
+        self.0.keys()
+    }
+
+    /// `partition` has lost what it may lose, and ends at `end`.
+    pub(crate) fn cut(&mut self, partition: &TopicPartition, end: Offset) {
+        self.0.insert(partition.clone(), end);
+    }
+
     /// The furthest of `partition`.
     pub(crate) fn of(&self, partition: &TopicPartition) -> Offset {
         self.0.get(partition).copied().unwrap_or_default()

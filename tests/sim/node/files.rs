@@ -112,6 +112,8 @@ impl Files for AppFiles {
 /// The application.
 pub(crate) struct App {
     files: AppFiles,
+    /// That of the machine they lie on, which nobody sets: rotated files are told apart by their
+    /// stamps, and nothing else tells their order.
     clock: flumen_runtime::sim::SimClock,
     rng: Rng,
     /// Lines of each log, by its number: each log numbers its own.
@@ -126,7 +128,7 @@ impl App {
         let count = FAMILIES as usize;
         App {
             files: AppFiles::default(),
-            clock: world.clock.clone(),
+            clock: flumen_runtime::sim::SimClock::starting_at(world.now_ms()),
             rng: world.rng.split("application"),
             written: vec![0; count],
             unended: vec![Vec::new(); count],

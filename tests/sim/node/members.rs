@@ -116,7 +116,10 @@ impl Member {
                 for assigned in all {
                     let (partition, position) = (&assigned.partition, assigned.position);
                     known.commits.check(partition, position);
-                    grp_2::check(partition, position, known.high_watermarks.of(partition));
+                    // What it read there is gone, where more was lost than it has to read again.
+                    if known.cut_to(partition).is_none_or(|cut_to| position <= cut_to) {
+                        grp_2::check(partition, position, known.high_watermarks.of(partition));
+                    }
                     known.coverage.met("reload", u64::from(assigned.committed.is_some()));
                     self.positions.begin(partition, position);
                 }
@@ -150,7 +153,8 @@ impl Member {
     fn read(&mut self, records: &Records) {
         let mut known = self.book.known();
         let partition = &records.partition;
-        self.positions.check(partition, records.position, records.next);
+        let cut_to = known.cut_to(partition);
+        self.positions.check(partition, (records.position, records.next), cut_to);
         grp_2::check(partition, records.next, known.high_watermarks.of(partition));
         for (offset, value) in reader::values(&records.batches, records.position) {
             known.reads(partition, offset, value);
@@ -173,7 +177,9 @@ impl Member {
         if let Ok(Ok(())) = committed {
             let mut known = self.book.known();
             for ConsumedTo { partition, offset, .. } in all {
-                grp_2::check(&partition, offset, known.high_watermarks.of(&partition));
+                if known.cut_to(&partition).is_none_or(|cut_to| offset <= cut_to) {
+                    grp_2::check(&partition, offset, known.high_watermarks.of(&partition));
+                }
                 known.commits.acknowledged(&partition, offset);
             }
             known.coverage.met("commit", 1);

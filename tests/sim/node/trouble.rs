@@ -12,9 +12,12 @@ use crate::node::OFFSETS_TOPIC;
 pub(super) async fn make(run: &mut Run, node: &Node) {
     let names = actors(run, node);
     let victim = names[run.rng.below(names.len() as u64) as usize].clone();
-    match run.rng.below(5) {
+    match run.rng.below(6) {
         0 if run.has_bad_disks => spoil_the_disks(run).await,
-        0 => {}
+        0 => {
+            run.clock.jump(&run.world, &mut run.rng);
+            run.book.known().coverage.met("clock jump", 1);
+        }
         1..4 => {
             run.world.trace.line(format_args!("panic in {victim}"));
             // It may be down already, waiting for its next life.

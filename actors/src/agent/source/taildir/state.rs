@@ -32,7 +32,9 @@
 //! A file that is made, written, rotated *and removed* between two scans was never seen.
 //! `copytruncate` loses what was written between copy and cut; the cut is seen (the file is shorter
 //! than what was read) and counted, and its copy looks like a rotated file: switch
-//! [`Limits::reads_rotated`] off there.
+//! [`Limits::reads_rotated`] off there. Which of two rotated files is older, and whether one that was
+//! never seen lay there before the source first began, is told by their stamps alone: where the clock
+//! was set back in between, their order is that of the stamps, and such a file may be passed over.
 
 use std::{
     cmp::Reverse,
