@@ -11,7 +11,6 @@ use flumen_runtime::{
 };
 
 struct Adder(u64);
-
 impl Actor for Adder {
     type Context = Context<Self>;
 }

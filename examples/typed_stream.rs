@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use flumen::{
-    node::{self, Node, NodeOptions},
+    node::{self, NodeOptions},
     pipeline::{Buffer, Pipeline, PipelineError},
     typed::{Bincode, Raw, Record},
 };
@@ -25,12 +25,6 @@ impl Record for Request {
 fn parse(line: Bytes) -> Option<Request> {
     let (path, micros) = std::str::from_utf8(&line).ok()?.split_once(' ')?;
     Some(Request { path: path.to_owned(), micros: micros.parse().ok()? })
-}
-
-/// Records in the topic called `name`.
-async fn published(node: &Node, name: &str) -> u64 {
-    let ends = node.ends(&TopicName::new(name).expect("a name")).await;
-    ends.values().map(|end| end.0).sum()
 }
 
 #[expect(clippy::print_stdout, reason = "an example shows what it does")]
@@ -54,13 +48,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .read::<Request>("slow-requests", Bincode::default())
         .for_each("show", |request| println!("{} took {} µs", request.path, request.micros));
 
-    node::run(NodeOptions::new(dir.path().join("data")), |node| async move {
+    let lines = TopicName::new("lines-read")?;
+    Ok(node::run(NodeOptions::new(dir.path().join("data")), |node| async move {
         let running = pipeline.start(&node).await?;
-        while published(&node, "lines-read").await < 4 {
+        while node.ends(&lines).await.values().map(|end| end.0).sum::<u64>() < 4 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         running.drain().await;
         Ok::<(), PipelineError>(())
-    })?;
-    Ok(())
+    })?)
 }
