@@ -127,6 +127,19 @@ pub enum CliError {
         /// What there is.
         there: String,
     },
+    /// A topic that is there has another number of partitions than was asked for.
+    #[error(
+        "topic `{name}` has a partition count of {there}, and `--partitions {asked}` does not change it: \
+         leave the option out, or give another topic"
+    )]
+    Partitions {
+        /// Which.
+        name: TopicName,
+        /// What was asked for.
+        asked: u32,
+        /// How many it has.
+        there: usize,
+    },
     /// A partition that cannot be read.
     #[error("{0}")]
     Unreadable(String),

@@ -53,6 +53,10 @@ fn a_bad_option_is_named_with_what_would_be_right() {
     place.refuse("tail logs/*.log --topic t/u --data data", &["t/u"]);
     place.refuse("tail logs/*.log --topic t --partitions 0 --data data", &["--partitions", "0"]);
     place.refuse("tail logs/[.log --topic t --data data", &["logs/[.log", "pattern"]);
+    place.refuse(
+        "tail logs/*.log --topic t --partitions 4 --data data",
+        &["`t`", "count of 1", "--partitions 4", "leave the option out", "another topic"],
+    );
     place.refuse("consume t --data data --from lunch", &["--from lunch", "beginning", "offset"]);
     place.refuse("consume t --data data --from 99", &["--from 99", "ends before"]);
     place.refuse("consume t --data data --partition 7", &["--partition 7", "flumen topics"]);

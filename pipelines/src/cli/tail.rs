@@ -26,9 +26,9 @@ pub struct TailArgs {
     /// Topic that gets a record for each line; made where there is none.
     #[arg(long)]
     topic: String,
-    /// Partitions of the topic, if it is made.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    partitions: u32,
+    /// Partitions of the topic; 1 where it is made and nothing is said.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    partitions: Option<u32>,
     /// Most megabytes that wait on disk before reading pauses.
     #[arg(long, default_value_t = 1024, value_name = "MB", value_parser = clap::value_parser!(u32).range(1..))]
     buffer: u32,
@@ -61,6 +61,17 @@ fn check(pattern: &str) -> Result<(), CliError> {
     }
 }
 
+/// A topic that is there keeps its partitions: more of them would send lines elsewhere than before.
+fn check_partitions(topic: &Topic, asked: Option<u32>) -> Result<(), CliError> {
+    let there = topic.partitions.len();
+    match asked {
+        Some(asked) if asked as usize != there => {
+            Err(CliError::Partitions { name: topic.name.clone(), asked, there })
+        }
+        _ => Ok(()),
+    }
+}
+
 fn matches_any(pattern: &str) -> bool {
     glob::glob(pattern).is_ok_and(|mut files| files.next().is_some())
 }
@@ -74,8 +85,9 @@ pub fn run(args: TailArgs) -> Result<(), CliError> {
     args.files.iter().try_for_each(|pattern| check(pattern))?;
     node::run(args.data.node(), |node| async move {
         let mut signals = Signals::listen()?;
-        let topic =
-            node.broker().ensure_topic(TopicSpec::new(name.as_str(), args.partitions)?).await?;
+        let spec = TopicSpec::new(name.as_str(), args.partitions.unwrap_or(1))?;
+        let topic = node.broker().ensure_topic(spec.clone()).await?;
+        check_partitions(&topic, args.partitions)?;
         tell(format_args!("flumen: {}", node.about()));
         for pattern in args.files.iter().filter(|pattern| !matches_any(pattern)) {
             tell(format_args!("flumen: nothing matches `{pattern}` yet; it is looked for again"));
@@ -84,7 +96,6 @@ pub fn run(args: TailArgs) -> Result<(), CliError> {
         let began = Instant::now();
         let mut pipeline = Pipeline::new(&format!("tail-{name}"));
         let buffer = Buffer::durable().bytes((args.buffer as usize) << 20);
-        let spec = TopicSpec::new(name.as_str(), args.partitions)?;
         pipeline.tail("follow", args.files).channel("buffer", buffer).topic("publish", spec);
         let running = pipeline.start(&node).await?;
         let watching = Box::pin(watch(&node, &running, &topic, before));
