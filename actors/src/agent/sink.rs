@@ -83,14 +83,12 @@ pub struct SinkOptions {
     pub bytes_max: usize,
     /// How long a take waits for the first event, and so how long a stop may take to be noticed.
     pub wait: Duration,
-    /// Whether a stop first empties the channel.
-    pub drains_channel: bool,
 }
 
 impl Default for SinkOptions {
     fn default() -> Self {
         let wait = Duration::from_millis(250);
-        Self { events_max: 1024, bytes_max: 1 << 20, wait, drains_channel: false }
+        Self { events_max: 1024, bytes_max: 1 << 20, wait }
     }
 }
 
@@ -178,12 +176,10 @@ impl<D: Delivery> Sink<D> {
 
     fn take(&mut self, ctx: &mut Context<Self>) {
         let Some(attached) = &self.attached else { return };
-        let is_draining = self.draining.is_some();
-        if is_draining && !self.options.drains_channel {
+        if self.draining.is_some() {
             return self.deliver(None, ctx);
         }
-        let SinkOptions { events_max, bytes_max, wait, .. } = self.options;
-        let wait = if is_draining { Duration::ZERO } else { wait };
+        let SinkOptions { events_max, bytes_max, wait } = self.options;
         let take = Take { session: attached.session, events_max, bytes_max, wait };
         let channel = self.channel.clone();
         let taking = async move { channel.take(take).await };
