@@ -40,7 +40,7 @@ pub struct FileStat {
     pub len: u64,
     /// How many names it has; 0 once it is removed.
     pub links: u64,
-    /// Whether it is a regular file: no directory, symbolic link, FIFO, socket or device.
+    /// Whether it is a regular file: no directory, FIFO, socket or device.
     pub is_regular: bool,
 }
 
@@ -58,19 +58,20 @@ pub trait Files {
     /// As the operating system says; a pattern that cannot be read is [`io::ErrorKind::InvalidInput`].
     fn glob(&mut self, pattern: &str) -> io::Result<Vec<PathBuf>>;
 
-    /// Names in `dir`, with the inode number of each.
+    /// Names in `dir`, with the inode number of each; but no symbolic links, which may lead to files
+    /// that nobody asked for.
     ///
     /// # Errors
     /// As the operating system says.
     fn list(&mut self, dir: &Path) -> io::Result<Vec<(String, u64)>>;
 
-    /// What stands at `path`; symbolic links are not followed.
+    /// What stands at `path`, or where it leads to as a symbolic link.
     ///
     /// # Errors
     /// As the operating system says.
     fn stat(&mut self, path: &Path) -> io::Result<FileStat>;
 
-    /// Opens the regular file at `path` for reading.
+    /// Opens the regular file at `path`, or where it leads to, for reading.
     ///
     /// # Errors
     /// As the operating system says; also where something other than a regular file stands there.
@@ -128,6 +129,9 @@ impl Files for SystemFiles {
         let mut names = Vec::new();
         for entry in fs::read_dir(dir)? {
             let entry = entry?;
+            if entry.file_type()?.is_symlink() {
+                continue;
+            }
             // A name that is no UTF-8 cannot continue a name that was found by a pattern.
             if let Ok(name) = entry.file_name().into_string() {
                 names.push((name, entry.ino()));
@@ -138,13 +142,12 @@ impl Files for SystemFiles {
     }
 
     fn stat(&mut self, path: &Path) -> io::Result<FileStat> {
-        look(CWD, path, AtFlags::SYMLINK_NOFOLLOW)
+        look(CWD, path, AtFlags::empty())
     }
 
     fn open(&mut self, path: &Path) -> io::Result<(Arc<File>, FileStat)> {
         // Not blocking, or a FIFO that came to stand there would hang the open.
-        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let flags = i32::try_from(flags.bits()).expect("open flags are small");
+        let flags = i32::try_from(OFlags::NONBLOCK.bits()).expect("open flags are small");
         let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
         let stat = look(&file, Path::new(""), AtFlags::EMPTY_PATH)?;
         if !stat.is_regular {

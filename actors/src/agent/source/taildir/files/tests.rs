@@ -22,7 +22,7 @@ fn a_file_keeps_its_identity_through_a_rename_and_tells_when_it_is_removed() {
 }
 
 #[test]
-fn only_regular_files_are_opened_and_no_link_is_followed() {
+fn only_regular_files_are_opened_and_a_link_is_the_file_that_it_leads_to() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("a.log");
     File::create(&file).unwrap();
@@ -30,11 +30,21 @@ fn only_regular_files_are_opened_and_no_link_is_followed() {
     symlink(&file, &link).unwrap();
     let fifo = dir.path().join("fifo.log");
     rustix::fs::mknodat(CWD, &fifo, FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap();
+    let (to_fifo, to_dir, to_nothing) =
+        (dir.path().join("f.log"), dir.path().join("d.log"), dir.path().join("n.log"));
+    symlink(&fifo, &to_fifo).unwrap();
+    symlink(dir.path(), &to_dir).unwrap();
+    symlink("nothing", &to_nothing).unwrap();
     let mut files = SystemFiles;
-    assert!(!files.stat(&link).unwrap().is_regular && !files.stat(&fifo).unwrap().is_regular);
-    assert!(files.open(&link).is_err() && files.open(&fifo).is_err());
-    assert!(files.open(dir.path()).is_err());
-    assert!(files.open(&file).is_ok());
+    for other in [&fifo, &to_fifo, &to_dir] {
+        assert!(!files.stat(other).unwrap().is_regular && files.open(other).is_err());
+    }
+    assert!(files.stat(&to_nothing).is_err() && files.open(dir.path()).is_err());
+    let (_, of_file) = files.open(&file).unwrap();
+    assert_eq!(files.open(&link).unwrap().1, of_file);
+    assert_eq!(files.stat(&link).unwrap().key, of_file.key);
+    let names: Vec<_> = files.list(dir.path()).unwrap().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["a.log", "fifo.log"], "links are no rotated siblings");
 }
 
 #[test]
