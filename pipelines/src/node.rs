@@ -10,6 +10,7 @@
 //! pipelines drain first, then the broker closes its logs, then the data directories are let go of.
 
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     future::Future,
     io,
@@ -249,8 +250,10 @@ where
 {
     actix_rt::System::new().block_on(async move {
         let (node, directories) = start(options)?;
+        let was_up = Cell::new(false);
         let running = Box::pin(async {
             node.broker.ready().await.map_err(NodeError::from)?;
+            was_up.set(true);
             program(node.clone()).await
         });
         let (root, pipelines) = (Box::pin(node.root.exited()), Box::pin(node.pipelines.exited()));
@@ -263,7 +266,9 @@ where
         let exit = node.root.exited().await;
         node.placement.stop();
         if exit == Exit::Normal {
-            for directory in directories {
+            // A start that was refused recovers nothing: what a crash left is no clean stop by it.
+            let is_clean = |directory: &DataDir| was_up.get() || directory.was_clean();
+            for directory in directories.into_iter().filter(is_clean) {
                 directory.close().map_err(NodeError::from)?;
             }
         }

@@ -103,7 +103,8 @@ pub(crate) fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Writes the directory that this version leaves to `target`.
+/// Writes the directories that this version leaves: to `target` as a crash leaves it, and beside it as a
+/// clean stop does.
 pub(crate) fn make(target: &Path) {
     let root = tempfile::tempdir().unwrap();
     let (data, log) = (root.path().join("data"), root.path().join("app.log"));
@@ -121,11 +122,14 @@ pub(crate) fn make(target: &Path) {
         // Real time: the head of the channel is written a few times a second.
         tokio::time::sleep(Duration::from_secs(1)).await;
         copy(&from, target);
-        running.stop().await;
+        running.drain().await;
         Ok::<(), PipelineError>(())
     })
     .unwrap();
     as_a_crash_leaves_it(target);
+    let mut clean = target.as_os_str().to_owned();
+    clean.push("-clean");
+    copy(&data, Path::new(&clean));
 }
 
 async fn append(node: &Node) {
