@@ -16,7 +16,7 @@ use super::*;
 use crate::agent::{
     event::{Advance, Position, Positions},
     source::taildir::{
-        files::FileStat,
+        files::{FileStat, SystemFiles},
         saved::STARTED,
         state::{Limits, TailedLine},
     },
@@ -418,4 +418,29 @@ fn history_and_files_of_other_kinds_are_left_alone() {
     let parts: BTreeSet<_> = batch.parts.iter().map(|(part, _)| part.as_str()).collect();
     // The two that match, and neither of those that were rotated.
     assert_eq!((batch.lines.len(), parts), (0, BTreeSet::from(["1:11", "1:13", "started"])));
+}
+
+#[test]
+fn a_file_is_read_once_though_a_link_leads_to_it_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let (logs, elsewhere) = (dir.path().join("logs"), dir.path().join("elsewhere"));
+    std::fs::create_dir_all(&logs).unwrap();
+    std::fs::create_dir_all(&elsewhere).unwrap();
+    std::fs::write(logs.join("a.log"), "one\n").unwrap();
+    std::fs::write(elsewhere.join("b.txt"), "two\n").unwrap();
+    std::os::unix::fs::symlink("a.log", logs.join("link.log")).unwrap();
+    std::os::unix::fs::symlink(elsewhere.join("b.txt"), logs.join("b.log")).unwrap();
+    // No name of a rotation leads out of the directory.
+    std::os::unix::fs::symlink(elsewhere.join("b.txt"), logs.join("a.log.1")).unwrap();
+    let tail = Tail::new(Limits::default(), &Position::default(), 0).unwrap();
+    let pattern = format!("{}/*.log", logs.display());
+    let mut tailer = Tailer::new(SystemFiles, vec![pattern], tail);
+    let mut read = Vec::new();
+    for second in 0..4 {
+        let batch = tailer.turn(Duration::from_secs(second), true);
+        read.extend(batch.lines.into_iter().map(|line| line.body));
+    }
+    read.sort();
+    assert_eq!(read, ["one", "two"]);
+    assert!(tailer.take_troubles().is_empty());
 }
