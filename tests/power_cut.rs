@@ -69,12 +69,16 @@ fn cut_again_and_again(
     say("at the start", harness.live(End::Stop))?;
     harness.life.syncs_are_off = syncs_are_off;
     for cut in 0..cuts {
-        let mut cut_it = || power::cut(mount.dir()).unwrap();
+        let cut_it = || power::cut(mount.dir()).unwrap();
+        let mut freeze_and_cut = |node| {
+            power::freeze(node).unwrap();
+            cut_it();
+        };
         let after = Duration::from_millis(100 + harness.rng.below(900));
         let at = POINTS.get(cut as usize / 2).filter(|_| cut % 2 == 0 && !syncs_are_off);
         let lived = match at {
             Some(point) => harness.live(End::Point(point, 1)).map(|()| cut_it()),
-            None => harness.live(End::After(after, Some(&mut cut_it))),
+            None => harness.live(End::After(after, Some(&mut freeze_and_cut))),
         };
         power::again(mount).unwrap();
         say(&format!("cut {cut} after {after:?} or at {at:?}"), lived)?;

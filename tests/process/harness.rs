@@ -15,6 +15,7 @@ use std::{
 };
 
 use flumen_runtime::rng::Rng;
+use rustix::process::Pid;
 use tokio::time::Instant;
 
 use crate::{
@@ -33,8 +34,9 @@ const BATCHES_MAX: u32 = 40;
 pub(crate) enum End<'a> {
     /// The node dies at this named point, when it comes by for the nth time.
     Point(&'a str, u32),
-    /// The node is killed after this time, and just before that the power is cut, if this is how.
-    After(Duration, Option<&'a mut dyn FnMut()>),
+    /// The node is killed after this time, and just before that the power of this process is cut, if
+    /// this is how.
+    After(Duration, Option<&'a mut dyn FnMut(Pid)>),
     /// Everything is delivered, and the node stops in order.
     Stop,
 }
@@ -141,7 +143,7 @@ impl Harness {
             match end {
                 End::After(after, cut) if started.elapsed() >= *after => {
                     if let Some(cut) = cut {
-                        cut();
+                        cut(Pid::from_child(&node.child));
                         node.is_cut = true;
                     }
                     node.child.kill().expect("a child can be killed");
