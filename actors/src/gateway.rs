@@ -36,6 +36,7 @@ use flumen_runtime::{
     supervision::{ChildSpec, Intensity, SupervisorRef, SupervisorSpec},
 };
 
+pub use self::connection::{BadLength, Frame, Intake, Taken};
 use self::{limits::Limits, listener::Bound, slots::Slots};
 use crate::broker::{Broker, NodeId};
 

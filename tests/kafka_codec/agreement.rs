@@ -10,7 +10,7 @@ use kafka_protocol::{
     protocol::{Decodable, Encodable, Message as Theirs},
 };
 
-use crate::{Tested, every_message};
+use crate::Tested;
 
 /// How many messages are drawn of each version.
 const DRAWS: u64 = 150;

@@ -4,7 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use flumen_actors::gateway::codec::decode::MEMORY_MAX;
 use flumen_runtime::rng::Rng;
 
-use crate::{Tested, counting::asked, every_message};
+use crate::{Tested, counting::asked};
 
 /// Memory that a body may take, a byte of it: a string of no letters is one byte on the wire and a
 /// slice of 32 in memory. No structure has more for its bytes.

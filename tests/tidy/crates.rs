@@ -40,7 +40,8 @@ pub(super) fn metadata(root: &Path) -> Metadata {
 
 /// Edges between our crates that do not point towards the runtime.
 pub(super) fn wrong_edges(metadata: &Metadata) -> Vec<String> {
-    const LAYERS: [&str; 4] = ["flumen-runtime", "flumen-actors", "flumen", "flumen-workspace"];
+    const LAYERS: [&str; 5] =
+        ["flumen-runtime", "flumen-actors", "flumen", "flumen-workspace", "flumen-fuzz"];
     let layer = |name: &str| LAYERS.iter().position(|layer| *layer == name);
     let mut complaints = Vec::new();
     for package in metadata.packages.iter().filter(|package| package.source.is_none()) {

@@ -48,12 +48,8 @@ use tokio::{
 };
 
 pub(crate) use self::answer::{Answer, Reply};
-pub(crate) use self::intake::Frame;
-use self::{
-    intake::{BadLength, Intake, Taken},
-    order::InOrder,
-    outgoing::Outgoing,
-};
+pub use self::intake::{BadLength, Frame, Intake, Taken};
+use self::{order::InOrder, outgoing::Outgoing};
 use super::limits::Limits;
 use crate::answer::{Answering, later};
 

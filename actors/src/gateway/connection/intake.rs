@@ -15,14 +15,16 @@ const LENGTH_BYTES: usize = 4;
 
 /// A whole request, without its length, and the room that it takes.
 #[derive(Debug)]
-pub(crate) struct Frame {
-    pub(crate) bytes: BytesMut,
-    pub(crate) permit: Permit,
+pub struct Frame {
+    /// Its bytes.
+    pub bytes: BytesMut,
+    /// Room for them.
+    pub permit: Permit,
 }
 
 /// What the bytes so far amount to.
 #[derive(Debug)]
-pub(super) enum Taken {
+pub enum Taken {
     /// More bytes are needed.
     More,
     /// A request of this many bytes begins: [`Intake::admit`] it.
@@ -34,16 +36,16 @@ pub(super) enum Taken {
 /// A length that no request has. What it spells may tell what the peer speaks.
 #[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
 #[error("a request of {} bytes was announced, at most {limit} are allowed", i32::from_be_bytes(*head))]
-pub(super) struct BadLength {
+pub struct BadLength {
     /// The bytes that should be a length.
-    pub(super) head: [u8; LENGTH_BYTES],
+    pub head: [u8; LENGTH_BYTES],
     /// The most that a request may have.
-    pub(super) limit: usize,
+    pub limit: usize,
 }
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Intake {
+pub struct Intake {
     limit: usize,
     head: [u8; LENGTH_BYTES],
     head_len: usize,
@@ -51,12 +53,17 @@ pub(super) struct Intake {
 }
 
 impl Intake {
-    pub(super) fn new(limit: usize) -> Self {
+    /// Takes requests of at most `limit` bytes.
+    #[must_use]
+    pub fn new(limit: usize) -> Self {
         Self { limit, head: [0; LENGTH_BYTES], head_len: 0, frame: None }
     }
 
     /// Takes from the front of `input` what belongs to the next request.
-    pub(super) fn take(&mut self, input: &mut &[u8]) -> Result<Taken, BadLength> {
+    ///
+    /// # Errors
+    /// [`BadLength`], after which the stream has no meaning.
+    pub fn take(&mut self, input: &mut &[u8]) -> Result<Taken, BadLength> {
         let Some((frame, len)) = &mut self.frame else { return self.take_length(input) };
         let part = input.split_off(..input.len().min(*len - frame.bytes.len())).unwrap_or(&[]);
         frame.bytes.extend_from_slice(part);
@@ -79,20 +86,20 @@ impl Intake {
     }
 
     /// Reserves the buffer of the request that begins, under its permit.
-    pub(super) fn admit(&mut self, len: usize, permit: Permit) {
+    pub fn admit(&mut self, len: usize, permit: Permit) {
         self.head_len = 0;
         self.frame = Some((Frame { bytes: BytesMut::with_capacity(len), permit }, len));
     }
 
     /// The buffer to read into directly, and how many bytes it lacks; where a request has begun.
-    pub(super) fn buffer(&mut self) -> Option<(&mut BytesMut, usize)> {
+    pub fn buffer(&mut self) -> Option<(&mut BytesMut, usize)> {
         let (frame, len) = self.frame.as_mut()?;
         let lacks = *len - frame.bytes.len();
         Some((&mut frame.bytes, lacks))
     }
 
     /// The request, where the buffer that was read into is full.
-    pub(super) fn whole(&mut self) -> Taken {
+    pub fn whole(&mut self) -> Taken {
         match self.frame.take_if(|(frame, len)| frame.bytes.len() == *len) {
             Some((frame, _)) => Taken::Frame(frame),
             None => Taken::More,
@@ -100,12 +107,14 @@ impl Intake {
     }
 
     /// How many bytes of the request that has begun are there.
-    pub(super) fn received(&self) -> usize {
+    #[must_use]
+    pub fn received(&self) -> usize {
         self.frame.as_ref().map_or(0, |(frame, _)| frame.bytes.len())
     }
 
     /// Whether a request has begun and is not whole.
-    pub(super) fn is_within(&self) -> bool {
+    #[must_use]
+    pub fn is_within(&self) -> bool {
         self.head_len > 0 || self.frame.is_some()
     }
 }
