@@ -27,6 +27,7 @@ pub mod listener;
 pub mod messages;
 mod requests;
 mod slots;
+mod within;
 
 use std::{fmt, sync::Arc};
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   root (supervisor) ─┬─ broker        controller, partitions, coordinators
-//!                      ├─ gateway       listeners and connections, where it listens
+//!                      ├─ gateway       listeners and connections
 //!                      └─ pipelines     what is started on the node: agents, stages
 //! ```
 //!
@@ -14,6 +14,7 @@ use std::{
     collections::BTreeMap,
     future::Future,
     io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -131,7 +132,7 @@ pub struct Node {
     broker: Broker,
     root: SupervisorRef,
     pipelines: SupervisorRef,
-    gateway: Option<Gateway>,
+    gateway: Gateway,
     placement: Arc<ThreadPlacement>,
     data: Arc<Path>,
     about: Arc<str>,
@@ -152,10 +153,10 @@ impl Node {
         &self.broker
     }
 
-    /// What Kafka's clients connect to; none where the broker is embedded only.
+    /// What Kafka's clients connect to; those of this process, where it listens nowhere.
     #[must_use]
-    pub fn gateway(&self) -> Option<&Gateway> {
-        self.gateway.as_ref()
+    pub fn gateway(&self) -> &Gateway {
+        &self.gateway
     }
 
     /// The supervisor of what is started on the node.
@@ -254,6 +255,7 @@ where
         let running = Box::pin(async {
             node.broker.ready().await.map_err(NodeError::from)?;
             was_up.set(true);
+            announce(&node, &directories)?;
             program(node.clone()).await
         });
         let (root, pipelines) = (Box::pin(node.root.exited()), Box::pin(node.pipelines.exited()));
@@ -274,6 +276,25 @@ where
         }
         outcome
     })
+}
+
+/// Tells other processes where it listens.
+fn announce(node: &Node, directories: &[DataDir]) -> Result<(), NodeError> {
+    let here = |bound: &Bound| match bound.address() {
+        address if address.is_ipv4() => within_reach(address, Ipv4Addr::LOCALHOST.into()),
+        address => within_reach(address, Ipv6Addr::LOCALHOST.into()),
+    };
+    let addresses: Vec<SocketAddr> = node.gateway.listeners().iter().map(here).collect();
+    if !addresses.is_empty() {
+        directories.iter().try_for_each(|directory| directory.announce(&addresses))?;
+    }
+    Ok(())
+}
+
+/// An address that stands for all of a machine's is reached at its loopback.
+fn within_reach(address: SocketAddr, loopback: IpAddr) -> SocketAddr {
+    let ip = if address.ip().is_unspecified() { loopback } else { address.ip() };
+    SocketAddr::new(ip, address.port())
 }
 
 fn start(options: NodeOptions) -> Result<(Node, Vec<DataDir>), NodeError> {
@@ -307,21 +328,16 @@ fn start(options: NodeOptions) -> Result<(Node, Vec<DataDir>), NodeError> {
     };
     let (child, broker) = broker::start(spec);
     let (pipelines_child, pipelines) = ChildSpec::supervisor(SupervisorSpec::new("pipelines"));
-    let mut root = SupervisorSpec::new("root").child(child);
-    let gateway = if listeners.is_empty() {
-        None
-    } else {
-        let spec = GatewaySpec {
-            listeners,
-            limits: options.limits,
-            node,
-            cluster: directories.first().map(DataDir::cluster).unwrap_or_default().to_string(),
-            defaults: options.topic_defaults,
-        };
-        let (child, gateway) = gateway::start(spec, broker.clone());
-        root = root.child(child);
-        Some(gateway)
+    let root = SupervisorSpec::new("root").child(child);
+    let spec = GatewaySpec {
+        listeners,
+        limits: options.limits,
+        node,
+        cluster: directories.first().map(DataDir::cluster).unwrap_or_default().to_string(),
+        defaults: options.topic_defaults,
     };
+    let (gateway_child, gateway) = gateway::start(spec, broker.clone());
+    let root = root.child(gateway_child);
     // Made anew it would be empty: where it gives up, so does the node.
     let pipelines_child = pipelines_child.restart(Restart::Temporary);
     let root = root.child(pipelines_child).start(placement.clone());

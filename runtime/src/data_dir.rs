@@ -4,6 +4,7 @@
 //!   <data>/meta.properties        Kafka's: version, node.id, cluster.id, directory.id; and flumen.format
 //!   <data>/.lock                  held (flock) while a process uses the directory
 //!   <data>/.kafka_cleanshutdown   Kafka's: there from a clean stop to the next start
+//!   <data>/flumen.listen          where the process that uses it can be reached, while it listens
 //! ```
 //!
 //! This runs before any actor does and once more when all have stopped, so it uses `std::fs` and may
@@ -15,7 +16,10 @@
 //! - DIR-3: the marker of a clean stop is gone, durably, before anything else of the directory can
 //!   be written.
 
+mod listen;
 mod properties;
+
+pub use listen::reached_at;
 
 use std::{
     fs::{self, File},
@@ -175,6 +179,7 @@ impl DataDir {
             None => create(path, identity, rng)?,
         };
         let was_clean = take_clean_marker(path)?;
+        listen::forget(path)?;
         Ok(DataDir { path: path.to_path_buf(), meta, was_clean, _lock: lock })
     }
 
@@ -215,6 +220,7 @@ impl DataDir {
     /// # Errors
     /// [`DataDirError::Io`]: the next start then has to look through the logs' tails.
     pub fn close(self) -> Result<(), DataDirError> {
+        listen::forget(&self.path)?;
         // Kafka's version 0; the epoch of a broker that has no controller is -1.
         let marker = br#"{"version":0,"brokerEpoch":-1}"#;
         write_whole(&self.path, CLEAN, ".kafka_cleanshutdown.tmp", marker)

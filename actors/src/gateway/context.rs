@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytestring::ByteString;
 
-use super::{api::ApiKey, listener::Bound};
+use super::{api::ApiKey, listener::Endpoint};
 
 /// Who a client has shown itself to be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub struct RequestContext {
     /// Who asks.
     pub principal: Principal,
     /// Where it came in; answers name the addresses of this listener.
-    pub listener: Bound,
+    pub listener: Endpoint,
     /// What the client calls itself.
     pub client_id: Option<ByteString>,
     /// Where the client is.

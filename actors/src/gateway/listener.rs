@@ -36,18 +36,25 @@ use super::{
 /// How long accepting rests when the process has no descriptor left.
 const REST: Duration = Duration::from_millis(100);
 /// How long a connection may take to finish what is in work when the node stops.
-const STOP_WITHIN: Duration = Duration::from_secs(3);
+pub(super) const STOP_WITHIN: Duration = Duration::from_secs(3);
 
-/// A bound address, and what clients are told of it.
-#[derive(Clone, Debug)]
-pub struct Bound {
+/// What clients are told of the way on which they came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
     /// The listener's name (Kafka's `listeners`).
     pub name: Arc<str>,
-    socket: Arc<StdListener>,
     /// Host that clients are told to connect to.
     pub host: Arc<str>,
     /// Port that clients are told to connect to.
     pub port: u16,
+}
+
+/// A bound address, and what clients are told of it.
+#[derive(Clone, Debug)]
+pub struct Bound {
+    /// What clients are told.
+    pub endpoint: Endpoint,
+    socket: Arc<StdListener>,
 }
 
 /// An address that cannot be listened on.
@@ -89,7 +96,8 @@ impl Bound {
             Some((host, port)) => (host.to_owned(), port),
             None => (host_of(address, local), local.port()),
         };
-        Ok(Self { name: name.into(), socket: Arc::new(socket), host: host.into(), port })
+        let endpoint = Endpoint { name: name.into(), host: host.into(), port };
+        Ok(Self { endpoint, socket: Arc::new(socket) })
     }
 
     /// The address that it listens on.
@@ -123,7 +131,7 @@ pub(super) struct Listener {
 
 /// The listener on `bound`, under supervision.
 pub(super) fn child_spec(shared: Arc<Shared>, bound: Bound) -> ChildSpec {
-    let name = format!("listener/{}", bound.name);
+    let name = format!("listener/{}", bound.endpoint.name);
     let (spec, _) = ChildSpec::actor(name, move |incarnation| {
         let (shared, bound) = (shared.clone(), bound.clone());
         Ok(Listener { shared, bound, incarnation: incarnation.clone() })
@@ -154,7 +162,7 @@ async fn accept(shared: Arc<Shared>, bound: Bound, socket: TcpListener) {
                 Err(why) => tracing::warn!(%peer, %why, "a connection was refused"),
             },
             Err(error) => {
-                tracing::warn!(listener = %bound.name, %error, "cannot accept a connection");
+                tracing::warn!(listener = %bound.endpoint.name, %error, "cannot accept a connection");
                 tokio::time::sleep(REST).await;
             }
         }
@@ -164,16 +172,20 @@ async fn accept(shared: Arc<Shared>, bound: Bound, socket: TcpListener) {
 /// What a connection is begun with; taken by the one life that it has.
 type Begin = Mutex<Option<(StdStream, Slot)>>;
 
-fn begin(shared: &Arc<Shared>, bound: &Bound, stream: TcpStream, peer: SocketAddr, slot: Slot) {
+/// The name of another connection.
+pub(super) fn next_name() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(1);
+    format!("connection/{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+fn begin(shared: &Arc<Shared>, bound: &Bound, stream: TcpStream, peer: SocketAddr, slot: Slot) {
     let stream = match stream.set_nodelay(true).and_then(|()| stream.into_std()) {
         Ok(stream) => stream,
         Err(error) => return tracing::debug!(%peer, %error, "a connection has ended"),
     };
-    let name = format!("connection/{}", NEXT.fetch_add(1, Ordering::Relaxed));
     let begin: Begin = Mutex::new(Some((stream, slot)));
     let (made, bound) = (shared.clone(), bound.clone());
-    let (child, _) = ChildSpec::actor(name, move |incarnation| {
+    let (child, _) = ChildSpec::actor(next_name(), move |incarnation| {
         let begin = begin.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (stream, slot) = begin.ok_or_else(|| StartError::new("a connection lives once"))?;
         connection(incarnation, &made, &bound, stream, slot, peer).map_err(StartError::new)
@@ -200,7 +212,7 @@ fn connection(
     let parts = Parts {
         stream: TcpStream::from_std(stream)?,
         peer: peer.to_string().into(),
-        serve: Box::new(Requests::new(shared.clone(), bound.clone(), peer)),
+        serve: Box::new(Requests::new(shared.clone(), bound.endpoint.clone(), peer)),
         limits: shared.limits.clone(),
         room: shared.request_room.clone(),
         kept: Box::new((slot, guard)),
@@ -223,11 +235,12 @@ mod tests {
 
     #[test]
     fn clients_are_told_the_host_that_was_named() {
-        let bound = |address| Bound::bind("plain", address, None).unwrap();
+        let bound = |address| Bound::bind("plain", address, None).unwrap().endpoint;
         assert_eq!(&*bound("127.0.0.1:0").host, "127.0.0.1");
         assert_eq!(&*bound("localhost:0").host, "localhost");
         assert_eq!(&*bound("0.0.0.0:0").host, "localhost");
         let there = Bound::bind("plain", "127.0.0.1:0", Some(("broker.example", 19_092))).unwrap();
+        let there = there.endpoint;
         assert_eq!((&*there.host, there.port), ("broker.example", 19_092));
     }
 

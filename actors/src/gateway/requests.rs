@@ -24,7 +24,7 @@ use super::{
         groups::{administration, membership, offsets},
         list_offsets, metadata, partitions, produce, producer_ids, topics,
     },
-    listener::Bound,
+    listener::Endpoint,
 };
 
 /// From this length on an answer takes of the node's room for answers until it is sent.
@@ -50,7 +50,7 @@ fn is_answer_large(api: ApiKey) -> bool {
 /// What one connection asks, and what is remembered of it from request to request.
 pub(super) struct Requests {
     shared: Arc<Shared>,
-    listener: Bound,
+    listener: Endpoint,
     peer: SocketAddr,
     /// What the client called itself last: a copy, so that nothing that outlives a request holds its
     /// frame.
@@ -60,7 +60,7 @@ pub(super) struct Requests {
 }
 
 impl Requests {
-    pub(super) fn new(shared: Arc<Shared>, listener: Bound, peer: SocketAddr) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, listener: Endpoint, peer: SocketAddr) -> Self {
         Self { shared, listener, peer, client_id: None, session: Rc::default() }
     }
 

@@ -8,16 +8,7 @@ mod hostile;
 mod produces;
 mod topics;
 
-use std::{
-    cell::RefCell,
-    future::Future,
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{future::Future, path::Path, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use flumen_runtime::{
@@ -26,20 +17,17 @@ use flumen_runtime::{
     disk::sim::{Faults, SimDisks},
     placement::{LocalPlacement, Services},
     rng::Rng,
-    supervision::Restart,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use uuid::Uuid;
 
 use super::{
     codec::{Output, Request, RequestHeader},
-    connection::{Connection, Parts},
     error_code::ErrorCode,
     messages::{
         fetch::{FetchPartition, FetchRequest, FetchTopic},
         produce::{PartitionProduceData, ProduceRequest, TopicProduceData},
     },
-    requests::Requests,
     *,
 };
 use crate::broker::{self, BrokerSpec, DataDirectory, TopicSpec};
@@ -61,7 +49,6 @@ struct World {
     root: SupervisorRef,
     broker: Broker,
     shared: Arc<Shared>,
-    bound: Bound,
 }
 
 impl World {
@@ -88,8 +75,7 @@ impl World {
         let root = SupervisorSpec::new("root").child(child).child(gateway_child);
         let root = root.start(LocalPlacement::new(2, services));
         broker.ready().await.expect("a sound machine starts");
-        let bound = Bound::bind("plain", "127.0.0.1:0", None).unwrap();
-        Self { root, broker, shared: gateway.shared, bound }
+        Self { root, broker, shared: gateway.shared }
     }
 
     /// The same with a topic `t` of three partitions.
@@ -100,33 +86,8 @@ impl World {
     }
 
     async fn connect(&self) -> Client {
-        thread_local! {
-            // The factory must be `Send`; on one thread, a slot of that thread will do.
-            static PARTS: RefCell<Option<Parts<DuplexStream>>> = const { RefCell::new(None) };
-        }
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-        let (stream, theirs) = tokio::io::duplex(64 << 10);
-        let peer = ([127, 0, 0, 1], 1).into();
-        let parts = Parts {
-            stream: theirs,
-            peer: "a test".into(),
-            serve: Box::new(Requests::new(self.shared.clone(), self.bound.clone(), peer)),
-            limits: self.shared.limits.clone(),
-            room: self.shared.request_room.clone(),
-            kept: Box::new(()),
-        };
-        PARTS.with_borrow_mut(|slot| slot.replace(parts));
-        let (child, _) = ChildSpec::actor(
-            format!("connection/{}", NEXT.fetch_add(1, Ordering::Relaxed)),
-            |life| {
-                let parts =
-                    PARTS.with_borrow_mut(Option::take).expect("a temporary actor lives once");
-                Ok(Connection::new(life, parts))
-            },
-        );
-        let child = child.restart(Restart::Temporary).stop_within(Duration::from_secs(3));
-        self.shared.connections.start_child(child).await.unwrap();
-        Client { stream, next: 0 }
+        let gateway = Gateway { shared: self.shared.clone(), listeners: Arc::default() };
+        Client { stream: gateway.connect().await.unwrap(), next: 0 }
     }
 }
 

@@ -45,7 +45,7 @@ pub fn run(args: ServeArgs) -> Result<(), CliError> {
         options.listen.push(Listen { address: address.clone(), advertise });
     }
     let (connections, topics, began) = node::run(options, |node| async move {
-        let gateway = node.gateway().expect("it was told to listen");
+        let gateway = node.gateway();
         let addresses: Vec<String> =
             gateway.listeners().iter().map(|bound| bound.address().to_string()).collect();
         tell(format_args!("listening on {}; {}", addresses.join(", "), node.about()));

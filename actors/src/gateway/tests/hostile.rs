@@ -111,6 +111,7 @@ fn large_answers_are_counted_and_made_one_at_a_time() {
 /// its actor's mailbox, a timer and its place in a few lists, and no buffer.
 #[test]
 fn an_idle_connection_is_small() {
-    let own = size_of::<Connection<tokio::net::TcpStream>>() + size_of::<Requests>();
+    let own = size_of::<super::connection::Connection<tokio::net::TcpStream>>()
+        + size_of::<super::requests::Requests>();
     assert!(own <= 1_280, "{own} bytes");
 }

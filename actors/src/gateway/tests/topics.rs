@@ -37,8 +37,11 @@ fn metadata_tells_all_none_or_those_that_were_named() {
             let nothing = client.ask(version, &none).await;
             assert_eq!(told(&nothing), []);
             assert_eq!((nothing.brokers[0].node_id, nothing.controller_id), (1, 1));
-            assert_eq!(&*nothing.brokers[0].host, "127.0.0.1");
-            assert_eq!(nothing.brokers[0].port, i32::from(world.bound.port));
+            assert_eq!(
+                (&*nothing.brokers[0].host, nothing.brokers[0].port),
+                ("within", 0),
+                "the way on which it was asked"
+            );
         }
         let mut careful = asking(&["t", "u", "no such name!"]);
         careful.allow_auto_topic_creation = false;
