@@ -15,6 +15,8 @@ mod filter;
 mod full_disk;
 #[path = "power_cut/mount.rs"]
 mod mount;
+#[path = "cli/network.rs"]
+mod network;
 #[path = "cli/no_ring.rs"]
 mod no_ring;
 #[path = "cli/program.rs"]

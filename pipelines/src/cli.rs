@@ -2,8 +2,13 @@
 
 pub mod consume;
 pub mod demo;
+pub mod groups;
 pub mod log;
+pub mod print;
+pub mod produce;
+pub mod progress;
 pub mod serve;
+pub mod session;
 pub mod tail;
 pub mod time;
 pub mod topics;
@@ -15,17 +20,16 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand};
-use flumen_actors::broker::{
-    Broker, CleanStopError, Topic, TopicError,
-    names::{TopicName, TopicNameError},
-};
+use flumen_actors::broker::{CleanStopError, TopicError, names::TopicNameError};
 use flumen_runtime::{
+    data_dir::DataDirError,
     disk::Engine,
     journal::ReplayError,
     log::{OpenError, RepairError},
 };
 
 use crate::{
+    client::ClientError,
     node::{NodeError, NodeOptions},
     pipeline::PipelineError,
 };
@@ -46,10 +50,14 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Follows files into a topic, a record for each line, until it is stopped.
     Tail(tail::TailArgs),
-    /// Prints the values of a topic, one a line, up to its end.
+    /// Prints the records of a topic, one a line, up to its end or for ever.
     Consume(consume::ConsumeArgs),
-    /// Lists the topics, or describes one.
+    /// Sends lines to a topic, a record for each.
+    Produce(produce::ProduceArgs),
+    /// Lists topics, describes them, makes, changes and deletes them.
     Topics(topics::TopicsArgs),
+    /// Lists consumer groups, describes them with their lag, moves them and deletes them.
+    Groups(groups::GroupsArgs),
     /// Looks after the files of a log.
     #[command(subcommand)]
     Log(log::LogCommand),
@@ -107,6 +115,12 @@ pub enum CliError {
     /// The node.
     #[error(transparent)]
     Node(#[from] NodeError),
+    /// A node cannot be asked, or refuses.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The node that uses a data directory cannot be asked.
+    #[error("{0}; a node that listens (`flumen serve`) could be asked while it runs")]
+    NotListening(DataDirError),
     /// A pipeline.
     #[error(transparent)]
     Pipeline(#[from] PipelineError),
@@ -123,7 +137,15 @@ pub enum CliError {
     #[error("there is no topic `{name}`; {there}")]
     UnknownTopic {
         /// What was asked for.
-        name: TopicName,
+        name: String,
+        /// What there is.
+        there: String,
+    },
+    /// There is no such group.
+    #[error("there is no group `{name}`; {there}")]
+    UnknownGroup {
+        /// What was asked for.
+        name: String,
         /// What there is.
         there: String,
     },
@@ -151,7 +173,7 @@ pub enum CliError {
         /// What was given.
         value: String,
         /// What is wanted.
-        expected: &'static str,
+        expected: String,
     },
     /// Nothing could be written to standard output, or no signal be heard.
     #[error("cannot write to standard output: {0}")]
@@ -184,7 +206,7 @@ pub enum CliError {
     /// There is nothing to be read.
     #[error(
         "there is no data directory `{}`: look for a slip in the path, or write something into it first, \
-         as `flumen tail` does", dir.display()
+         as `flumen produce` does", dir.display()
     )]
     NoData {
         /// What was given.
@@ -212,24 +234,6 @@ pub enum CliError {
     Journal(#[from] ReplayError),
 }
 
-/// The topic called `name`.
-///
-/// # Errors
-/// [`CliError::UnknownTopic`], which names those there are.
-pub fn find_topic(broker: &Broker, name: &TopicName) -> Result<Topic, CliError> {
-    let topics = broker.topics();
-    if let Some(topic) = topics.get(name) {
-        return Ok(topic.clone());
-    }
-    let names: Vec<&str> =
-        topics.values().filter(|t| !t.is_internal).map(|t| t.name.as_str()).collect();
-    let there = match names.as_slice() {
-        [] => "there are no topics in this data directory yet".to_owned(),
-        names => format!("the topics here are {}", names.join(", ")),
-    };
-    Err(CliError::UnknownTopic { name: name.clone(), there })
-}
-
 /// Runs the command line.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -251,7 +255,9 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Tail(args) => tail::run(args),
         Command::Consume(args) => consume::run(args),
+        Command::Produce(args) => produce::run(args),
         Command::Topics(args) => topics::run(args),
+        Command::Groups(args) => groups::run(args),
         Command::Log(command) => log::run(command),
     };
     match outcome {

@@ -7,12 +7,14 @@
 //!   topology   its graph, as text and as DOT
 //!   stream     operators and outlets, each result once
 //!   typed      values: bincode with a type header, JSON, raw bytes
+//!   client     a client of Kafka's protocol, for a node elsewhere or in this process
 //!   cli, demo  the command `flumen`
 //! ```
 //!
 //! Begin with [`pipeline`]; the README has a whole program.
 
 pub mod cli;
+pub mod client;
 pub mod demo;
 pub mod node;
 pub mod open_files;

@@ -48,9 +48,9 @@ impl Place {
         self.dir.path().join(relative)
     }
 
-    fn command(&self, args: &str) -> Command {
+    fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
-        command.args(args.split(' ')).current_dir(self.dir.path()).stdin(Stdio::null());
+        command.args(args).current_dir(self.dir.path()).stdin(Stdio::null());
         command.env_remove("FLUMEN_LOG");
         command
     }
@@ -69,6 +69,30 @@ impl Place {
         said.out
     }
 
+    /// The same with arguments that have blanks in them.
+    #[track_caller]
+    pub(crate) fn succeed_with(&self, args: &[&str]) -> String {
+        let said = Said::from(self.command(args).output().unwrap());
+        assert!(said.status.success(), "{args:?}: {}: {}", said.status, said.err);
+        said.out
+    }
+
+    /// Runs it with this input.
+    pub(crate) fn fed(&self, args: &str, input: &str) -> Said {
+        let file = self.path("input");
+        fs::write(&file, input).unwrap();
+        let mut command = self.command(&args.split(' ').collect::<Vec<_>>());
+        Said::from(command.stdin(File::open(file).unwrap()).output().unwrap())
+    }
+
+    /// It must do with this input what it is told; what it prints.
+    #[track_caller]
+    pub(crate) fn feed(&self, args: &str, input: &str) -> String {
+        let said = self.fed(args, input);
+        assert!(said.status.success(), "`{args}`: {}: {}", said.status, said.err);
+        said.out
+    }
+
     /// It must refuse, with one sentence that has all of these words and no panic; the sentence.
     #[track_caller]
     pub(crate) fn refuse(&self, args: &str, words: &[&str]) -> String {
@@ -82,7 +106,7 @@ impl Place {
     pub(crate) fn start(&self, args: &str) -> Running {
         let home = tempfile::tempdir().unwrap();
         let (out, err) = (home.path().join("out"), home.path().join("err"));
-        let mut command = self.command(args);
+        let mut command = self.command(&args.split(' ').collect::<Vec<_>>());
         let child =
             command.stdout(File::create(&out).unwrap()).stderr(File::create(&err).unwrap()).spawn();
         Running { child: child.unwrap(), out, err, _home: home }

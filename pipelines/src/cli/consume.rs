@@ -1,62 +1,93 @@
-//! `flumen consume`: the values of a topic, one a line, up to where it ends now.
+//! `flumen consume`: the records of a topic, one a line, up to where it ends now, or for ever.
 
-use std::{collections::BTreeMap, io::Write as _, sync::Arc};
+mod form;
+mod reader;
+
+use std::collections::BTreeMap;
 
 use clap::Args;
-use flumen_actors::broker::{
-    consumer::{
-        ConsumedTo, Consumer, ConsumerOptions, Deliveries, Delivery, Reads, Records, Start,
-    },
-    group_coordinator::ids::GroupId,
-    names::{TopicName, TopicPartition},
-    partition::{marks::Marks, messages::Condition},
-};
-use flumen_runtime::{
-    batch::{self, BatchHeader},
-    ids::Offset,
-};
-use futures::{
-    StreamExt as _,
-    future::{self, Either},
-};
+use flumen_actors::gateway::error_code::ErrorCode;
 
-use super::{CliError, DataArgs, find_topic, tell, time};
-use crate::{
-    node::{self, Node},
-    signals::Signals,
+use self::{
+    form::{Form, Printer},
+    reader::Reader,
 };
+use super::{
+    CliError,
+    session::{self, NodeArgs, Session},
+    time,
+};
+use crate::client::{Committed, Place, Topic};
 
 /// Options of `flumen consume`.
 #[derive(Debug, Args)]
 pub struct ConsumeArgs {
     /// The topic.
     topic: String,
-    #[command(flatten)]
-    data: DataArgs,
-    /// Where to begin: `beginning`, `end`, an offset, or a time: `2026-11-25T10:30:00Z`,
-    /// `2026-11-25 10:30` (local), `2h ago`, or `@MS` in milliseconds since 1970.
-    #[arg(long, default_value = "beginning", value_name = "FROM")]
+    /// Where to begin: `beginning`, `end`, an offset, `-N` for the last N of each partition, or a
+    /// time: `2026-11-25T10:30:00Z`, `2026-11-25 10:30` (local), `2h ago`, or `@MS` in milliseconds
+    /// since 1970.
+    #[arg(
+        long,
+        short,
+        default_value = "beginning",
+        value_name = "FROM",
+        allow_hyphen_values = true
+    )]
     from: String,
+    /// Only this partition; may be given more than once.
+    #[arg(long, short, value_parser = clap::value_parser!(i32).range(0..))]
+    partition: Vec<i32>,
     /// Read as this group: begin after what it has committed, and commit what was printed.
-    #[arg(long)]
+    #[arg(long, short)]
     group: Option<String>,
-    /// Only this partition.
+    /// Do not end at the end of the topic: wait for more, until Ctrl-C.
     #[arg(long)]
-    partition: Option<u32>,
+    follow: bool,
+    /// End after so many records.
+    #[arg(long, short = 'n', value_name = "N")]
+    max: Option<u64>,
+    /// What is printed of each record.
+    #[arg(long, value_enum, default_value = "value")]
+    format: Form,
+    /// Between key and value, with `--format key-value`.
+    #[arg(long, default_value = "\t", value_name = "TEXT")]
+    key_separator: String,
+    /// The same as `--format json`.
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
+    #[command(flatten)]
+    node: NodeArgs,
 }
 
-const EXPECTED: &str = "give `beginning`, `end`, an offset such as `42`, or a time such as \
-                        `2026-11-25T10:30:00Z`, `2026-11-25 10:30` (local), `2h ago` or `@1700000000000`";
+/// Where to begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum From {
+    Place(Place),
+    Offset(i64),
+    /// So many before the end.
+    Last(i64),
+}
 
-fn start_of(from: &str) -> Result<Start, CliError> {
-    let wrong =
-        || CliError::Option { option: "--from", value: from.to_owned(), expected: EXPECTED };
+fn start_of(from: &str) -> Result<From, CliError> {
+    let wrong = || CliError::Option {
+        option: "--from",
+        value: from.to_owned(),
+        expected:
+            "give `beginning`, `end`, an offset such as `42`, `-10` for the last ten, or a time \
+                   such as `2026-11-25T10:30:00Z`, `2026-11-25 10:30` (local), `2h ago` or \
+                   `@1700000000000`"
+                .into(),
+    };
     match from {
-        "beginning" => Ok(Start::Earliest),
-        "end" => Ok(Start::Latest),
-        text => match text.parse() {
-            Ok(offset) => Ok(Start::Offset(Offset(offset))),
-            Err(_) => time::parse(text).map(Start::Timestamp).ok_or_else(wrong),
+        "beginning" => Ok(From::Place(Place::Earliest)),
+        "end" => Ok(From::Place(Place::Latest)),
+        text => match text.parse::<i64>() {
+            Ok(last) if last < 0 => Ok(From::Last(last.saturating_neg())),
+            Ok(offset) => Ok(From::Offset(offset)),
+            Err(_) => {
+                time::parse(text).map(|time| From::Place(Place::Time(time))).ok_or_else(wrong)
+            }
         },
     }
 }
@@ -67,163 +98,141 @@ fn start_of(from: &str) -> Result<Start, CliError> {
 /// [`CliError`].
 pub fn run(args: ConsumeArgs) -> Result<(), CliError> {
     let start = start_of(&args.from)?;
-    node::run(args.data.node_that_is_there()?, |node| async move {
-        let topic = find_topic(node.broker(), &TopicName::new(&args.topic)?)?;
-        let group = args.group.as_deref().map(GroupId::from);
-        if let Some(group) = &group {
-            node.broker().coordinator(group).await?;
-        }
-        let mut partitions = BTreeMap::new();
-        for partition in topic.partition_ids() {
-            if args.partition.is_none_or(|only| only == partition.0) {
-                let name = TopicPartition { topic: topic.name.clone(), partition };
-                let marks = marks_of(&node, &name).await?;
-                partitions.insert(name, marks);
+    session::run(&args.node.clone(), |session| consume(session, args, start))
+}
+
+async fn consume(mut session: Session, args: ConsumeArgs, start: From) -> Result<(), CliError> {
+    let topic = session.topic(&args.topic).await?;
+    let numbers = chosen(&topic, &args)?;
+    let ranges = ranges(&mut session, &topic, &numbers).await?;
+    let mut positions = positions(&mut session, &topic, &ranges, start, &args.from).await?;
+    if let Some(group) = &args.group {
+        let committed = session.client.committed(group).await?;
+        for (number, position) in &mut positions {
+            if let Some(offset) = committed.get(&(topic.name.clone(), *number)) {
+                *position = *offset;
             }
         }
-        if partitions.is_empty() {
-            return Err(CliError::Option {
-                option: "--partition",
-                value: args.partition.map_or_else(String::new, |only| only.to_string()),
-                expected: "the topic has fewer partitions; see `flumen topics`",
-            });
-        }
-        if let Start::Offset(offset) = start
-            && partitions.values().all(|marks| offset > marks.high_watermark)
-        {
-            return Err(CliError::Option {
-                option: "--from",
-                value: args.from.clone(),
-                expected: "the topic ends before that offset; see `flumen topics`",
-            });
-        }
-        let starts = partitions.iter().map(|(name, marks)| (name.clone(), within(start, marks)));
-        let reads = Reads::Partitions { partitions: starts.collect(), group: group.clone() };
-        let lookup = Arc::new(node.broker().clone());
-        let (consumer, deliveries) = Consumer::start(lookup, reads, ConsumerOptions::default());
-        let ends = partitions.into_iter().map(|(name, marks)| (name, marks.high_watermark));
-        let commits = group.is_some();
-        let mut reader = Reader { ends: ends.collect(), consumer, commits, printed: 0 };
-        reader.read(deliveries).await
-    })
+    }
+    let ends = ranges.into_iter().map(|(number, (_, end))| (number, end)).collect();
+    let form = if args.json { Form::Json } else { args.format };
+    let printer = Printer::new(form, &args.key_separator, &topic.name);
+    let mut reader = Reader::new(session, topic, positions, printer);
+    if !args.follow {
+        reader.end_at(ends);
+    }
+    reader.group = args.group;
+    reader.left = args.max.unwrap_or(u64::MAX);
+    reader.run().await
 }
 
-/// A partition that ends before an offset is read from its end, and one that begins after it from its
-/// beginning: the offsets of partitions have nothing to do with each other.
-fn within(start: Start, marks: &Marks) -> Start {
-    match start {
-        Start::Offset(offset) => {
-            Start::Offset(offset.min(marks.high_watermark).max(marks.log_start))
-        }
-        start => start,
+/// The partitions that are read.
+fn chosen(topic: &Topic, args: &ConsumeArgs) -> Result<Vec<i32>, CliError> {
+    if args.partition.is_empty() {
+        return Ok(topic.partitions.keys().copied().collect());
+    }
+    match args.partition.iter().find(|number| !topic.partitions.contains_key(number)) {
+        Some(missing) => Err(CliError::Option {
+            option: "--partition",
+            value: missing.to_string(),
+            expected: format!(
+                "`{}` has partitions 0 to {}; see `flumen topics {}`",
+                topic.name,
+                topic.partitions.len() - 1,
+                topic.name
+            ),
+        }),
+        None => Ok(args.partition.clone()),
     }
 }
 
-/// Where a partition begins and ends now.
-async fn marks_of(node: &Node, partition: &TopicPartition) -> Result<Marks, CliError> {
-    let unreadable = |reason: &str| CliError::Unreadable(format!("`{partition}`: {reason}"));
-    let status = node.status(partition).await;
-    let status = status.ok_or_else(|| unreadable("its data directory was not given"))?;
-    match status.condition {
-        Condition::Offline { reason, remedy } => {
-            Err(CliError::Unreadable(format!("`{partition}` is offline: {reason}; {remedy}")))
-        }
-        _ => Ok(status.marks),
-    }
-}
+/// Where each partition begins and ends now.
+type Ranges = BTreeMap<i32, (i64, i64)>;
 
-struct Reader {
-    /// Partitions that are still read, and where they end.
-    ends: BTreeMap<TopicPartition, Offset>,
-    consumer: Consumer,
-    commits: bool,
-    /// Records.
-    printed: u64,
-}
-
-impl Reader {
-    async fn read(&mut self, mut deliveries: Deliveries) -> Result<(), CliError> {
-        let mut signals = Signals::listen()?;
-        let mut stop = Box::pin(signals.told_to_stop());
-        while !self.ends.is_empty() {
-            // What was printed is committed before the next is looked at, or the stop.
-            let delivery = match future::select(deliveries.next(), &mut stop).await {
-                Either::Left((delivery, _)) => delivery,
-                Either::Right(((), _)) => {
-                    tell(format_args!("flumen: stopped after {} records", self.printed));
-                    break;
-                }
-            };
-            match delivery {
-                Some(Delivery::Assigned(all)) => {
-                    for assigned in all {
-                        self.is_read_to(&assigned.partition, assigned.position);
-                    }
-                }
-                Some(Delivery::Records(records)) => {
-                    let (next, count) = print(&records)?;
-                    self.printed += count;
-                    self.commit(&records.partition, next).await?;
-                    self.is_read_to(&records.partition, next);
-                }
-                Some(Delivery::Unreadable { partition, offset, reason }) => {
-                    return Err(CliError::Unreadable(format!(
-                        "`{partition}` cannot be read at offset {offset}: {reason}"
-                    )));
-                }
-                Some(Delivery::Failed(error)) => {
-                    return Err(CliError::Unreadable(error.to_string()));
-                }
-                Some(Delivery::Revoking(_) | Delivery::Lost(_)) => {}
-                None => return Err(CliError::Unreadable("the consumer ended".to_owned())),
+async fn ranges(session: &mut Session, topic: &Topic, numbers: &[i32]) -> Result<Ranges, CliError> {
+    let first = session.client.offsets(topic, numbers, Place::Earliest).await?;
+    let end = session.client.offsets(topic, numbers, Place::Latest).await?;
+    let mut ranges = BTreeMap::new();
+    for number in numbers {
+        let of = |told: Option<&Result<Option<i64>, ErrorCode>>| match told {
+            Some(Ok(offset)) => Ok(offset.unwrap_or_default()),
+            Some(Err(code)) => Err(*code),
+            None => Err(ErrorCode::UnknownTopicOrPartition),
+        };
+        match (of(first.get(number)), of(end.get(number))) {
+            (Ok(first), Ok(end)) => drop(ranges.insert(*number, (first, end))),
+            (Err(code), _) | (_, Err(code)) => {
+                return Err(session.why(&topic.name, *number, 0, code).await);
             }
         }
-        self.consumer.close().await;
-        Ok(())
     }
-
-    fn is_read_to(&mut self, partition: &TopicPartition, next: Offset) {
-        if self.ends.get(partition).is_some_and(|end| next >= *end) {
-            self.ends.remove(partition);
-        }
-    }
-
-    async fn commit(&self, partition: &TopicPartition, next: Offset) -> Result<(), CliError> {
-        if !self.commits {
-            return Ok(());
-        }
-        let position = ConsumedTo::new(partition.clone(), next);
-        let committed = self.consumer.commit(vec![position]).await;
-        committed.map_err(|error| CliError::Unreadable(error.to_string()))
-    }
+    Ok(ranges)
 }
 
-/// Prints the values, and returns the offset after the last and how many they are.
-fn print(records: &Records) -> Result<(Offset, u64), CliError> {
-    let mut count = 0;
-    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    let unreadable = |error: &dyn std::fmt::Display| {
-        CliError::Unreadable(format!("`{}`: {error}", records.partition))
+/// Where each partition is begun. One that ends before an offset is read from its end, and one that
+/// begins after it from its beginning: the offsets of partitions have nothing to do with each other.
+async fn positions(
+    session: &mut Session,
+    topic: &Topic,
+    ranges: &Ranges,
+    from: From,
+    given: &str,
+) -> Result<BTreeMap<i32, i64>, CliError> {
+    if let From::Offset(offset) = from
+        && ranges.values().all(|(_, end)| offset > *end)
+    {
+        return Err(CliError::Option {
+            option: "--from",
+            value: given.to_owned(),
+            expected: format!(
+                "the topic ends before that offset; see `flumen topics {}`",
+                topic.name
+            ),
+        });
+    }
+    let at_time = match from {
+        From::Place(place @ Place::Time(_)) => {
+            let numbers: Vec<i32> = ranges.keys().copied().collect();
+            session.client.offsets(topic, &numbers, place).await?
+        }
+        _ => BTreeMap::new(),
     };
-    for bytes in &records.batches {
-        let mut at = 0;
-        while at < bytes.len() {
-            let header = BatchHeader::parse(&bytes[at..]).map_err(|error| unreadable(&error))?;
-            let whole = bytes.slice(at..at + header.batch_bytes as usize);
-            at += whole.len();
-            if header.attributes.is_control() {
-                continue;
-            }
-            for record in batch::records(&whole, &header).map_err(|error| unreadable(&error))? {
-                let record = record.map_err(|error| unreadable(&error))?;
-                if record.offset >= records.position {
-                    out.write_all(record.value.as_deref().unwrap_or_default())?;
-                    out.write_all(b"\n")?;
-                    count += 1;
-                }
-            }
-        }
+    let mut positions = BTreeMap::new();
+    for (number, (first, end)) in ranges {
+        let position = match from {
+            From::Place(Place::Earliest) => *first,
+            From::Place(Place::Latest) => *end,
+            From::Offset(offset) => offset,
+            From::Last(last) => end.saturating_sub(last),
+            From::Place(Place::Time(_)) => match at_time.get(number).copied().unwrap_or(Ok(None)) {
+                Ok(offset) => offset.unwrap_or(*end),
+                Err(code) => return Err(session.why(&topic.name, *number, *first, code).await),
+            },
+        };
+        positions.insert(*number, position.min(*end).max(*first));
     }
-    out.flush()?;
-    Ok((records.next, count))
+    Ok(positions)
+}
+
+/// What a group is to go on with after `positions` of `topic`.
+fn committed(topic: &Topic, positions: &BTreeMap<i32, i64>) -> Committed {
+    let of = |(number, offset): (&i32, &i64)| ((topic.name.clone(), *number), *offset);
+    positions.iter().map(of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_is_a_word_an_offset_or_a_time() {
+        let start = |text| start_of(text).unwrap();
+        assert_eq!(start("beginning"), From::Place(Place::Earliest));
+        assert_eq!(start("end"), From::Place(Place::Latest));
+        assert_eq!(start("42"), From::Offset(42));
+        assert_eq!(start("-10"), From::Last(10));
+        assert_eq!(start("@7"), From::Place(Place::Time(7)));
+        assert!(matches!(start("1h ago"), From::Place(Place::Time(time)) if time > 0));
+        assert!(start_of("lunch").is_err());
+    }
 }

@@ -50,8 +50,10 @@ pub fn run(args: DemoArgs) -> Result<(), CliError> {
         return Err(CliError::Option {
             option: "--data",
             value: dir.display().to_string(),
-            expected: "the demonstration counts all that is there, so it wants an empty directory or \
-                       one that it may make",
+            expected:
+                "the demonstration counts all that is there, so it wants an empty directory or \
+                       one that it may make"
+                    .into(),
         });
     }
     let ledger = demo::run(DemoOptions {

@@ -33,7 +33,7 @@ pub fn run(args: ServeArgs) -> Result<(), CliError> {
         return Err(CliError::Option {
             option: "--advertise",
             value: args.advertise.join(" "),
-            expected: "at most one for each `--listen`, in their order",
+            expected: "at most one for each `--listen`, in their order".into(),
         });
     }
     if let Some(complaint) = open_files::allow_as_many_as_may_be() {
@@ -67,7 +67,7 @@ fn host_and_port(text: &str) -> Result<(String, u16), CliError> {
         parts.filter(|(host, _)| !host.is_empty()).ok_or_else(|| CliError::Option {
             option: "--advertise",
             value: text.into(),
-            expected: "HOST:PORT, such as broker.example:9092",
+            expected: "HOST:PORT, such as broker.example:9092".into(),
         })?;
     Ok((host.into(), port))
 }

@@ -48,7 +48,7 @@ fn check(pattern: &str) -> Result<(), CliError> {
         return Err(CliError::Option {
             option: "FILES",
             value: pattern.to_owned(),
-            expected: "a path or a pattern such as `/var/log/app/*.log`",
+            expected: "a path or a pattern such as `/var/log/app/*.log`".into(),
         });
     }
     let plain = pattern.split(['*', '?', '[']).next().unwrap_or_default();

@@ -36,7 +36,9 @@ pub enum ClientError {
         why: String,
     },
     /// It takes too long.
-    #[error("`{address}` has not answered {api} within {within:?}; it may be overloaded or suspended")]
+    #[error(
+        "`{address}` has not answered {api} within {within:?}; it may be overloaded or suspended"
+    )]
     Late {
         /// Where.
         address: String,
@@ -117,7 +119,9 @@ fn meaning(code: ErrorCode) -> String {
         }
         ErrorCode::GroupIdNotFound => "there is no such group",
         ErrorCode::NonEmptyGroup => "the group has members: stop them first",
-        ErrorCode::UnknownMemberId => "the group has members, and this is none of them: stop them first",
+        ErrorCode::UnknownMemberId => {
+            "the group has members, and this is none of them: stop them first"
+        }
         ErrorCode::InvalidGroupId => "that is no name for a group",
         ErrorCode::KafkaStorageError => {
             "the node cannot read or write its log: what is wrong stands in the node's own output"

@@ -27,6 +27,15 @@ pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// What this client calls itself.
 const CLIENT_ID: &str = "flumen";
 
+/// The last version of an API that names topics by their names: this client knows no ids.
+fn last_with_names(api: ApiKey) -> i16 {
+    match api {
+        ApiKey::Produce | ApiKey::Fetch => 12,
+        ApiKey::OffsetCommit | ApiKey::OffsetFetch => 9,
+        _ => i16::MAX,
+    }
+}
+
 /// A socket, or a pipe into this process.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
@@ -53,10 +62,7 @@ impl Link {
     }
 
     /// Begins on a stream that is open: asks what the node speaks.
-    pub(super) async fn over(
-        stream: Box<dyn Stream>,
-        address: &str,
-    ) -> Result<Self, ClientError> {
+    pub(super) async fn over(stream: Box<dyn Stream>, address: &str) -> Result<Self, ClientError> {
         let (input, versions) = (BytesMut::new(), BTreeMap::new());
         let mut link = Self { address: address.into(), stream, input, next: 0, versions };
         // Version 0 is the one that every node understands.
@@ -77,7 +83,7 @@ impl Link {
     pub(super) fn version(&self, api: ApiKey) -> Option<i16> {
         let (first, last) = *self.versions.get(&api.number())?;
         let known = api.versions()?;
-        let best = last.min(known.advertised_last);
+        let best = last.min(known.advertised_last).min(last_with_names(api));
         (best >= first.max(known.first)).then_some(best)
     }
 
@@ -97,8 +103,7 @@ impl Link {
         request: &R,
     ) -> Result<RequestHeader, ClientError> {
         let (address, api) = (self.address.clone(), R::API);
-        let version =
-            self.version(api).ok_or(ClientError::Unsupported { address, api })?;
+        let version = self.version(api).ok_or(ClientError::Unsupported { address, api })?;
         self.write(version, request).await
     }
 
@@ -109,8 +114,7 @@ impl Link {
     ) -> Result<RequestHeader, ClientError> {
         self.next = self.next.wrapping_add(1) & i32::MAX;
         let id = Some(ByteString::from_static(CLIENT_ID));
-        let unaskable =
-            |error| ClientError::Unaskable { address: self.address.clone(), error };
+        let unaskable = |error| ClientError::Unaskable { address: self.address.clone(), error };
         let header = RequestHeader::new::<R>(version, self.next, id).map_err(unaskable)?;
         let mut output = Output::new();
         header.request(request, &mut output).map_err(unaskable)?;

@@ -29,6 +29,8 @@
 
 mod routing;
 
+pub use self::routing::partition_of_key;
+
 use std::sync::Arc;
 
 use actix::{Addr, Recipient};

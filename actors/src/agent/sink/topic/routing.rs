@@ -12,10 +12,22 @@ const RUN: u64 = 64;
 
 /// The partition, below `count`, of an event.
 pub(super) fn partition_of(key: Option<&[u8]>, offset: Offset, count: usize) -> usize {
-    let number = match key {
-        Some(key) => u64::from(murmur2(key) & 0x7fff_ffff),
-        None => offset.0 / RUN,
-    };
+    match key {
+        Some(key) => partition_of_key(key, count),
+        None => within(offset.0 / RUN, count),
+    }
+}
+
+/// The partition, below `count`, of records with this key: the one that Kafka's clients choose.
+///
+/// # Panics
+/// Where there is no partition.
+#[must_use]
+pub fn partition_of_key(key: &[u8], count: usize) -> usize {
+    within(u64::from(murmur2(key) & 0x7fff_ffff), count)
+}
+
+fn within(number: u64, count: usize) -> usize {
     usize::try_from(number % count as u64).expect("below the number of partitions")
 }
 

@@ -1,0 +1,40 @@
+//! How far a command has come, for a person who looks: nothing is drawn where standard error is no
+//! terminal, nor where the records themselves go to one.
+
+use std::io::{self, IsTerminal as _};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// A bar or, where nobody knows how much there is, a spinner.
+#[derive(Clone, Debug)]
+pub struct Progress(ProgressBar);
+
+const BAR: &str = "{wide_bar} {percent}%  {msg}  {per_sec}  {eta} left";
+const SPINNER: &str = "{spinner} {msg}  {per_sec}  {elapsed}";
+
+impl Progress {
+    /// Of `total`, counted in records or bytes.
+    #[must_use]
+    pub fn new(total: Option<u64>) -> Self {
+        if !io::stderr().is_terminal() || io::stdout().is_terminal() {
+            return Self(ProgressBar::hidden());
+        }
+        let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
+        let template = if total.is_some() { BAR } else { SPINNER };
+        bar.set_style(ProgressStyle::with_template(template).expect("the template fits"));
+        Self(bar)
+    }
+
+    /// Says how far it is.
+    pub fn at(&self, position: u64, message: impl FnOnce() -> String) {
+        if !self.0.is_hidden() {
+            self.0.set_position(position);
+            self.0.set_message(message());
+        }
+    }
+
+    /// Takes it away.
+    pub fn end(&self) {
+        self.0.finish_and_clear();
+    }
+}

@@ -1,0 +1,276 @@
+//! Topics: what there is of them, and how they are made and changed.
+
+use std::collections::BTreeMap;
+
+use flumen_actors::gateway::{
+    error_code::ErrorCode,
+    messages::{
+        create_partitions::{CreatePartitionsRequest, CreatePartitionsTopic},
+        create_topics::{CreatableTopic, CreatableTopicConfig, CreateTopicsRequest},
+        delete_topics::{DeleteTopicState, DeleteTopicsRequest},
+        describe_configs::{
+            DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult,
+        },
+        describe_log_dirs::{DescribableLogDirTopic, DescribeLogDirsRequest},
+        incremental_alter_configs::{
+            AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
+        },
+        metadata::MetadataResponseTopic,
+    },
+};
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::{Client, ClientError, Patience, check};
+
+/// How long a node may take to make or delete topics.
+const WITHIN_MS: i32 = 30_000;
+/// The kind of resource that a topic is (`ConfigResource.Type`).
+const TOPIC: i8 = 2;
+/// Where a setting of the topic itself comes from (`ConfigSource`).
+const SET_ON_TOPIC: i8 = 1;
+
+/// A topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topic {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub id: Uuid,
+    /// Whether it is the node's own.
+    pub is_internal: bool,
+    /// Its partitions, by number.
+    pub partitions: BTreeMap<i32, Partition>,
+}
+
+/// A partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Partition {
+    /// Who leads it.
+    pub leader: Option<i32>,
+    /// Since which epoch; −1 where that is not told.
+    pub leader_epoch: i32,
+    /// How it is.
+    pub error: ErrorCode,
+}
+
+/// A setting.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ConfigEntry {
+    /// Kafka's name.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+    /// Whether it was set on the topic.
+    pub is_set: bool,
+    /// What it means.
+    pub doc: Option<String>,
+}
+
+/// A change of a setting: a value, or none for the default.
+pub type ConfigChange = (String, Option<String>);
+
+impl From<MetadataResponseTopic> for Topic {
+    fn from(told: MetadataResponseTopic) -> Self {
+        let partitions = told.partitions.iter().map(|told| {
+            let leader = (told.leader_id >= 0).then_some(told.leader_id);
+            let (leader_epoch, error) = (told.leader_epoch, told.error_code);
+            (told.partition_index, Partition { leader, leader_epoch, error })
+        });
+        Self {
+            partitions: partitions.collect(),
+            name: told.name.unwrap_or_default().to_string(),
+            id: told.topic_id,
+            is_internal: told.is_internal,
+        }
+    }
+}
+
+impl Client {
+    /// All topics, in the order of their names.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn topics(&mut self) -> Result<Vec<Topic>, ClientError> {
+        let told = self.metadata(None, false).await?;
+        let mut topics: Vec<Topic> = told.topics.into_iter().map(Topic::from).collect();
+        topics.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(topics)
+    }
+
+    /// The topic called `name`; `None` where there is none.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn topic(
+        &mut self,
+        name: &str,
+        may_create: bool,
+    ) -> Result<Option<Topic>, ClientError> {
+        let patience = Patience::default();
+        loop {
+            let told = self.metadata(Some(&[name]), may_create).await?;
+            let Some(topic) = told.topics.into_iter().next() else { return Ok(None) };
+            if topic.error_code == ErrorCode::UnknownTopicOrPartition {
+                return Ok(None);
+            }
+            match check(topic.error_code, None, || format!("topic `{name}`")) {
+                Ok(()) => return Ok(Some(topic.into())),
+                Err(error) => patience.with(error).await?,
+            }
+        }
+    }
+
+    /// Makes a topic; how many partitions it has.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn create_topic(
+        &mut self,
+        name: &str,
+        partitions: Option<i32>,
+        replicas: Option<i16>,
+        configs: &[(String, String)],
+    ) -> Result<i32, ClientError> {
+        let configs = configs.iter().map(|(name, value)| CreatableTopicConfig {
+            name: name.as_str().into(),
+            value: Some(value.as_str().into()),
+        });
+        let topic = CreatableTopic {
+            name: name.into(),
+            num_partitions: partitions.unwrap_or(-1),
+            replication_factor: replicas.unwrap_or(-1),
+            configs: configs.collect(),
+            ..CreatableTopic::default()
+        };
+        let request = CreateTopicsRequest {
+            topics: vec![topic],
+            timeout_ms: WITHIN_MS,
+            ..CreateTopicsRequest::default()
+        };
+        let told = self.ask(&request).await?;
+        let mut made = partitions.unwrap_or(-1);
+        for topic in told.topics {
+            let what = || format!("cannot make topic `{name}`");
+            check(topic.error_code, topic.error_message.as_deref(), what)?;
+            made = topic.num_partitions;
+        }
+        Ok(made)
+    }
+
+    /// Deletes topics, and says of each how it went.
+    ///
+    /// # Errors
+    /// [`ClientError`] of the first that was refused, when all have been tried.
+    pub async fn delete_topics(&mut self, names: &[String]) -> Result<(), ClientError> {
+        let named = |name: &String| DeleteTopicState {
+            name: Some(name.as_str().into()),
+            ..DeleteTopicState::default()
+        };
+        let request = DeleteTopicsRequest {
+            topics: names.iter().map(named).collect(),
+            topic_names: names.iter().map(|name| name.as_str().into()).collect(),
+            timeout_ms: WITHIN_MS,
+        };
+        let told = self.ask(&request).await?;
+        told.responses.into_iter().try_for_each(|topic| {
+            let name = topic.name.unwrap_or_default();
+            check(topic.error_code, topic.error_message.as_deref(), || {
+                format!("cannot delete topic `{name}`")
+            })
+        })
+    }
+
+    /// Gives a topic more partitions.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn grow_topic(&mut self, name: &str, count: i32) -> Result<(), ClientError> {
+        let topic = CreatePartitionsTopic { name: name.into(), count, assignments: None };
+        let topics = vec![topic];
+        let request =
+            CreatePartitionsRequest { topics, timeout_ms: WITHIN_MS, validate_only: false };
+        let told = self.ask(&request).await?;
+        told.results.into_iter().try_for_each(|topic| {
+            let what = || format!("cannot give `{name}` {count} partitions");
+            check(topic.error_code, topic.error_message.as_deref(), what)
+        })
+    }
+
+    /// Changes settings of a topic, all of them or none.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn alter_topic(
+        &mut self,
+        name: &str,
+        changes: &[ConfigChange],
+    ) -> Result<(), ClientError> {
+        let configs = changes.iter().map(|(name, value)| AlterableConfig {
+            name: name.as_str().into(),
+            config_operation: i8::from(value.is_none()),
+            value: value.as_deref().map(Into::into),
+        });
+        let resource = AlterConfigsResource {
+            resource_type: TOPIC,
+            resource_name: name.into(),
+            configs: configs.collect(),
+        };
+        let request =
+            IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false };
+        let told = self.ask(&request).await?;
+        told.responses.into_iter().try_for_each(|topic| {
+            let what = || format!("cannot change `{name}`");
+            check(topic.error_code, topic.error_message.as_deref(), what)
+        })
+    }
+
+    /// All settings of a topic, in the order of their names.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn topic_configs(&mut self, name: &str) -> Result<Vec<ConfigEntry>, ClientError> {
+        let resource = DescribeConfigsResource {
+            resource_type: TOPIC,
+            resource_name: name.into(),
+            configuration_keys: None,
+        };
+        let request = DescribeConfigsRequest {
+            resources: vec![resource],
+            include_synonyms: false,
+            include_documentation: true,
+        };
+        let told = self.ask(&request).await?;
+        let mut entries = Vec::new();
+        for topic in told.results {
+            let what = || format!("cannot describe `{name}`");
+            check(topic.error_code, topic.error_message.as_deref(), what)?;
+            entries.extend(topic.configs.into_iter().map(entry));
+        }
+        entries.sort_by(|a: &ConfigEntry, b| a.name.cmp(&b.name));
+        Ok(entries)
+    }
+
+    /// How many bytes each partition of a topic takes on the disks of the node that is asked.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn sizes(&mut self, topic: &Topic) -> Result<BTreeMap<i32, i64>, ClientError> {
+        let partitions = topic.partitions.keys().copied().collect();
+        let wanted = DescribableLogDirTopic { topic: topic.name.as_str().into(), partitions };
+        let told = self.ask(&DescribeLogDirsRequest { topics: Some(vec![wanted]) }).await?;
+        let parts = told.results.iter().flat_map(|dir| &dir.topics);
+        let parts =
+            parts.filter(|told| *told.name == *topic.name).flat_map(|told| &told.partitions);
+        Ok(parts.map(|part| (part.partition_index, part.partition_size)).collect())
+    }
+}
+
+fn entry(told: DescribeConfigsResourceResult) -> ConfigEntry {
+    ConfigEntry {
+        name: told.name.to_string(),
+        value: told.value.unwrap_or_default().to_string(),
+        is_set: told.config_source == SET_ON_TOPIC,
+        doc: told.documentation.map(|doc| doc.to_string()),
+    }
+}

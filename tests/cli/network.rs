@@ -1,0 +1,184 @@
+//! The commands that speak with a node: the same over the network, over the data directory of a node
+//! that runs, and over that of one that does not.
+
+use std::{io::Write as _, net::TcpListener, thread};
+
+use serde_json::Value;
+
+use crate::program::{Place, Running, wait_until};
+
+/// A node that listens where the system lets it, and its address.
+fn serve(place: &Place) -> (Running, String) {
+    let node = place.start("serve --listen 127.0.0.1:0 --data data");
+    node.has_said("an acknowledged record");
+    let address = node.word_after("listening on ");
+    (node, address)
+}
+
+fn json(place: &Place, args: &str) -> Value {
+    serde_json::from_str(&place.succeed(&format!("{args} --json"))).unwrap()
+}
+
+/// What is told of topic `t` and group `g`.
+fn described(place: &Place, node: &str) -> (Value, Value) {
+    let mut topic = json(place, &format!("topics describe t {node}"));
+    // Segments are made longer than their batches while a node runs.
+    for partition in topic[0]["partitions"].as_array_mut().unwrap() {
+        assert!(partition.as_object_mut().unwrap().remove("bytes").unwrap().is_u64());
+    }
+    (topic, json(place, &format!("groups describe g {node}")))
+}
+
+#[test]
+fn commands_do_the_same_over_the_network_and_on_a_directory_in_use_or_not() {
+    let Some(place) = Place::new() else { return };
+    let (node, address) = serve(&place);
+    let (network, directory) = (format!("-b {address}"), "--data data");
+    let made = json(&place, &format!("topics create t -p 2 --set retention.ms=1000000 {network}"));
+    assert_eq!(made["action"], "created");
+    place.refuse(&format!("topics create t {directory}"), &["there is a topic `t` already"]);
+    let done = place.feed(
+        &format!("produce t --key-separator = --header by=hand --json {network}"),
+        "a=1\nb=2\nc=3\na=4\n",
+    );
+    let done: Value = serde_json::from_str(&done).unwrap();
+    assert_eq!((&done["records"], &done["all"]), (&4.into(), &true.into()), "{done}");
+
+    let read = |node: &str| {
+        let mut lines: Vec<Value> = place
+            .succeed(&format!("consume t --format json {node}"))
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        lines.sort_by_key(|line| line["value"].to_string());
+        lines
+    };
+    let records = read(&network);
+    let keys: Vec<_> = records.iter().map(|line| line["key"].as_str().unwrap()).collect();
+    assert_eq!(keys, ["a", "b", "c", "a"]);
+    assert_eq!(records[0]["partition"], records[3]["partition"], "a key has one partition");
+    assert_eq!(records[0]["headers"][0]["value"], "hand");
+    assert_eq!(read(directory), records);
+    assert_eq!(place.succeed(&format!("consume t --group g {network}")).lines().count(), 4);
+    assert_eq!(place.succeed(&format!("consume t --group g {directory}")), "");
+    let (topic, group) = described(&place, &network);
+    assert_eq!(group[0]["lag"], 0);
+    assert_eq!(described(&place, directory), (topic.clone(), group.clone()));
+
+    assert!(node.terminate().status.success());
+    place.refuse(&format!("topics {network}"), &[&address, "nobody listens there", "--bootstrap"]);
+    assert_eq!(read(directory), records, "the node has stopped, and its directory is read");
+    assert_eq!(described(&place, directory), (topic, group));
+}
+
+#[test]
+fn topics_are_changed_grown_and_deleted() {
+    let Some(place) = Place::new() else { return };
+    let (_node, address) = serve(&place);
+    let topics = |args: &str| place.succeed(&format!("topics {args} -b {address}"));
+    topics("create t");
+    topics("create t --if-missing");
+    topics("grow t 3");
+    topics("alter t --set retention.ms=5000 --set flush.messages=9223372036854775807");
+    let told = topics("t");
+    assert!(told.contains("retention.ms=5000") && told.contains("lost in a power cut"), "{told}");
+    assert_eq!(told.lines().filter(|line| line.trim().starts_with(['0', '1', '2'])).count(), 3);
+    topics("alter t --reset flush.messages");
+    assert!(topics("t").contains("is on the disk"));
+    assert!(topics("describe t --settings").contains("most bytes of one record batch"));
+    let refuse = |args: &str, words: &[&str]| {
+        place.refuse(&format!("topics {args} -b {address}"), words);
+    };
+    refuse("alter t --set retention.ms=soon", &["retention.ms", "soon"]);
+    refuse("alter t --set no.such.setting=1", &["no.such.setting"]);
+    refuse("alter t", &["--reset", "Usage"]);
+    refuse("grow t 2", &["cannot give `t` 2 partitions"]);
+    refuse("delete u", &["no topic `u`", "the topics here are t"]);
+    topics("delete t");
+    assert_eq!(topics("list --json"), "[]\n");
+}
+
+#[test]
+fn a_group_is_moved_and_forgotten() {
+    let Some(place) = Place::new() else { return };
+    place.feed("produce t --data data", &"line\n".repeat(20));
+    assert_eq!(place.succeed("consume t -g g --data data").lines().count(), 20);
+    let at = |place: &Place| {
+        json(place, "groups g --data data")[0]["partitions"][0]["committed"].clone()
+    };
+    assert_eq!(at(&place), 20);
+    place.succeed("groups reset g --to -5 --dry-run --data data");
+    assert_eq!(at(&place), 20, "nothing was changed");
+    for (to, wanted) in [("-5", 15), ("+2", 17), ("7", 7), ("end", 20), ("1h ago", 0), ("99", 20)] {
+        place.succeed_with(&["groups", "reset", "g", "--to", to, "--data", "data"]);
+        assert_eq!(at(&place), wanted, "{to}");
+    }
+    place.succeed("groups reset g --to beginning --topic t --data data");
+    assert_eq!(place.succeed("consume t -g g --data data").lines().count(), 20);
+    place.refuse("groups reset g --to lunch --data data", &["--to lunch", "beginning", "2h ago"]);
+    place.refuse("groups reset new --to end --data data", &["`new`", "name a topic"]);
+    place.refuse("groups h --data data", &["no group `h`", "the groups here are g"]);
+    place.succeed("groups delete g --data data");
+    place.refuse("groups g --data data", &["no group `g`", "no groups yet"]);
+}
+
+#[test]
+fn a_topic_is_followed_until_ctrl_c_or_so_many_records() {
+    let Some(place) = Place::new() else { return };
+    let (_node, address) = serve(&place);
+    place.feed(&format!("produce t -b {address}"), "one\ntwo\nthree\n");
+    let out = place.succeed(&format!("consume t --max 2 -b {address}"));
+    assert_eq!(out, "one\ntwo\n");
+    assert_eq!(place.succeed(&format!("consume t --from -1 -b {address}")), "three\n");
+    let follower = place.start(&format!("consume t --follow --group g -b {address}"));
+    follower.has_printed("three\n");
+    place.feed(&format!("produce t -b {address}"), "four\n");
+    follower.has_printed("four\n");
+    let said = follower.interrupt();
+    assert!(said.status.success(), "{}", said.err);
+    assert_eq!(said.out, "one\ntwo\nthree\nfour\n");
+    said.tells(&["stopped after 4 records", "group `g` goes on behind them"]);
+    assert_eq!(place.succeed(&format!("consume t --group g -b {address}")), "");
+}
+
+#[test]
+fn records_go_through_json_as_they_are_and_a_bad_line_is_named() {
+    let Some(place) = Place::new() else { return };
+    place.feed("produce t --data data --key-separator :", "k:v\nno key\n");
+    let object = r#"{"value_hex":"ff00","headers":[{"name":"n","value":null}],"timestamp":5}"#;
+    place.feed("produce t --data data --format json", &format!("{object}\n"));
+    let lines = place.succeed("consume t --data data --json");
+    place.feed("produce copy --data data --format json", &lines);
+    let copied = place.succeed("consume copy --data data --json");
+    assert_eq!(copied.replace("\"copy\"", "\"t\""), lines);
+    let said = place.fed("produce t --data data --format json", "{\"value\":\"x\"}\nnonsense\n");
+    assert!(!said.status.success());
+    said.tells(&["line 2 of standard input", "1 record went into `t`"]);
+    let lines = place.succeed("consume t --data data --json");
+    assert_eq!(lines.lines().count(), 4, "the one before it was taken");
+}
+
+#[test]
+fn who_is_no_node_or_cannot_be_asked_is_said_in_a_sentence() {
+    let Some(place) = Place::new() else { return };
+    let closes = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = closes.local_addr().unwrap();
+    let web = thread::spawn(move || {
+        for answer in [&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], b""] {
+            let (mut stream, _) = closes.accept().unwrap();
+            stream.write_all(answer).unwrap();
+        }
+    });
+    place.refuse(&format!("topics -b {at}"), &[&at.to_string(), "no Kafka node", "HTTP/1.1 400"]);
+    place.refuse(&format!("topics -b {at}"), &[&at.to_string(), "no Kafka node"]);
+    web.join().unwrap();
+    place.refuse(&format!("topics -b {at}"), &["nobody listens there", "flumen serve"]);
+    place.refuse("topics -b nonsense", &["`nonsense`", "HOST:PORT"]);
+
+    place.write("a.log", 0..3);
+    let tail = place.start("tail logs/*.log --topic t --data data");
+    let log = place.path("data/t-0/00000000000000000000.log");
+    wait_until("the lines are in", || log.metadata().is_ok_and(|is| is.len() > 0));
+    place.refuse("topics --data data", &["in use by another process", "flumen serve"]);
+    assert!(tail.interrupt().status.success());
+}
