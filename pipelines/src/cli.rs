@@ -2,6 +2,7 @@
 
 pub mod consume;
 pub mod demo;
+pub mod dump_log;
 pub mod groups;
 pub mod log;
 pub mod print;
@@ -58,6 +59,8 @@ enum Command {
     Topics(topics::TopicsArgs),
     /// Lists consumer groups, describes them with their lag, moves them and deletes them.
     Groups(groups::GroupsArgs),
+    /// Shows what is in the files of a log: batches, records, indexes, producers.
+    DumpLog(dump_log::DumpLogArgs),
     /// Looks after the files of a log.
     #[command(subcommand)]
     Log(log::LogCommand),
@@ -156,7 +159,7 @@ pub enum CliError {
     )]
     Partitions {
         /// Which.
-        name: TopicName,
+        name: String,
         /// What was asked for.
         asked: u32,
         /// How many it has.
@@ -203,6 +206,19 @@ pub enum CliError {
         /// Why it is none.
         why: &'static str,
     },
+    /// What was given as a file of a log is none.
+    #[error(
+        "`{}` is no file of a log: give one that ends in `.log`, `.index`, `.timeindex` or `.snapshot`, \
+         or the directory of a log, `<data>/<topic>-<partition>`",
+        path.display()
+    )]
+    NoLogFile {
+        /// What was given.
+        path: PathBuf,
+    },
+    /// Files that were shown are damaged.
+    #[error("{0} damaged, as said above; `flumen log repair` gives up what cannot be read")]
+    Damaged(String),
     /// There is nothing to be read.
     #[error(
         "there is no data directory `{}`: look for a slip in the path, or write something into it first, \
@@ -258,6 +274,7 @@ pub fn main() -> ExitCode {
         Command::Produce(args) => produce::run(args),
         Command::Topics(args) => topics::run(args),
         Command::Groups(args) => groups::run(args),
+        Command::DumpLog(args) => dump_log::run(args),
         Command::Log(command) => log::run(command),
     };
     match outcome {

@@ -1,7 +1,7 @@
 //! The commands that speak with a node: the same over the network, over the data directory of a node
 //! that runs, and over that of one that does not.
 
-use std::{io::Write as _, net::TcpListener, thread};
+use std::{fs, io::Write as _, net::TcpListener, thread};
 
 use serde_json::Value;
 
@@ -181,4 +181,42 @@ fn who_is_no_node_or_cannot_be_asked_is_said_in_a_sentence() {
     wait_until("the lines are in", || log.metadata().is_ok_and(|is| is.len() > 0));
     place.refuse("topics --data data", &["in use by another process", "flumen serve"]);
     assert!(tail.interrupt().status.success());
+}
+
+#[test]
+fn the_files_of_a_log_are_shown_and_damage_in_them_is_named() {
+    let Some(place) = Place::new() else { return };
+    place.feed("produce t --data data --key-separator :", "k:v\nno key\n");
+    let told = place.succeed("dump-log data/t-0 --records");
+    for words in [
+        "00000000000000000000.log",
+        "offsets 0 to 1  records 2  byte 0",
+        "| 0  time",
+        "key \"k\"  value \"v\"",
+        "key null  value \"no key\"",
+        "00000000000000000000.timeindex",
+        "00000000000000000002.snapshot",
+        "last sequence 1  last offset 1",
+    ] {
+        assert!(told.contains(words), "no `{words}` in {told}");
+    }
+    let log = "data/t-0/00000000000000000000.log";
+    let batch: Value =
+        serde_json::from_str(&place.succeed(&format!("dump-log {log} --json"))).unwrap();
+    assert_eq!((&batch["records"], &batch["crc_is_right"]), (&2.into(), &true.into()), "{batch}");
+
+    let mut bytes = fs::read(place.path(log)).unwrap();
+    let whole = bytes.clone();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(place.path(log), &bytes).unwrap();
+    place.refuse(&format!("dump-log {log}"), &["byte 0", "fails its checksum", "1 file damaged"]);
+    fs::write(place.path(log), &whole[..whole.len() - 1]).unwrap();
+    place.refuse(&format!("dump-log {log}"), &["byte 0", "a batch of", "are left"]);
+    fs::write(place.path(log), [&whole[..], &[0; 100]].concat()).unwrap();
+    assert!(place.succeed(&format!("dump-log {log}")).contains("zeros from byte"));
+    fs::write(place.path(log), [&whole[..], &[0; 100], b"x"].concat()).unwrap();
+    place.refuse(&format!("dump-log {log}"), &["zeros, and other bytes behind them"]);
+    place.refuse("dump-log data/meta.properties", &["no file of a log", ".log"]);
+    place.refuse("dump-log logs", &["no log", "<topic>-<partition>"]);
+    place.refuse("dump-log nowhere.log", &["nowhere.log"]);
 }

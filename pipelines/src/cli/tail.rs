@@ -66,7 +66,7 @@ fn check_partitions(topic: &Topic, asked: Option<u32>) -> Result<(), CliError> {
     let there = topic.partitions.len();
     match asked {
         Some(asked) if asked as usize != there => {
-            Err(CliError::Partitions { name: topic.name.clone(), asked, there })
+            Err(CliError::Partitions { name: topic.name.to_string(), asked, there })
         }
         _ => Ok(()),
     }

@@ -1,0 +1,143 @@
+//! `flumen dump-log`: what the files of a log say, as Kafka's DumpLogSegments shows it. It opens them
+//! for reading alone, so a node may run meanwhile.
+
+mod indexes;
+mod segment;
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+use serde_json::Value;
+
+use self::segment::Dump;
+use super::{CliError, print, tell};
+
+/// Options of `flumen dump-log`.
+#[derive(Debug, Args)]
+pub struct DumpLogArgs {
+    /// Files of a log (`.log`, `.index`, `.timeindex`, `.snapshot`), or its directory,
+    /// `<data>/<topic>-<partition>`, for all of them.
+    #[arg(required = true, value_name = "FILE|DIR")]
+    paths: Vec<PathBuf>,
+    /// Also each record of a batch.
+    #[arg(long)]
+    records: bool,
+    /// Print a line of JSON for each batch or entry.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Says what is found, each thing as a person reads it or as an object.
+struct Teller {
+    records: bool,
+    json: bool,
+    out: io::BufWriter<io::Stdout>,
+}
+
+impl Teller {
+    fn heading(&mut self, path: &Path) -> io::Result<()> {
+        if self.json {
+            return Ok(());
+        }
+        io::Write::write_fmt(&mut self.out, format_args!("{}\n", path.display()))
+    }
+
+    fn tell(
+        &mut self,
+        text: impl FnOnce() -> String,
+        object: impl FnOnce() -> Value,
+    ) -> io::Result<()> {
+        use io::Write as _;
+        match self.json {
+            true => writeln!(self.out, "{}", object()),
+            false => writeln!(self.out, "  {}", text()),
+        }
+    }
+}
+
+/// Runs it: an error where a file cannot be read, or is damaged.
+///
+/// # Errors
+/// [`CliError`].
+pub fn run(args: DumpLogArgs) -> Result<(), CliError> {
+    let out = io::BufWriter::with_capacity(64 << 10, io::stdout());
+    let mut teller = Teller { records: args.records, json: args.json, out };
+    let mut damaged = 0;
+    for path in &args.paths {
+        for file in files(path)? {
+            let trouble = dump(&file, &mut teller)?;
+            io::Write::flush(&mut teller.out)?;
+            if let Some(trouble) = trouble {
+                damaged += 1;
+                tell(format_args!("flumen: `{}`: {trouble}", file.display()));
+            }
+        }
+    }
+    match damaged {
+        0 => Ok(()),
+        count => Err(CliError::Damaged(print::counted(count, "file"))),
+    }
+}
+
+/// The files that are meant: those of a directory in the order of their names.
+fn files(path: &Path) -> Result<Vec<PathBuf>, CliError> {
+    let failed = |error| CliError::File { path: path.to_owned(), error };
+    if !path.is_dir() {
+        return match kind(path) {
+            Some(_) => Ok(vec![path.to_owned()]),
+            None => Err(CliError::NoLogFile { path: path.to_owned() }),
+        };
+    }
+    let entries = fs::read_dir(path).map_err(failed)?;
+    let mut files = Vec::new();
+    for entry in entries {
+        let file = entry.map_err(failed)?.path();
+        if kind(&file).is_some() && file.is_file() {
+            files.push(file);
+        }
+    }
+    files.sort();
+    match files.is_empty() {
+        true => Err(CliError::NoLog { dir: path.to_owned(), why: "it has no segments" }),
+        false => Ok(files),
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Segment,
+    Offsets,
+    Times,
+    Producers,
+}
+
+fn kind(path: &Path) -> Option<Kind> {
+    match path.extension()?.to_str()? {
+        "log" => Some(Kind::Segment),
+        "index" => Some(Kind::Offsets),
+        "timeindex" => Some(Kind::Times),
+        "snapshot" => Some(Kind::Producers),
+        _ => None,
+    }
+}
+
+/// Says what is in `file`; what is wrong with it, if anything.
+fn dump(file: &Path, teller: &mut Teller) -> Result<Option<String>, CliError> {
+    let failed = |error| CliError::File { path: file.to_owned(), error };
+    teller.heading(file)?;
+    let kind = kind(file).expect("others were left out");
+    if kind == Kind::Segment {
+        return Dump::open(file).map_err(failed)?.run(teller);
+    }
+    let bytes = fs::read(file).map_err(failed)?;
+    let base = segment::base(file).unwrap_or_default();
+    let trouble = match kind {
+        Kind::Offsets => indexes::offsets(&bytes, base, teller),
+        Kind::Times => indexes::times(&bytes, base, teller),
+        Kind::Producers | Kind::Segment => indexes::producers(&bytes, teller),
+    };
+    Ok(trouble?)
+}
