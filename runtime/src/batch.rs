@@ -24,15 +24,19 @@
 //! reading the rest; so it says nothing about where a batch belongs.
 
 mod builder;
+mod compression;
 pub mod control;
 mod header;
+mod recode;
 mod record;
 mod retain;
 mod varint;
 
 pub use builder::{BatchBuilder, RecordRef};
+pub use compression::{Codec, EXPANDED_BYTES_MAX};
 pub use header::{Attributes, BatchHeader, Compression};
-pub use record::{HeaderIter, Record, Records, records};
+pub use recode::recode;
+pub use record::{HeaderIter, Record, Records, expand, records};
 pub use retain::{emptied, retain};
 
 use crate::{
@@ -85,6 +89,20 @@ pub enum BatchError {
     /// The records are compressed, and whoever asked reads only plain ones.
     #[error("the records are compressed with {0:?}")]
     Compressed(Compression),
+    /// The compressed block of the records is not one.
+    #[error("the records cannot be decompressed as {compression:?}: {reason}")]
+    Block {
+        /// As what.
+        compression: Compression,
+        /// What its codec says.
+        reason: String,
+    },
+    /// The records are too many bytes when they are decompressed.
+    #[error("decompressed, the records are more than {bytes_max} bytes")]
+    Expands {
+        /// The limit.
+        bytes_max: usize,
+    },
     /// A record that contradicts its own lengths.
     #[error("record {index} is malformed: {reason}")]
     Record {

@@ -14,6 +14,7 @@
 //! - ARCH-4: bincode stands only in `codec.rs`, dashmap only in `registry.rs`.
 //! - ARCH-5: only launch code makes an arbiter or asks for the current system.
 
+pub mod aside;
 pub mod batch;
 pub mod clock;
 pub mod codec;

@@ -47,6 +47,12 @@ use crate::{
     rng::Rng,
 };
 
+/// Whether a simulation runs on this thread.
+#[must_use]
+pub fn is_running() -> bool {
+    PANICS.with_borrow(Option::is_some)
+}
+
 /// What the message of a panic contains that a test injects on purpose.
 pub const INJECTED: &str = "injected";
 

@@ -34,6 +34,23 @@ impl Attributes {
     /// The base timestamp is the time from which compaction may drop tombstones.
     pub const DELETE_HORIZON: u16 = 1 << 6;
 
+    /// These, with the records compressed so.
+    ///
+    /// # Panics
+    /// For [`Compression::Unknown`], which has no number.
+    #[must_use]
+    pub fn with_compression(self, compression: Compression) -> Self {
+        let number = match compression {
+            Compression::None => 0,
+            Compression::Gzip => 1,
+            Compression::Snappy => 2,
+            Compression::Lz4 => 3,
+            Compression::Zstd => 4,
+            Compression::Unknown => panic!("an unknown codec has no number"),
+        };
+        Self(self.0 & !7 | number)
+    }
+
     /// How its records are compressed.
     #[must_use]
     pub fn compression(self) -> Compression {

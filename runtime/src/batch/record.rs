@@ -1,8 +1,8 @@
-//! The records of a plain batch, one after the other, without copying them.
+//! The records of a batch, one after the other; those of a plain batch without copying them.
 
 use bytes::Bytes;
 
-use super::{BatchError, BatchHeader, Compression, HEADER_BYTES, varint};
+use super::{BatchError, BatchHeader, Compression, HEADER_BYTES, compression, varint};
 use crate::ids::Offset;
 
 /// One record; its bytes are slices of the batch.
@@ -106,13 +106,36 @@ pub fn records(batch: &Bytes, header: &BatchHeader) -> Result<Records, BatchErro
     if batch.len() < needed {
         return Err(BatchError::Short { bytes: batch.len(), needed });
     }
-    Ok(Records { batch: batch.slice(..needed), at: HEADER_BYTES, header: *header, index: 0 })
+    Ok(Records { bytes: batch.slice(..needed), at: HEADER_BYTES, header: *header, index: 0 })
+}
+
+/// The records of `batch`, whose header is `header`, compressed or not. Those of a compressed batch are
+/// held in memory of their own, of at most `bytes_max` bytes.
+///
+/// # Errors
+/// As [`records`]; and [`BatchError::Block`] where they cannot be decompressed,
+/// [`BatchError::Expands`] where they are more than `bytes_max` bytes.
+pub fn expand(
+    batch: &Bytes,
+    header: &BatchHeader,
+    bytes_max: usize,
+) -> Result<Records, BatchError> {
+    let compression = header.attributes.compression();
+    if compression == Compression::None {
+        return records(batch, header);
+    }
+    let needed = header.batch_bytes as usize;
+    let short = BatchError::Short { bytes: batch.len(), needed };
+    let block = batch.get(HEADER_BYTES..needed).ok_or(short)?;
+    let bytes = compression::expand(compression, block, bytes_max)?;
+    Ok(Records { bytes, at: 0, header: *header, index: 0 })
 }
 
 /// Iterator over the records of a batch.
 #[derive(Clone, Debug)]
 pub struct Records {
-    batch: Bytes,
+    /// The whole batch, or what its block expands to.
+    bytes: Bytes,
     /// Where the next record begins.
     at: usize,
     header: BatchHeader,
@@ -120,6 +143,11 @@ pub struct Records {
 }
 
 impl Records {
+    /// The bytes of those that were not read yet.
+    pub(super) fn rest(&self) -> &[u8] {
+        &self.bytes[self.at..]
+    }
+
     #[inline]
     fn read(&self, rest: &mut &[u8]) -> Result<Record, &'static str> {
         let len = varint::take(rest).ok_or("its length is cut off")?;
@@ -150,7 +178,7 @@ impl Records {
         if !fields.is_empty() {
             return Err("bytes follow its last header");
         }
-        let share = |part: &[u8]| self.batch.slice_ref(part);
+        let share = |part: &[u8]| self.bytes.slice_ref(part);
         Ok(Record {
             offset: self.header.base_offset.plus(offset_delta.into()),
             timestamp: self.timestamp(timestamp_delta),
@@ -176,22 +204,22 @@ impl Iterator for Records {
     fn next(&mut self) -> Option<Self::Item> {
         let index = self.index;
         if index == self.header.record_count {
-            if self.at == self.batch.len() {
+            if self.at == self.bytes.len() {
                 return None;
             }
-            self.at = self.batch.len();
+            self.at = self.bytes.len();
             return Some(Err(BatchError::Record { index, reason: "more than the header counts" }));
         }
-        let mut rest = &self.batch[self.at..];
+        let mut rest = &self.bytes[self.at..];
         match self.read(&mut rest) {
             Ok(record) => {
-                self.at = self.batch.len() - rest.len();
+                self.at = self.bytes.len() - rest.len();
                 self.index += 1;
                 Some(Ok(record))
             }
             Err(reason) => {
                 self.index = self.header.record_count;
-                self.at = self.batch.len();
+                self.at = self.bytes.len();
                 Some(Err(BatchError::Record { index, reason }))
             }
         }

@@ -3,10 +3,12 @@
 
 use bytes::Bytes;
 
-use super::{Attributes, BatchHeader, HEADER_BYTES, Record, varint};
+use super::{
+    Attributes, BatchHeader, Codec, Compression, HEADER_BYTES, Record, compression, varint,
+};
 
 /// The batch of `header` with only the records `kept`, some of its own in their order. With a
-/// `horizon` (Unix ms) its tombstones may go from then on.
+/// `horizon` (Unix ms) its tombstones may go from then on. They are compressed with the batch's codec.
 ///
 /// # Panics
 /// Where nothing is kept: that is [`emptied`].
@@ -25,8 +27,22 @@ pub fn retain(header: &BatchHeader, kept: &[Record], horizon: Option<i64>) -> By
         header.max_timestamp = kept.iter().map(|record| record.timestamp).max().unwrap_or(-1);
     }
     header.record_count = u32::try_from(kept.len()).expect("no more than there were");
+    let codec = Codec::from(header.attributes.compression());
     let mut bytes = vec![0; HEADER_BYTES];
     bytes.reserve(header.batch_bytes as usize);
+    if codec.compression == Compression::None {
+        put_records(&header, kept, &mut bytes);
+    } else {
+        let mut plain = Vec::new();
+        put_records(&header, kept, &mut plain);
+        compression::compress(codec, &plain, &mut bytes);
+    }
+    header.seal(&mut bytes);
+    bytes.into()
+}
+
+fn put_records(header: &BatchHeader, kept: &[Record], to: &mut Vec<u8>) {
+    let is_log_time = header.attributes.is_log_append_time();
     let mut body = Vec::new();
     for record in kept {
         let time = if is_log_time { header.base_timestamp } else { record.timestamp };
@@ -35,11 +51,9 @@ pub fn retain(header: &BatchHeader, kept: &[Record], horizon: Option<i64>) -> By
         varint::put(&mut body, time.wrapping_sub(header.base_timestamp));
         varint::put(&mut body, record.offset.since(header.base_offset) as i64);
         record.put_rest(&mut body);
-        varint::put(&mut bytes, body.len() as i64);
-        bytes.extend_from_slice(&body);
+        varint::put(to, body.len() as i64);
+        to.extend_from_slice(&body);
     }
-    header.seal(&mut bytes);
-    bytes.into()
 }
 
 /// The batch of `header` without a record: its offsets and sequences are still taken.
