@@ -1,8 +1,18 @@
 //! Work that takes long, done beside the arbiters.
 //!
 //! An arbiter that computes serves nobody. What may take more than a moment, as to expand or to compress
-//! the records of a batch, goes to a thread of the runtime's own pool; how many of them run at a time is
-//! the caller's to bound. In a simulation, where a seed decides what is first, it is done at once.
+//! the records of a batch, goes to a thread of the runtime's own pool. At most as many of these run at a
+//! time as there are cores, in the order in which they were asked for, so that what they hold is bounded.
+//! In a simulation, where a seed decides what is first, it is done at once.
+
+use std::{num::NonZero, sync::LazyLock};
+
+use tokio::sync::Semaphore;
+
+static TURNS: LazyLock<Semaphore> = LazyLock::new(|| {
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    Semaphore::new(cores.max(2))
+});
 
 /// Does `work` beside the arbiter, and returns what came of it. Once begun it is brought to its end, even
 /// if nobody waits.
@@ -13,6 +23,12 @@ pub async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static)
     if is_simulated() {
         return work();
     }
+    let turn = TURNS.acquire().await.expect("it is never closed");
+    let work = move || {
+        // Until its end, even if nobody waits.
+        let _turn = turn;
+        work()
+    };
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(error) => match error.try_into_panic() {

@@ -35,14 +35,16 @@ for topic in kcat-none kcat-zstd kcat-keys; do
 done
 say "-L"
 
-# The first record at or after a time, and the end where there is none.
-times=$(kcat -q -b "$node" -C -t kcat-none -p 0 -e -f '%T %o\n')
-middle=$(sed -n 500p <<<"$times")
-first=$(awk -v at="${middle% *}" '$1 >= at { print $2; exit }' <<<"$times")
-found=$(kcat -b "$node" -Q -t "kcat-none:0:${middle% *}" -t kcat-keys:0:-1 2>&1)
-[[ $found == *"kcat-none [0] offset $first"* && $found == *"kcat-keys [0] offset 3"* ]] ||
-  wrong "-Q by time: wanted $first and 3" "$found"
-say "-Q by time"
+# The first record at or after a time, inside compressed batches too, and the end where there is none.
+for codec in gzip snappy lz4 zstd none; do
+  times=$(kcat -q -b "$node" -C -t "kcat-$codec" -p 0 -e -f '%T %o\n')
+  middle=$(sed -n 500p <<<"$times")
+  first=$(awk -v at="${middle% *}" '$1 >= at { print $2; exit }' <<<"$times")
+  found=$(kcat -b "$node" -Q -t "kcat-$codec:0:${middle% *}" -t kcat-keys:0:-1 2>&1)
+  [[ $found == *"kcat-$codec [0] offset $first"* && $found == *"kcat-keys [0] offset 3"* ]] ||
+    wrong "-Q by time: wanted $first and 3" "$found"
+  say "-Q by time, $codec"
+done
 kcat -q -b "$node" -C -t kcat-none -p 0 -o "s@${middle% *}" -e >"$work/got"
 seq -f "none %g, and enough of it to be worth compressing" $((first + 1)) 1000 >"$work/wanted"
 same "consume from a time" "$work/wanted" "$work/got"

@@ -10,9 +10,9 @@ mod owner;
 
 use std::{cell::RefCell, collections::BTreeMap, path::Path, rc::Rc, sync::Arc, time::Duration};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use flumen_runtime::{
-    batch::{self, BatchBuilder, BatchHeader, RecordRef},
+    batch::{self, BatchBuilder, BatchHeader, Compression, RecordRef},
     disk::{DiskHandle, sim::Faults},
     era::{EraGate, take_over},
     ids::{ArbiterId, LeaderEpoch, LogId, Offset},
@@ -220,9 +220,25 @@ fn batch(log: &Log, rng: &mut Rng, now_ms: i64) -> Bytes {
         let key = key.as_ref().map(|key| &key[..]);
         builder.push(RecordRef { timestamp: now_ms, key, value, headers: &[] });
     }
-    let mut batch = builder.build();
+    let mut batch = under(&builder.build().freeze(), CODECS[rng.below(6) as usize]);
     batch::stamp(&mut batch, base, LeaderEpoch(0));
     batch.freeze()
+}
+
+/// A third of the batches are plain.
+const CODECS: [Compression; 6] = [
+    Compression::None,
+    Compression::None,
+    Compression::Gzip,
+    Compression::Snappy,
+    Compression::Lz4,
+    Compression::Zstd,
+];
+
+fn under(batch: &Bytes, compression: Compression) -> BytesMut {
+    let header = BatchHeader::parse(batch).expect("it was just built");
+    let records = batch::records(batch, &header).expect("it is plain");
+    batch::recode(&header, &records, compression.into())
 }
 
 fn append(driver: &mut Driver, model: &RefCell<Model>, rng: &mut Rng, now_ms: i64) {

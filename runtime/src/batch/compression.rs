@@ -27,8 +27,8 @@ use bytes::Bytes;
 use self::snappy::Blocks;
 use super::{BatchError, Compression};
 
-/// The most bytes that the records of one batch expand to here. Nothing is refused for it that is only
-/// stored.
+/// The most bytes that the records of one batch expand to, where nobody says otherwise. Nothing is refused
+/// for it that is only stored.
 pub const EXPANDED_BYTES_MAX: usize = 64 << 20;
 
 /// A way to compress.

@@ -2,26 +2,18 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::{BatchError, BatchHeader, Codec, HEADER_BYTES, compression, expand};
+use super::{BatchHeader, Codec, HEADER_BYTES, Records, compression};
 
-/// The batch of `header` with its records compressed by `codec`. All else that it says stays, but for
-/// its length and its checksum.
-///
-/// # Errors
-/// As [`expand`], of which `bytes_max` is the limit.
-pub fn recode(
-    batch: &Bytes,
-    header: &BatchHeader,
-    codec: Codec,
-    bytes_max: usize,
-) -> Result<BytesMut, BatchError> {
-    let records = expand(batch, header, bytes_max)?;
+/// The batch of `header` with its `records`, of which none was read yet, compressed by `codec`. All else
+/// that it says stays, but for its length and its checksum.
+#[must_use]
+pub fn recode(header: &BatchHeader, records: &Records, codec: Codec) -> BytesMut {
     let mut header = *header;
     header.attributes = header.attributes.with_compression(codec.compression);
     let mut bytes = vec![0; HEADER_BYTES];
     compression::compress(codec, records.rest(), &mut bytes);
     header.seal(&mut bytes);
-    Ok(BytesMut::from(Bytes::from(bytes)))
+    BytesMut::from(Bytes::from(bytes))
 }
 
 #[cfg(test)]
@@ -53,7 +45,8 @@ mod tests {
             Compression::None,
         ] {
             let header = BatchHeader::parse(&bytes).unwrap();
-            bytes = recode(&bytes, &header, compression.into(), 1 << 20).unwrap().freeze();
+            let records = batch::expand(&bytes, &header, 1 << 20).unwrap();
+            bytes = recode(&header, &records, compression.into()).freeze();
             let header = BatchHeader::parse(&bytes).unwrap();
             batch::check(&bytes, &header).unwrap();
             assert_eq!(header.attributes.compression(), compression);

@@ -327,6 +327,11 @@ impl Log {
                     self.note_damage(&damage);
                 }
             }
+            (JobDone::Sifted(sift, kept), Some(cleaner)) => {
+                if let Err(damage) = cleaner.on_sifted(*sift, kept, around) {
+                    self.note_damage(&damage);
+                }
+            }
             (JobDone::Written { file }, Some(cleaner)) => cleaner.on_written(file),
             (JobDone::Prepared, Some(cleaner)) => cleaner.on_prepared(),
             (JobDone::Replaced, Some(_)) => self.swapped(),

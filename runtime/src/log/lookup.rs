@@ -17,7 +17,8 @@ use super::{
     segment::Kind,
 };
 use crate::{
-    batch::{self, BatchHeader, HEADER_BYTES},
+    aside::aside,
+    batch::{self, BatchHeader, Compression, EXPANDED_BYTES_MAX, HEADER_BYTES},
     disk::{DiskError, actor::DiskHandle},
     ids::Offset,
 };
@@ -36,7 +37,8 @@ pub struct LookupPlan {
 
 impl LookupPlan {
     /// Offset and timestamp of the first record, in the order of offsets, that is not older; `None`
-    /// where there is none. In a compressed batch that is the batch's first offset and largest time.
+    /// where there is none. In a batch that cannot be decompressed that is its first offset and largest
+    /// time.
     ///
     /// # Errors
     /// As [`ReadPlan::run`].
@@ -76,7 +78,7 @@ impl LookupPlan {
                     read => read?,
                 };
                 let Some(resume) = done.resume else { break };
-                if let Some(found) = first_not_older(&done.batches, wanted, self.start) {
+                if let Some(found) = first_not_older(&done.batches, wanted, self.start).await {
                     return Ok(Some(found));
                 }
                 (from, position) = (done.next, resume.position);
@@ -130,7 +132,7 @@ impl LookupPlan {
     }
 }
 
-fn first_not_older(batches: &Bytes, timestamp: i64, start: Offset) -> Option<(Offset, i64)> {
+async fn first_not_older(batches: &Bytes, timestamp: i64, start: Offset) -> Option<(Offset, i64)> {
     let mut at = 0;
     for (header, batch) in batch::split(batches).map_while(Result::ok) {
         let whole = batches.slice(at..at + batch.len());
@@ -138,17 +140,29 @@ fn first_not_older(batches: &Bytes, timestamp: i64, start: Offset) -> Option<(Of
         if header.max_timestamp < timestamp || header.attributes.is_control() {
             continue;
         }
-        match batch::records(&whole, &header) {
-            Err(_) => return Some((header.base_offset.max(start), header.max_timestamp)),
-            Ok(records) => {
-                let mut fits = records
-                    .map_while(Result::ok)
-                    .filter(|record| record.timestamp >= timestamp && record.offset >= start);
-                if let Some(record) = fits.next() {
-                    return Some((record.offset, record.timestamp));
-                }
-            }
+        let look = move || first_in(&whole, &header, timestamp, start);
+        let found = match header.attributes.compression() {
+            Compression::None => look(),
+            _ => aside(look).await,
+        };
+        if found.is_some() {
+            return found;
         }
     }
     None
+}
+
+fn first_in(
+    batch: &Bytes,
+    header: &BatchHeader,
+    timestamp: i64,
+    start: Offset,
+) -> Option<(Offset, i64)> {
+    let Ok(records) = batch::expand(batch, header, EXPANDED_BYTES_MAX) else {
+        return Some((header.base_offset.max(start), header.max_timestamp));
+    };
+    records
+        .map_while(Result::ok)
+        .find(|record| record.timestamp >= timestamp && record.offset >= start)
+        .map(|record| (record.offset, record.timestamp))
 }

@@ -3,7 +3,7 @@
 //! | batch or record | stays |
 //! |---|---|
 //! | control batch | always: while a marker is there its transaction is decided in any replay |
-//! | batch that is compressed, or whose records cannot be read | as it is; its keys are unknown |
+//! | batch whose records cannot be read, or expand to more than 64 MiB | as it is; its keys are unknown |
 //! | record of an aborted transaction | no |
 //! | record without a key | no: there is nothing that it is the last of |
 //! | record below a later one of its key | no |
@@ -14,6 +14,9 @@
 //! not be forgotten, or the last of its segment, so that segments follow each other without a gap:
 //! then it stays, empty.
 //!
+//! What stays of a compressed batch is compressed anew, with its codec. Since that may take long, and so
+//! may to expand it, a filter can be sent aside with a batch: [`Sift`].
+//!
 //! A tombstone behind a batch that cannot be read stays for good: an older value of its key may
 //! stand in there, and would come back to life.
 
@@ -21,7 +24,7 @@ use bytes::Bytes;
 
 use super::{Decided, keys::Keys};
 use crate::{
-    batch::{self, BatchHeader, Record},
+    batch::{self, BatchHeader, Compression, EXPANDED_BYTES_MAX, Record},
     ids::Offset,
 };
 
@@ -80,6 +83,12 @@ impl Filter {
         self.keys.clear();
         self.counts = Counts::default();
         self.has_met_opaque = false;
+    }
+
+    /// Whether the batch must be expanded to tell what becomes of it.
+    pub(crate) fn must_expand(header: &BatchHeader) -> bool {
+        let attributes = header.attributes;
+        attributes.compression() != Compression::None && !attributes.is_control()
     }
 
     /// Takes the keys of a batch in.
@@ -144,5 +153,38 @@ impl Filter {
 }
 
 fn read(header: &BatchHeader, batch: &Bytes) -> Result<Vec<Record>, batch::BatchError> {
-    batch::records(batch, header)?.collect()
+    batch::expand(batch, header, EXPANDED_BYTES_MAX)?.collect()
+}
+
+/// A filter and the batch that it is to look at, on their way to where there is time for it.
+#[derive(Debug)]
+pub(crate) struct Sift {
+    pub(crate) filter: Filter,
+    pub(crate) header: BatchHeader,
+    pub(crate) batch: Bytes,
+    /// Whether its keys are noted, or what stays of it is told; whether it is its segment's last.
+    pub(crate) task: Task,
+}
+
+/// What is to be done with a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Task {
+    /// Its keys are noted.
+    Note,
+    /// What stays of it is told.
+    Take { is_last: bool },
+}
+
+impl Sift {
+    /// Does it; what stays, where that was asked.
+    pub(crate) fn run(mut self) -> (Sift, Option<Kept>) {
+        let kept = match self.task {
+            Task::Note => {
+                self.filter.note(&self.header, &self.batch);
+                None
+            }
+            Task::Take { is_last } => Some(self.filter.take(&self.header, &self.batch, is_last)),
+        };
+        (self, kept)
+    }
 }

@@ -4,12 +4,16 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 
-use super::super::{
-    LogPlace, io,
-    recovery::{self, BATCH_BYTES_LIMIT},
-    segment::Kind,
+use super::{
+    super::{
+        LogPlace, io,
+        recovery::{self, BATCH_BYTES_LIMIT},
+        segment::Kind,
+    },
+    filter::{Kept, Sift},
 };
 use crate::{
+    aside::aside,
     batch::BatchError,
     codec::crc32c,
     disk::{DiskError, DiskHandle, Entry, File, OpenMode},
@@ -35,6 +39,8 @@ pub(crate) enum Job {
     ReadMark,
     /// Reads a piece of a segment.
     Read { file: Option<File>, base: Offset, position: u64, len: usize },
+    /// Looks at a compressed batch.
+    Sift(Box<Sift>),
     /// Writes a piece of the copy.
     Write { file: Option<File>, base: Offset, position: u64, bufs: Vec<Bytes> },
     /// Makes the copy complete: nothing has changed by it yet.
@@ -67,6 +73,7 @@ pub(crate) enum JobDone {
         file: File,
         bytes: Bytes,
     },
+    Sifted(Box<Sift>, Option<Kept>),
     Written {
         file: File,
     },
@@ -100,6 +107,10 @@ pub(crate) async fn run(
             };
             let bytes = disk.read(&file, position, len).await?;
             Ok(JobDone::Read { file, bytes })
+        }
+        Job::Sift(sift) => {
+            let (sift, kept) = aside(move || sift.run()).await;
+            Ok(JobDone::Sifted(Box::new(sift), kept))
         }
         Job::Write { file, base, position, bufs } => {
             match write(place, disk, (file, base), position, bufs).await {

@@ -14,7 +14,7 @@ use super::{
     },
     Decided,
     choice::next_group,
-    filter::{Counts, Filter, Kept},
+    filter::{Counts, Filter, Kept, Sift, Task},
     io::{Copy, Job},
     keys::Keys,
 };
@@ -92,7 +92,8 @@ pub(crate) struct Summary {
 /// One compaction under way.
 #[derive(Debug)]
 pub(crate) struct Cleaner {
-    filter: Filter,
+    /// Away while it looks at a compressed batch, and nothing else is done.
+    filter: Option<Filter>,
     phase: Phase,
     /// Keys are noted from here on; what lies below needs no second look at its keys.
     from: Offset,
@@ -106,6 +107,10 @@ pub(crate) struct Cleaner {
     position: u64,
     expected: Offset,
     want: usize,
+    /// What was read and not yet looked at.
+    chunk: Bytes,
+    /// A batch before that, which must be expanded.
+    compressed: Option<(BatchHeader, Bytes)>,
     output: Option<Output>,
     is_abandoned: bool,
     /// Names may be half changed: that is brought to its end.
@@ -123,7 +128,7 @@ impl Cleaner {
         let tombstone_age_ms = i64::try_from(how.tombstone_age_ms).unwrap_or(i64::MAX);
         let filter = Filter::new(Keys::new(how.keys_bytes_max), decided, now_ms, tombstone_age_ms);
         Self {
-            filter,
+            filter: Some(filter),
             phase: Phase::Noting,
             from,
             end,
@@ -133,6 +138,8 @@ impl Cleaner {
             position: 0,
             expected: Offset::ZERO,
             want: CHUNK_BYTES,
+            chunk: Bytes::new(),
+            compressed: None,
             output: None,
             is_abandoned: false,
             is_decided: false,
@@ -145,7 +152,7 @@ impl Cleaner {
         loop {
             match self.phase {
                 Phase::Finished => return None,
-                Phase::Marking => return Some(Job::Mark { at: self.filter.noted_to }),
+                Phase::Marking => return Some(Job::Mark { at: self.filter().noted_to }),
                 Phase::Preparing => return Some(self.prepare()),
                 Phase::Replacing => {
                     self.is_decided = true;
@@ -158,8 +165,9 @@ impl Cleaner {
                     None => self.discarded(),
                 },
                 Phase::Noting | Phase::Copying => {
-                    if let Some(job) = self.write().or_else(|| self.read()) {
-                        return Some(job);
+                    let job = self.write().or_else(|| self.sift()).or_else(|| self.read());
+                    if job.is_some() {
+                        return job;
                     }
                     match self.phase {
                         Phase::Noting => self.note_next(around),
@@ -168,6 +176,26 @@ impl Cleaner {
                 }
             }
         }
+    }
+
+    fn filter(&mut self) -> &mut Filter {
+        self.filter.as_mut().expect("it is back before anything else is done")
+    }
+
+    /// Looks at the compressed batch that was met.
+    fn sift(&mut self) -> Option<Job> {
+        let (header, batch) = self.compressed.take()?;
+        let task = match self.phase {
+            Phase::Noting => Task::Note,
+            _ => Task::Take { is_last: self.is_last(&header) },
+        };
+        let filter = self.filter.take().expect("it is back before anything else is done");
+        Some(Job::Sift(Box::new(Sift { filter, header, batch, task })))
+    }
+
+    /// Whether a batch is the last of what becomes one segment.
+    fn is_last(&self, header: &BatchHeader) -> bool {
+        self.inputs.last().is_some_and(|input| input.end == header.next_offset())
     }
 
     fn write(&mut self) -> Option<Job> {
@@ -192,6 +220,7 @@ impl Cleaner {
 
     fn open_input(&mut self) {
         (self.position, self.want) = (0, CHUNK_BYTES);
+        (self.chunk, self.compressed) = (Bytes::new(), None);
         self.expected = self.inputs.get(self.at).map_or(Offset::ZERO, |input| input.base);
     }
 
@@ -210,7 +239,7 @@ impl Cleaner {
     }
 
     fn begin_copying(&mut self, noted_to: Offset) {
-        self.filter.noted_to = noted_to;
+        self.filter().noted_to = noted_to;
         self.phase = Phase::Copying;
         self.cursor = Offset::ZERO;
         self.set_inputs(Vec::new());
@@ -226,7 +255,7 @@ impl Cleaner {
             };
             return;
         }
-        let noted_to = self.filter.noted_to;
+        let noted_to = self.filter().noted_to;
         let group = next_group(around.closed, self.cursor, noted_to, around.segment_bytes);
         let Some((base, _)) = group.first().copied() else {
             self.phase = Phase::Marking;
@@ -276,66 +305,117 @@ impl Cleaner {
         around: Around<'_>,
     ) -> Result<(), Damage> {
         let Some(input) = self.inputs.get_mut(self.at) else { return Ok(()) };
-        let (segment, room) = (input.base, input.size - self.position);
-        let group_end = self.inputs.last().map_or(Offset::ZERO, |input| input.end);
-        self.inputs[self.at].file = Some(file);
+        input.file = Some(file);
+        let room = input.size - self.position;
         let asked = room.min(self.want as u64).max(1) as usize;
         self.want = CHUNK_BYTES;
-        let (begin, mut at) = (self.position, 0);
-        let damage = |at: usize, reason| Damage { segment, position: begin + at as u64, reason };
         if chunk.len() < asked {
-            return Err(damage(0, BatchError::Short { bytes: chunk.len(), needed: asked }));
+            return Err(self.damage(BatchError::Short { bytes: chunk.len(), needed: asked }));
         }
-        while at < chunk.len() {
-            match recovery::whole(&chunk[at..], self.expected, true) {
+        self.chunk = chunk.clone();
+        self.go_on(around)
+    }
+
+    /// Takes in what came of a compressed batch.
+    ///
+    /// # Errors
+    /// As [`Cleaner::on_read`].
+    pub(crate) fn on_sifted(
+        &mut self,
+        sift: Sift,
+        kept: Option<Kept>,
+        around: Around<'_>,
+    ) -> Result<(), Damage> {
+        let Sift { filter, header, batch, .. } = sift;
+        self.filter = Some(filter);
+        let is_over = match (self.phase, kept) {
+            (Phase::Noting, _) => self.is_noted(&header),
+            (Phase::Copying, Some(kept)) => self.keep(&header, &batch, kept, around),
+            // It was abandoned meanwhile.
+            _ => true,
+        };
+        if is_over { Ok(()) } else { self.go_on(around) }
+    }
+
+    fn damage(&self, reason: BatchError) -> Damage {
+        let segment = self.inputs.get(self.at).map_or(Offset::ZERO, |input| input.base);
+        Damage { segment, position: self.position, reason }
+    }
+
+    /// Takes the batches of what was read, up to one that must be expanded.
+    fn go_on(&mut self, around: Around<'_>) -> Result<(), Damage> {
+        let Some(&Input { size, end, .. }) = self.inputs.get(self.at) else { return Ok(()) };
+        while !self.chunk.is_empty() {
+            match recovery::whole(&self.chunk, self.expected, true) {
                 Ok(header) => {
-                    let batch = chunk.slice(at..at + header.batch_bytes as usize);
-                    at += batch.len();
+                    let batch = self.chunk.split_to(header.batch_bytes as usize);
+                    self.position += batch.len() as u64;
                     self.expected = header.next_offset();
-                    if self.take(&header, &batch, group_end, around) {
+                    if self.is_looked_at(&header) && Filter::must_expand(&header) {
+                        self.compressed = Some((header, batch));
+                        return Ok(());
+                    }
+                    if self.take(&header, &batch, around) {
                         return Ok(());
                     }
                 }
                 Err(BatchError::Short { needed, .. })
-                    if (needed as u64) <= room.min(BATCH_BYTES_LIMIT)
-                        && (at > 0 || needed > chunk.len()) =>
+                    if (needed as u64) <= (size - self.position).min(BATCH_BYTES_LIMIT)
+                        && needed > self.chunk.len() =>
                 {
                     self.want = CHUNK_BYTES.max(needed);
-                    break;
+                    self.chunk = Bytes::new();
                 }
-                Err(reason) => return Err(damage(at, reason)),
+                Err(reason) => return Err(self.damage(reason)),
             }
         }
-        self.position += at as u64;
-        let input = &self.inputs[self.at];
-        if self.position == input.size && self.expected != input.end {
+        if self.position == size && self.expected != end {
             let value = self.expected.as_i64();
-            return Err(damage(at, BatchError::Field { field: "end of the segment", value }));
+            return Err(self.damage(BatchError::Field { field: "end of the segment", value }));
         }
         Ok(())
     }
 
+    /// Whether the records of a batch matter in this phase.
+    fn is_looked_at(&mut self, header: &BatchHeader) -> bool {
+        match self.phase {
+            Phase::Noting => header.next_offset() > self.from,
+            _ => header.base_offset < self.filter().noted_to,
+        }
+    }
+
     /// Takes a batch; tells whether the phase ended with it.
-    fn take(
+    fn take(&mut self, header: &BatchHeader, batch: &Bytes, around: Around<'_>) -> bool {
+        if self.phase == Phase::Noting {
+            if self.is_looked_at(header) {
+                self.filter().note(header, batch);
+            }
+            return self.is_noted(header);
+        }
+        let is_last = self.is_last(header);
+        let kept = self.filter().take(header, batch, is_last);
+        self.keep(header, batch, kept, around)
+    }
+
+    /// The keys of a batch were noted; tells whether there is room for no more, and the phase ended.
+    fn is_noted(&mut self, header: &BatchHeader) -> bool {
+        let is_full = self.filter().keys.is_full();
+        if is_full {
+            self.begin_copying(header.next_offset().min(self.end));
+        }
+        is_full
+    }
+
+    /// Copies what stays of a batch; tells whether the phase ended with it.
+    fn keep(
         &mut self,
         header: &BatchHeader,
         batch: &Bytes,
-        group_end: Offset,
+        kept: Kept,
         around: Around<'_>,
     ) -> bool {
-        if self.phase == Phase::Noting {
-            if header.next_offset() > self.from {
-                self.filter.note(header, batch);
-            }
-            let is_full = self.filter.keys.is_full();
-            if is_full {
-                self.begin_copying(header.next_offset().min(self.end));
-            }
-            return is_full;
-        }
-        let is_last = header.next_offset() == group_end;
         let Some(output) = &mut self.output else { return true };
-        match self.filter.take(header, batch, is_last) {
+        match kept {
             Kept::Nothing => output.has_changed = true,
             Kept::Whole => output.push(header, batch.clone(), around.index_interval_bytes),
             Kept::Part(part) => {
@@ -381,12 +461,12 @@ impl Cleaner {
     /// How far it got is written down; another pass goes on where the keys had no more room.
     /// Returns how far.
     pub(crate) fn on_marked(&mut self) -> Offset {
-        let noted_to = self.filter.noted_to;
-        self.summary.counts = self.filter.counts;
+        let noted_to = self.filter().noted_to;
+        self.summary.counts = self.filter().counts;
         self.phase = Phase::Finished;
         if noted_to < self.end {
             (self.from, self.cursor, self.phase) = (noted_to, noted_to, Phase::Noting);
-            self.filter.begin();
+            self.filter().begin();
             self.set_inputs(Vec::new());
         }
         noted_to

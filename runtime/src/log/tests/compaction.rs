@@ -8,7 +8,7 @@ use super::{
     driver::{Driver, place},
 };
 use crate::{
-    batch::{self, Attributes, BatchBuilder, RecordRef, control::Control},
+    batch::{self, Attributes, BatchBuilder, Compression, RecordRef, control::Control},
     disk::{
         DiskHandle,
         sim::{Faults, SimDisks},
@@ -81,13 +81,37 @@ pub(super) fn put(driver: &mut Driver, records: &[(&str, Option<&str>)]) {
     put_as(driver, BatchBuilder::new(driver.now_ms), records);
 }
 
-fn put_as(driver: &mut Driver, mut builder: BatchBuilder, records: &[(&str, Option<&str>)]) {
+pub(super) fn put_under(
+    driver: &mut Driver,
+    compression: Compression,
+    records: &[(&str, Option<&str>)],
+) {
+    let builder = BatchBuilder::new(driver.now_ms);
+    let batch = filled(driver.now_ms, builder, records).freeze();
+    append(driver, under(&batch, compression));
+}
+
+/// The batch under another codec.
+pub(super) fn under(batch: &Bytes, compression: Compression) -> bytes::BytesMut {
+    let header = BatchHeader::parse(batch).unwrap();
+    let records = batch::records(batch, &header).unwrap();
+    batch::recode(&header, &records, compression.into())
+}
+
+fn put_as(driver: &mut Driver, builder: BatchBuilder, records: &[(&str, Option<&str>)]) {
+    append(driver, filled(driver.now_ms, builder, records));
+}
+
+fn filled(
+    timestamp: i64,
+    mut builder: BatchBuilder,
+    records: &[(&str, Option<&str>)],
+) -> bytes::BytesMut {
     for (key, value) in records {
         let value = value.map(str::as_bytes);
-        let (timestamp, key) = (driver.now_ms, Some(key.as_bytes()));
-        builder.push(RecordRef { timestamp, key, value, headers: &[] });
+        builder.push(RecordRef { timestamp, key: Some(key.as_bytes()), value, headers: &[] });
     }
-    append(driver, builder.build());
+    builder.build()
 }
 
 fn append(driver: &mut Driver, mut batch: bytes::BytesMut) {
@@ -126,7 +150,7 @@ pub(super) async fn read(driver: &mut Driver) -> Vec<Seen> {
         if header.attributes.is_control() {
             continue;
         }
-        for record in batch::records(&batch, &header).unwrap() {
+        for record in batch::expand(&batch, &header, 1 << 20).unwrap() {
             let record = record.unwrap();
             let value = record.value.map(|value| value.to_vec());
             seen.push((record.offset.0, record.key.unwrap().to_vec(), value));
@@ -162,6 +186,37 @@ fn the_last_record_of_each_key_stays_at_its_offset() {
                 .find(|at| *at >= from);
             assert_eq!(found, Some(first), "from {from}");
         }
+    });
+}
+
+#[test]
+fn compressed_batches_are_thinned_and_keep_their_codec() {
+    in_simulation(1, || async {
+        let machine = Machine::new(1, config(Compaction { tombstone_age_ms: 5_000, ..always() }));
+        let mut driver = machine.open(1_000).await;
+        let all = [Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
+        for compression in all {
+            let own = format!("{compression:?}");
+            put_under(
+                &mut driver,
+                compression,
+                &[("a", Some("1")), (&own, Some("2")), ("b", None)],
+            );
+        }
+        put(&mut driver, &[("a", Some("3"))]);
+        compact(&mut driver, Decided::default()).await;
+        let wanted = [(1, "Gzip"), (4, "Snappy"), (7, "Lz4"), (10, "Zstd"), (11, "b"), (12, "a")];
+        assert_eq!(keys(&read(&mut driver).await), wanted);
+        let left = batches(&mut driver).await;
+        let codecs = left.iter().map(|(header, _)| header.attributes.compression());
+        assert_eq!(codecs.take(4).collect::<Vec<_>>(), all);
+        assert!(left[3].0.attributes.has_delete_horizon(), "the tombstone is to go");
+        assert_eq!((left[0].0.record_count, left[3].0.record_count), (1, 2));
+        check_segments(&mut driver).await;
+        driver.pass(6_000);
+        put(&mut driver, &[("c", Some("1"))]);
+        compact(&mut driver, Decided::default()).await;
+        assert!(!keys(&read(&mut driver).await).contains(&(11, "b")), "it is gone");
     });
 }
 
@@ -301,6 +356,16 @@ fn a_damaged_segment_is_not_compacted_and_the_log_goes_on() {
     });
 }
 
+/// How batches come: a third of them plain.
+pub(super) const ANY: [Compression; 6] = [
+    Compression::None,
+    Compression::None,
+    Compression::Gzip,
+    Compression::Snappy,
+    Compression::Lz4,
+    Compression::Zstd,
+];
+
 type Model = BTreeMap<u64, (String, Option<String>)>;
 
 /// Lives of one log that is compacted now and then, each ended anywhere. Returns how many swaps were
@@ -377,7 +442,7 @@ async fn act(driver: &mut Driver, model: &mut Model, rng: &mut Rng) {
                 records.push((key, value));
             }
             let records: Vec<_> = records.iter().map(|(k, v)| (k.as_str(), v.as_deref())).collect();
-            put(driver, &records);
+            put_under(driver, ANY[rng.below(6) as usize], &records);
         }
         6 => driver.log.roll(),
         7 => driver.pass(rng.below(4_000) as i64),
@@ -428,7 +493,8 @@ async fn cut_short(world: World) -> [u64; 2] {
     for round in 0..5 {
         for key in 0..4 + rng.below(4) {
             let (key, value) = (format!("key {key}"), Some(format!("{round}")));
-            put(&mut driver, &[(&key, value.as_deref())]);
+            let compression = ANY[rng.below(6) as usize];
+            put_under(&mut driver, compression, &[(&key, value.as_deref())]);
             model.insert(driver.log.end().0 - 1, (key, value));
         }
         driver.settle().await.unwrap();
@@ -442,7 +508,8 @@ async fn cut_short(world: World) -> [u64; 2] {
     world.disks.set_faults(faults);
     driver.log.compact(Decided::default());
     driver.pump();
-    for _ in 0..rng.below(60) {
+    // Each compressed batch takes a piece of its own, twice.
+    for _ in 0..rng.below(120) {
         world.pass(Duration::from_millis(1)).await;
         driver.catch_up().unwrap();
     }

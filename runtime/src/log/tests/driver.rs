@@ -98,7 +98,11 @@ impl Driver {
 
     /// Appends a batch of `count` records at the log's end.
     pub(super) fn append(&mut self, count: u32, bytes: usize, tag: u64) -> Bytes {
-        let batch = batch_of(self.log.end(), count, bytes, self.now_ms, tag);
+        self.append_batch(batch_of(self.log.end(), count, bytes, self.now_ms, tag))
+    }
+
+    /// Appends a batch that stands at the end.
+    pub(super) fn append_batch(&mut self, batch: Bytes) -> Bytes {
         let header = BatchHeader::parse(&batch).unwrap();
         self.log.append(batch.clone(), &header);
         self.owner.0.push((header.base_offset, header.crc));

@@ -5,7 +5,8 @@ use std::{path::Path, time::Duration};
 
 use super::{
     super::*,
-    driver::{Driver, History, place},
+    compaction::{ANY, under},
+    driver::{Driver, History, batch_of, place},
 };
 use crate::{
     disk::{
@@ -116,7 +117,9 @@ impl Life {
                     *tag += 1;
                     let base = driver.log.end();
                     let (count, bytes) = (1 + rng.below(9) as u32, rng.below(400) as usize);
-                    model.batches.push((base, driver.append(count, bytes, *tag)));
+                    let batch = batch_of(base, count, bytes, driver.now_ms, *tag);
+                    let batch = under(&batch, ANY[rng.below(6) as usize]).freeze();
+                    model.batches.push((base, driver.append_batch(batch)));
                 }
             }
             9 if is_quiet => {
@@ -182,7 +185,8 @@ impl Life {
         let found = driver.log.plan_lookup(wanted, end).run(driver.disk.clone()).await.unwrap();
         let expected = model.kept(start, end).iter().find_map(|batch| {
             let header = BatchHeader::parse(batch).unwrap();
-            let mut records = crate::batch::records(batch, &header).unwrap().map(Result::unwrap);
+            let mut records =
+                crate::batch::expand(batch, &header, 1 << 20).unwrap().map(Result::unwrap);
             records.find(|r| r.timestamp >= wanted && r.offset >= start)
         });
         let expected = expected.map(|record| (record.offset, record.timestamp));
