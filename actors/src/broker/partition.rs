@@ -34,6 +34,7 @@ mod open;
 mod opening;
 pub mod options;
 pub mod parked;
+mod prepare;
 pub mod probe;
 pub mod producers;
 pub mod replay;
@@ -71,6 +72,7 @@ use self::{
     open::Open,
     opening::{OpenedLog, OpeningError},
     options::{ClosedPartition, Handover, PartitionConfig, PartitionOptions, Room},
+    prepare::Prepared,
     probe::{Probe, Snapshot},
     request::{FetchAnswer, FoundAnswer, OffsetAnswer, Request},
     state::{ReadRange, Recovered, State},
@@ -285,7 +287,7 @@ impl Partition {
                     let partition = self.shared.partition.clone();
                     return answer.give(Err(AppendError::DiskFull(partition)));
                 }
-                open.append(append, answer, now_ms);
+                open.append(append, answer, now_ms, ctx);
             }
             Request::AppendAsFollower(append, answer) => {
                 open.append_as_follower(append, answer, now_ms);
@@ -310,6 +312,23 @@ impl Partition {
             }
         }
         self.step(ctx);
+    }
+
+    /// An append was prepared: it is taken, and those behind it up to the next that must be.
+    fn on_prepared(&mut self, mut prepared: Prepared, ctx: &mut Context<Self>) {
+        let now_ms = self.now_ms();
+        let stopped = self.offline("it is being stopped", "retry", true);
+        match &mut self.stage {
+            Stage::Open(open) if open.is_turn(&prepared.turn) => {
+                if open.log.is_full() {
+                    let partition = self.shared.partition.clone();
+                    prepared.batches = Err(AppendError::DiskFull(partition));
+                }
+                open.on_prepared(prepared, now_ms, ctx);
+                self.step(ctx);
+            }
+            _ => prepared.answer.give(Err(stopped.into())),
+        }
     }
 
     fn on_read(&mut self, done: &ReadDone) {

@@ -18,8 +18,13 @@ impl From<&AppendError> for ErrorCode {
     fn from(error: &AppendError) -> Self {
         match error {
             AppendError::Corrupt { .. } => ErrorCode::CorruptMessage,
-            AppendError::TooLarge { .. } => ErrorCode::MessageTooLarge,
-            AppendError::Invalid(InvalidBatch::Timestamp { .. }) => ErrorCode::InvalidTimestamp,
+            AppendError::TooLarge { .. } | AppendError::Invalid(InvalidBatch::Expands { .. }) => {
+                ErrorCode::MessageTooLarge
+            }
+            AppendError::Invalid(InvalidBatch::Timestamp { .. } | InvalidBatch::Old { .. }) => {
+                ErrorCode::InvalidTimestamp
+            }
+            AppendError::Invalid(InvalidBatch::Codec) => ErrorCode::UnsupportedCompressionType,
             AppendError::Invalid(_) => ErrorCode::InvalidRecord,
             AppendError::Sequence(SequenceError::OutOfOrder { .. }) => {
                 ErrorCode::OutOfOrderSequenceNumber

@@ -2,6 +2,7 @@
 //! the client, and a pipe between them.
 
 mod answers;
+mod compression;
 mod fetches;
 mod groups;
 mod hostile;

@@ -21,7 +21,7 @@ says() {
   echo "Kafka's tools: $1"
 }
 
-topics --create --topic tools --partitions 2 --config retention.ms=60000000
+topics --create --topic tools --partitions 2 --config retention.ms=60000000 --config compression.type=gzip
 says "kafka-topics" "PartitionCount: 2" "$(topics --describe --topic tools)"
 
 configs --alter --add-config max.message.bytes=2000000

@@ -2,31 +2,33 @@
 //! `LogConfig.java`).
 //!
 //! A topic stores only what was set; a default that changes with a later version changes with it.
-//! One default differs from Kafka's, and says so: `flush.messages` is 1, so an acknowledged batch is
-//! on the disk.
+//! Three defaults differ from Kafka's: `flush.messages` is 1, so an acknowledged batch is on the disk;
+//! `flush.ms` is a second, so a lazy topic may lose no more than that; and
+//! `max.decompressed.message.bytes` is 64 MiB, so that memory is bounded.
+//!
+//! Kafka's names are all here. Those that have no meaning here are taken, checked and kept, and their
+//! description says why they have none.
+
+pub(in crate::broker) mod kind;
+mod table;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use flumen_runtime::log::{Compaction, LogConfig};
+use flumen_runtime::{
+    batch::{Codec, Compression},
+    log::{Compaction, LogConfig},
+};
 use serde::{Deserialize, Serialize};
 
+use self::kind::Kind;
+pub use self::table::SETTINGS;
 use crate::broker::partition::options::PartitionConfig;
 
 /// Kafka's "never by count": a topic with this `flush.messages` is *lazy*.
 pub const FLUSH_NEVER: u64 = i64::MAX as u64;
 
-/// What kind of value a setting takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    /// A whole number from `min` on; -1 means unlimited where `unlimited`.
-    Number { min: i64, max: i64, unlimited: bool },
-    /// One of, or several of these joined by commas.
-    Words(&'static [&'static str]),
-    /// One of these.
-    Word(&'static [&'static str]),
-    /// A fraction from 0 to 1.
-    Ratio,
-}
+/// No batch is larger, whatever a topic allows.
+const BATCH_BYTES_LIMIT: u64 = 1 << 30;
 
 /// One setting that a topic may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,107 +39,8 @@ pub struct Setting {
     pub default: &'static str,
     /// What it does, in a sentence.
     pub doc: &'static str,
-    kind: Kind,
+    pub(in crate::broker) kind: Kind,
 }
-
-const fn number(name: &'static str, default: &'static str, min: i64, doc: &'static str) -> Setting {
-    Setting { name, default, doc, kind: Kind::Number { min, max: i64::MAX, unlimited: false } }
-}
-
-const fn limit(name: &'static str, default: &'static str, doc: &'static str) -> Setting {
-    Setting { name, default, doc, kind: Kind::Number { min: 0, max: i64::MAX, unlimited: true } }
-}
-
-/// Every setting that a topic may have, in the order of names.
-pub const SETTINGS: &[Setting] = &[
-    Setting {
-        name: "cleanup.policy",
-        default: "delete",
-        doc: "what happens to old segments: `delete`, `compact`, or both",
-        kind: Kind::Words(&["delete", "compact"]),
-    },
-    number(
-        "delete.retention.ms",
-        "86400000",
-        0,
-        "how long a tombstone stays readable in a compacted topic, in milliseconds",
-    ),
-    number(
-        "flush.messages",
-        "1",
-        1,
-        "1: a batch is synced before it is acknowledged; 9223372036854775807: never by count (lazy)",
-    ),
-    number(
-        "flush.ms",
-        "1000",
-        1,
-        "how long a lazy topic may leave a batch unsynced, in milliseconds",
-    ),
-    number("index.interval.bytes", "4096", 0, "bytes of log between two entries of its index"),
-    number(
-        "max.compaction.lag.ms",
-        "9223372036854775807",
-        1,
-        "how long a record of a compacted topic may wait to be compacted, in milliseconds",
-    ),
-    Setting {
-        name: "max.message.bytes",
-        default: "1048588",
-        doc: "most bytes of one record batch",
-        kind: Kind::Number { min: 61, max: 1 << 30, unlimited: false },
-    },
-    number(
-        "message.timestamp.after.max.ms",
-        "3600000",
-        0,
-        "how far ahead of the clock a producer's timestamp may be, in milliseconds",
-    ),
-    number(
-        "message.timestamp.before.max.ms",
-        "9223372036854775807",
-        0,
-        "how far behind the clock a producer's timestamp may be, in milliseconds",
-    ),
-    Setting {
-        name: "message.timestamp.type",
-        default: "CreateTime",
-        doc: "whose timestamps records have: their producer's, or the log's (`LogAppendTime`)",
-        kind: Kind::Word(&["CreateTime", "LogAppendTime"]),
-    },
-    Setting {
-        name: "min.cleanable.dirty.ratio",
-        default: "0.5",
-        doc: "which part of a compacted partition must be new before it is compacted, from 0 to 1",
-        kind: Kind::Ratio,
-    },
-    number(
-        "min.compaction.lag.ms",
-        "0",
-        0,
-        "how long every record of a compacted topic stays readable, in milliseconds",
-    ),
-    number(
-        "min.insync.replicas",
-        "1",
-        1,
-        "replicas that must have a batch before acks=all answers",
-    ),
-    limit("retention.bytes", "-1", "bytes a partition keeps; -1: no limit"),
-    limit("retention.ms", "604800000", "milliseconds a partition keeps its records; -1: no limit"),
-    Setting {
-        name: "segment.bytes",
-        default: "1073741824",
-        doc: "bytes of one segment file",
-        kind: Kind::Number { min: 4096, max: i32::MAX as i64, unlimited: false },
-    },
-    number(
-        "segment.ms",
-        "604800000",
-        1,
-        "age at which the active segment is closed, in milliseconds",
-    ),
-];
 
 /// The settings of one topic: only those that were set.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -170,28 +73,13 @@ fn names() -> String {
 
 impl Setting {
     fn check(&self, value: &str) -> Result<(), String> {
-        match self.kind {
-            Kind::Number { min, max, unlimited } => {
-                let number: i64 =
-                    value.parse().map_err(|_| "a whole number is wanted".to_owned())?;
-                if (min..=max).contains(&number) || (unlimited && number == -1) {
-                    return Ok(());
-                }
-                Err(format!("a number from {min} to {max} is wanted"))
-            }
-            Kind::Ratio => match value.parse::<f64>() {
-                Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(()),
-                _ => Err("a fraction from 0 to 1 is wanted".to_owned()),
-            },
-            Kind::Word(words) if words.contains(&value) => Ok(()),
-            Kind::Word(words) => Err(format!("one of {} is wanted", words.join(", "))),
-            Kind::Words(words) => {
-                if value.split(',').all(|word| words.contains(&word.trim())) {
-                    return Ok(());
-                }
-                Err(format!("one or several of {} are wanted", words.join(", ")))
-            }
-        }
+        self.kind.check(value)
+    }
+
+    /// Kafka's number for its type (`ConfigType`).
+    #[must_use]
+    pub fn type_number(&self) -> i8 {
+        self.kind.type_number()
     }
 }
 
@@ -266,7 +154,7 @@ impl Settings {
 
     fn has_policy(&self, policy: &str) -> bool {
         let policies = self.get("cleanup.policy").expect("named in SETTINGS");
-        policies.split(',').any(|word| word.trim() == policy)
+        kind::words(policies).any(|word| word == policy)
     }
 
     /// Whether only the last record of each key is kept.
@@ -284,8 +172,24 @@ impl Settings {
             ahead_max: millis("message.timestamp.after.max.ms"),
             behind_max: Some(millis("message.timestamp.before.max.ms")),
             is_append_time: self.get("message.timestamp.type") == Some("LogAppendTime"),
+            codec: self.codec(),
+            expanded_bytes_max: self.unsigned("max.decompressed.message.bytes") as usize,
             ..PartitionConfig::default()
         }
+    }
+
+    /// How records are to be compressed; none: as their producer did.
+    fn codec(&self) -> Option<Codec> {
+        let level = |name| i32::try_from(self.number(name)).ok();
+        let (compression, level) = match self.get("compression.type")? {
+            "uncompressed" => (Compression::None, None),
+            "gzip" => (Compression::Gzip, level("compression.gzip.level").filter(|l| *l > 0)),
+            "snappy" => (Compression::Snappy, None),
+            "lz4" => (Compression::Lz4, None),
+            "zstd" => (Compression::Zstd, level("compression.zstd.level")),
+            _ => return None,
+        };
+        Some(Codec { compression, level })
     }
 
     fn compaction(&self) -> Option<Compaction> {
@@ -315,7 +219,7 @@ impl Settings {
             index_interval_bytes: self.unsigned("index.interval.bytes"),
             retention_bytes: self.limit("retention.bytes").filter(|_| is_deleted),
             retention_ms: self.limit("retention.ms").filter(|_| is_deleted),
-            batch_bytes_max: self.unsigned("max.message.bytes"),
+            batch_bytes_max: self.unsigned("max.message.bytes").min(BATCH_BYTES_LIMIT),
             sync_batches: match self.unsigned("flush.messages") {
                 FLUSH_NEVER => u64::MAX,
                 batches => batches,
@@ -364,6 +268,36 @@ mod tests {
             lazy.log_config(&LogConfig::default()).sync_interval,
             Some(Duration::from_secs(1))
         );
+    }
+
+    #[test]
+    fn a_topic_demands_a_codec_with_its_level_or_leaves_it_to_its_producers() {
+        let codec = |settings: &[(&str, &str)]| {
+            let mut all = Settings::default();
+            settings.iter().for_each(|(name, value)| all.set(name, value).unwrap());
+            all.partition_config(&LogConfig::default()).rules().limits.codec
+        };
+        let of = |compression, level| Some(Codec { compression, level });
+        assert_eq!(codec(&[]), None);
+        assert_eq!(codec(&[("compression.type", "uncompressed")]), of(Compression::None, None));
+        assert_eq!(codec(&[("compression.type", "gzip")]), of(Compression::Gzip, None));
+        let gzip = [("compression.type", "gzip"), ("compression.gzip.level", "7")];
+        assert_eq!(codec(&gzip), of(Compression::Gzip, Some(7)));
+        assert_eq!(codec(&[("compression.type", "snappy")]), of(Compression::Snappy, None));
+        assert_eq!(codec(&[("compression.type", "lz4")]), of(Compression::Lz4, None));
+        let zstd = [("compression.type", "zstd"), ("compression.zstd.level", "-5")];
+        assert_eq!(codec(&zstd), of(Compression::Zstd, Some(-5)));
+    }
+
+    #[test]
+    fn what_has_no_meaning_here_says_so_and_is_kept() {
+        let inert: Vec<_> =
+            SETTINGS.iter().filter(|s| s.doc.starts_with("no meaning here")).collect();
+        assert_eq!(inert.len(), 16);
+        let mut settings = Settings::default();
+        settings.set("file.delete.delay.ms", "5").unwrap();
+        assert_eq!(settings.get("file.delete.delay.ms"), Some("5"));
+        assert!(settings.set("remote.storage.enable", "true").is_err(), "it cannot be had");
     }
 
     #[test]

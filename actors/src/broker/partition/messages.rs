@@ -9,6 +9,7 @@ use std::time::Duration;
 use actix::Message;
 use bytes::{Bytes, BytesMut};
 use flumen_runtime::{
+    batch::{BatchError, Compression},
     credit::Permit,
     ids::{LeaderEpoch, Offset},
 };
@@ -176,6 +177,18 @@ pub enum InvalidBatch {
         /// What is wrong.
         reason: &'static str,
     },
+    /// Records compressed in a way that nobody knows.
+    #[error("its records are compressed with a codec that is none of Kafka's")]
+    Codec,
+    /// Compressed records that cannot be decompressed, in a partition that must look at them.
+    #[error("its records cannot be decompressed as {0:?}")]
+    Block(Compression),
+    /// Compressed records that are too many, in a partition that must look at them.
+    #[error("decompressed, its records are more than {bytes_max} bytes: send smaller batches")]
+    Expands {
+        /// The most bytes that are looked at.
+        bytes_max: usize,
+    },
     /// A client sent a control batch, or a coordinator one that is none.
     #[error("only a coordinator appends control batches, and nothing else")]
     Control,
@@ -223,6 +236,18 @@ pub enum InvalidBatch {
         /// Where the log ends.
         end: Offset,
     },
+}
+
+/// Of a batch that is whole, and whose records cannot be read.
+impl From<&BatchError> for InvalidBatch {
+    fn from(error: &BatchError) -> Self {
+        match error {
+            BatchError::Block { compression, .. } => InvalidBatch::Block(*compression),
+            BatchError::Expands { bytes_max } => InvalidBatch::Expands { bytes_max: *bytes_max },
+            BatchError::Compressed(_) => InvalidBatch::Codec,
+            _ => InvalidBatch::Record { index: 0, reason: "it is malformed" },
+        }
+    }
 }
 
 /// Why the rules of idempotent producers refuse a batch.

@@ -18,6 +18,7 @@ use super::{
         FindEpochEnd, FindOffset, FoundOffset, NotLeaderError, OfflineError, ProducerTail, Role,
     },
     options::PartitionConfig,
+    prepare::{self, Prepared, Preparing, Turn},
     request::{AppendAnswer, FetchAnswer, FoundAnswer, OffsetAnswer, Request, TailAnswer},
     state::{Accepted, Effect, Effects, ReadRange, State},
 };
@@ -87,6 +88,8 @@ pub(super) struct Open {
     parked_max: usize,
     /// Asked to stop: finishes what is in, closes the log, and stays closed.
     is_stopping: bool,
+    /// Appends that must be prepared, and those behind them.
+    preparing: Option<Box<Preparing>>,
     draining: Vec<Answer<()>>,
     /// While the log is being closed.
     closing: Option<Permit>,
@@ -117,6 +120,7 @@ impl Open {
             trims: Vec::new(),
             parked_max: PARKED_MIN,
             is_stopping: false,
+            preparing: None,
             draining: Vec::new(),
             closing: None,
             cleaning: None,
@@ -138,7 +142,75 @@ impl Open {
 
     // ---- Requests ------------------------------------------------------------------------------
 
-    pub(super) fn append(&mut self, append: Append, answer: AppendAnswer, now_ms: i64) {
+    /// Takes an append, at once where nothing must be done about it first.
+    #[inline]
+    pub(super) fn append(
+        &mut self,
+        append: Append,
+        answer: AppendAnswer,
+        now_ms: i64,
+        ctx: &mut Context<Partition>,
+    ) {
+        if self.preparing.is_none() && !prepare::is_needed(&append.batches, self.state.limits()) {
+            return self.take(append, answer, now_ms);
+        }
+        self.preparing.get_or_insert_default().waiting.push_back((append, answer));
+        self.prepare_next(now_ms, ctx);
+    }
+
+    /// Takes what needs no more, in its order, and begins to prepare what does.
+    fn prepare_next(&mut self, now_ms: i64, ctx: &mut Context<Partition>) {
+        loop {
+            let Some(preparing) = &mut self.preparing else { return };
+            if preparing.turn.is_some() {
+                return;
+            }
+            let Some((append, answer)) = preparing.waiting.pop_front() else {
+                self.preparing = None;
+                return;
+            };
+            let limits = *self.state.limits();
+            if !prepare::is_needed(&append.batches, &limits) {
+                self.take(append, answer, now_ms);
+                continue;
+            }
+            let prepared = preparing.begin(append, answer, limits, now_ms);
+            let prepared = wrap_future::<_, Partition>(prepared);
+            ctx.spawn(actix::ActorFutureExt::map(
+                prepared,
+                |prepared, actor: &mut Partition, ctx| {
+                    actor.on_prepared(prepared, ctx);
+                },
+            ));
+        }
+    }
+
+    /// Whether it is what is being prepared here.
+    pub(super) fn is_turn(&self, turn: &Turn) -> bool {
+        self.preparing.as_ref().is_some_and(|preparing| preparing.is_turn(turn))
+    }
+
+    pub(super) fn on_prepared(
+        &mut self,
+        prepared: Prepared,
+        now_ms: i64,
+        ctx: &mut Context<Partition>,
+    ) {
+        let Prepared { mut append, answer, batches, .. } = prepared;
+        if let Some(preparing) = &mut self.preparing {
+            preparing.turn = None;
+        }
+        match batches {
+            Err(error) => answer.give(Err(error)),
+            Ok(batches) => {
+                append.batches = batches;
+                self.take(append, answer, now_ms);
+            }
+        }
+        self.prepare_next(now_ms, ctx);
+    }
+
+    fn take(&mut self, append: Append, answer: AppendAnswer, now_ms: i64) {
         let Append { batches, acks, origin, epoch, permit } = append;
         match self.state.append(batches, origin, epoch, now_ms, &mut self.effects) {
             Err(error) => answer.give(Err(error)),
@@ -287,6 +359,7 @@ impl Open {
         for parked in self.state.dismiss_fetches() {
             parked.reader.give(Err(closing.clone().into()));
         }
+        self.refuse_unprepared(closing);
         if self.log.is_closed() {
             return answer.give(());
         }
@@ -476,8 +549,15 @@ impl Open {
         self.state.configure(config.rules(), &mut self.effects);
     }
 
+    /// Gives up the appends that were not taken yet.
+    fn refuse_unprepared(&mut self, offline: &OfflineError) {
+        let waiting = self.preparing.take().map(|preparing| preparing.waiting).unwrap_or_default();
+        waiting.into_iter().for_each(|(_, answer)| answer.give(Err(offline.clone().into())));
+    }
+
     /// Gives up everyone who waits.
     pub(super) fn dismiss_waiting(&mut self, offline: &OfflineError) {
+        self.refuse_unprepared(offline);
         let (held, parked) = self.state.dismiss();
         let error = AppendError::Offline(offline.clone());
         held.into_iter().for_each(|held| held.refuse(&error, offline));

@@ -11,6 +11,7 @@ use std::{
 };
 
 use flumen_runtime::{
+    batch::{Codec, EXPANDED_BYTES_MAX},
     credit::Credit,
     ids::{LeaderEpoch, LogId},
     journal::Journaled,
@@ -32,6 +33,11 @@ pub struct PartitionConfig {
     pub behind_max: Option<Duration>,
     /// Whether records get the time of the append (`message.timestamp.type=LogAppendTime`).
     pub is_append_time: bool,
+    /// How records are compressed (`compression.type`); none: as their producer did.
+    pub codec: Option<Codec>,
+    /// Most bytes of the records of one batch when they are decompressed
+    /// (`max.decompressed.message.bytes`).
+    pub expanded_bytes_max: usize,
     /// How long an unused producer's state is kept (`producer.id.expiration.ms`).
     pub producer_age: Duration,
 }
@@ -44,6 +50,8 @@ impl Default for PartitionConfig {
             ahead_max: HOUR,
             behind_max: None,
             is_append_time: false,
+            codec: None,
+            expanded_bytes_max: EXPANDED_BYTES_MAX,
             producer_age: 24 * HOUR,
         }
     }
@@ -64,6 +72,8 @@ impl PartitionConfig {
                 behind_ms_max: self.behind_max.map_or(i64::MAX, millis),
                 is_append_time: self.is_append_time,
                 needs_keys: self.log.compaction.is_some(),
+                codec: self.codec,
+                expanded_bytes_max: self.expanded_bytes_max,
             },
             is_lazy: self.log.is_lazy(),
             producer_age_ms: millis(self.producer_age),

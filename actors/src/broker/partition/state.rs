@@ -315,6 +315,12 @@ impl<A, F> State<A, F> {
         NotLeaderError { is_leader: self.role == Role::Leader, epoch: self.epoch }
     }
 
+    /// What batches must keep to.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.rules.limits
+    }
+
     /// The topic's rules changed.
     pub fn configure(&mut self, rules: Rules, effects: &mut Effects<A, F>) {
         if self.rules.is_lazy && !rules.is_lazy {

@@ -1,16 +1,16 @@
 //! What a leader checks of batches before it gives them offsets.
 //!
 //! Header, length, count, checksum, producer and timestamps are checked (the largest against how far
-//! ahead it may be, the first against how far behind); the records inside are not looked at,
-//! compressed or not, but for the keys of a compacted topic. That is what makes storing cheap, and it
-//! means that a hostile
-//! client can store a block that nobody can decode: it harms who reads that topic, not the broker.
+//! ahead it may be, the first against how far behind). The records inside are looked at only where the
+//! topic's settings need it ([`Limits::needs_records`]): that is what makes storing cheap, and it means
+//! that a hostile client can store a block that nobody can decode: it harms who reads that topic, not
+//! the broker. Where they are compressed, or are to be, that is done beforehand: see
+//! [`prepare`](super::prepare).
 
 use std::ops::Range;
 
-use bytes::Bytes;
 use flumen_runtime::{
-    batch::{self, BatchHeader, Compression},
+    batch::{self, BatchHeader, Codec, Compression, EXPANDED_BYTES_MAX, Records},
     clock::UnixMillis,
 };
 use smallvec::SmallVec;
@@ -34,6 +34,25 @@ pub struct Limits {
     pub is_append_time: bool,
     /// Whether each record needs a key: only the last of each is kept.
     pub needs_keys: bool,
+    /// How records are compressed (`compression.type`); none: as their producer did.
+    pub codec: Option<Codec>,
+    /// Most bytes of the records of a batch when they are decompressed.
+    pub expanded_bytes_max: usize,
+}
+
+impl Limits {
+    /// Whether a batch's header does not tell all that its records must keep to: each needs a key, or
+    /// one that is too old may stand behind a first that is not.
+    #[must_use]
+    pub fn needs_records(&self) -> bool {
+        self.needs_keys || (self.behind_ms_max != i64::MAX && !self.is_append_time)
+    }
+
+    /// How the records of a batch are to be compressed instead of how they are.
+    #[must_use]
+    pub fn other_codec(&self, header: &BatchHeader) -> Option<Codec> {
+        self.codec.filter(|codec| codec.compression != header.attributes.compression())
+    }
 }
 
 impl Default for Limits {
@@ -44,6 +63,8 @@ impl Default for Limits {
             behind_ms_max: i64::MAX,
             is_append_time: false,
             needs_keys: false,
+            codec: None,
+            expanded_bytes_max: EXPANDED_BYTES_MAX,
         }
     }
 }
@@ -102,6 +123,9 @@ pub fn check_as_leader(
     if header.attributes.is_control() != (origin == Origin::Coordinator) {
         return Err(InvalidBatch::Control);
     }
+    if header.attributes.compression() == Compression::Unknown {
+        return Err(InvalidBatch::Codec);
+    }
     // Compaction would take its first timestamp for the time from which its tombstones may go.
     if header.attributes.has_delete_horizon() {
         return Err(InvalidBatch::DeleteHorizon);
@@ -117,11 +141,15 @@ pub fn check_as_leader(
     if limits.is_append_time {
         return Ok(());
     }
-    let (timestamp_ms, ahead_ms_max) = (header.max_timestamp, limits.ahead_ms_max);
+    check_time(header.max_timestamp, limits, now_ms)?;
+    check_time(header.base_timestamp, limits, now_ms)
+}
+
+fn check_time(timestamp_ms: i64, limits: &Limits, now_ms: UnixMillis) -> Result<(), InvalidBatch> {
+    let (ahead_ms_max, behind_ms_max) = (limits.ahead_ms_max, limits.behind_ms_max);
     if timestamp_ms > now_ms.saturating_add(ahead_ms_max) {
         return Err(InvalidBatch::Timestamp { timestamp_ms, ahead_ms_max });
     }
-    let (timestamp_ms, behind_ms_max) = (header.base_timestamp, limits.behind_ms_max);
     // -1 is no time at all, and is never too old.
     if timestamp_ms != -1 && timestamp_ms < now_ms.saturating_sub(behind_ms_max) {
         return Err(InvalidBatch::Old { timestamp_ms, behind_ms_max });
@@ -138,27 +166,33 @@ pub fn set_time(batch: &mut [u8], header: &mut BatchHeader, limits: &Limits, now
     }
 }
 
-/// Checks that each record of a batch for a compacted partition has a key. What is compressed is
-/// taken as it is: it cannot be looked into, and compaction leaves it alone.
+/// Checks each of a batch's records: that it is whole and has the next offset, and the key and the time
+/// that the topic demands. Returns the largest of their timestamps.
 ///
 /// # Errors
-/// [`InvalidBatch::Keyless`] or [`InvalidBatch::Record`].
-pub fn check_keys(header: &BatchHeader, batch: &Bytes) -> Result<(), InvalidBatch> {
-    let is_plain = header.attributes.compression() == Compression::None;
-    if header.attributes.is_control() || !is_plain {
-        return Ok(());
-    }
-    let malformed = |index| InvalidBatch::Record { index, reason: "it is malformed" };
-    for (index, record) in (0..).zip(batch::records(batch, header).map_err(|_| malformed(0))?) {
-        let record = record.map_err(|_| malformed(index))?;
+/// The first rule that one breaks.
+pub fn check_records(
+    header: &BatchHeader,
+    records: Records,
+    limits: &Limits,
+    now_ms: UnixMillis,
+) -> Result<i64, InvalidBatch> {
+    let mut max_timestamp = -1;
+    for (index, record) in (0..).zip(records) {
+        let malformed = |reason| InvalidBatch::Record { index, reason };
+        let record = record.map_err(|_| malformed("it is malformed"))?;
         if record.offset != header.base_offset.plus(index) {
-            return Err(InvalidBatch::Record { index, reason: "its offset is not the next" });
+            return Err(malformed("its offset is not the next"));
         }
-        if record.key.is_none() {
+        if limits.needs_keys && record.key.is_none() {
             return Err(InvalidBatch::Keyless { index });
         }
+        if !limits.is_append_time {
+            check_time(record.timestamp, limits, now_ms)?;
+        }
+        max_timestamp = max_timestamp.max(record.timestamp);
     }
-    Ok(())
+    Ok(max_timestamp)
 }
 
 /// The part of a data batch that concerns its producer; `None` where it has none.

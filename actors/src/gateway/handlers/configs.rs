@@ -42,9 +42,6 @@ const SET_ON_TOPIC: i8 = 1;
 const GIVEN_AT_START: i8 = 4;
 const DEFAULT: i8 = 5;
 
-/// Kinds of values (`ConfigType`).
-const TYPE_STRING: i8 = 2;
-
 /// One setting as it is told.
 pub(super) struct Told {
     pub(super) name: &'static str,
@@ -52,6 +49,7 @@ pub(super) struct Told {
     pub(super) source: i8,
     doc: &'static str,
     default: &'static str,
+    kind: i8,
 }
 
 /// All settings of a topic.
@@ -64,6 +62,7 @@ pub(super) fn of_topic(settings: &Settings) -> impl Iterator<Item = Told> {
             source: if is_set { SET_ON_TOPIC } else { DEFAULT },
             doc: setting.doc,
             default: setting.default,
+            kind: setting.type_number(),
         }
     })
 }
@@ -71,8 +70,14 @@ pub(super) fn of_topic(settings: &Settings) -> impl Iterator<Item = Told> {
 /// The node's own settings that clients ask for.
 fn of_node(shared: &Shared) -> Vec<Told> {
     let limits = &shared.limits;
-    let given =
-        |name, value: String, doc| Told { name, value, source: GIVEN_AT_START, doc, default: "" };
+    let given = |name, value: String, doc| Told {
+        name,
+        value,
+        source: GIVEN_AT_START,
+        doc,
+        default: "",
+        kind: 2,
+    };
     vec![
         given(
             "auto.create.topics.enable",
@@ -214,7 +219,7 @@ fn described(told: Told, synonyms: bool, docs: bool) -> DescribeConfigsResourceR
         config_source: told.source,
         is_sensitive: false,
         synonyms: known_as,
-        config_type: TYPE_STRING,
+        config_type: told.kind,
         documentation: docs.then(|| told.doc.into()),
     }
 }

@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use flumen_runtime::{
-    batch::{self, BatchHeader, control::Control},
+    batch::{self, BatchHeader, Compression, control::Control},
     clock::UnixMillis,
     ids::{LeaderEpoch, Offset},
 };
@@ -33,7 +33,8 @@ struct Plan {
 }
 
 impl<A, F> State<A, F> {
-    /// Takes `batches` in as the leader: all of them, or none.
+    /// Takes `batches` in as the leader: all of them, or none. Compressed records are not looked at: where
+    /// they must be, they are [prepared](super::super::prepare).
     ///
     /// # Errors
     /// [`AppendError`]; nothing has changed then.
@@ -53,10 +54,7 @@ impl<A, F> State<A, F> {
         for batch in &checked {
             validate::check_as_leader(&batch.header, origin, &limits, now_ms)
                 .map_err(AppendError::Invalid)?;
-            if limits.needs_keys {
-                let bytes = Bytes::copy_from_slice(&batches[batch.range.clone()]);
-                validate::check_keys(&batch.header, &bytes).map_err(AppendError::Invalid)?;
-            }
+            self.look_inside(&batch.header, &batches[batch.range.clone()], now_ms)?;
         }
         let plan = self.plan(&checked, &batches, now_ms)?;
         for (Checked { header, range }, (base, is_new)) in checked.iter_mut().zip(&plan.bases) {
@@ -79,6 +77,25 @@ impl<A, F> State<A, F> {
         }
         self.check();
         Ok(self.accepted(&checked, plan.bases.iter().all(|(_, is_new)| !is_new)))
+    }
+
+    /// Checks the records of a plain batch, where the topic demands it of them. Compressed ones were
+    /// looked at before.
+    fn look_inside(
+        &self,
+        header: &BatchHeader,
+        batch: &[u8],
+        now_ms: UnixMillis,
+    ) -> Result<(), AppendError> {
+        let limits = &self.rules.limits;
+        let is_plain = header.attributes.compression() == Compression::None;
+        if !limits.needs_records() || !is_plain || header.attributes.is_control() {
+            return Ok(());
+        }
+        let records = batch::records(&Bytes::copy_from_slice(batch), header);
+        let records = records.map_err(|error| (&error).into()).map_err(AppendError::Invalid)?;
+        let looked = validate::check_records(header, records, limits, now_ms);
+        looked.map(drop).map_err(AppendError::Invalid)
     }
 
     fn accepted(&self, checked: &CheckedBatches, is_duplicate: bool) -> Accepted {

@@ -1,6 +1,6 @@
 //! Whose timestamps records have, and how far from the clock they may be.
 
-use flumen_runtime::batch;
+use flumen_runtime::batch::{self, BatchBuilder, RecordRef};
 
 use super::*;
 use crate::broker::partition::validate::Limits;
@@ -12,9 +12,9 @@ fn with(limits: Limits) -> TestState {
 }
 
 /// Appends at the time 5,000, and answers the header of what is written.
-fn written(state: &mut TestState, spec: Spec) -> Result<(BatchHeader, Accepted), AppendError> {
+fn written(state: &mut TestState, batch: BytesMut) -> Result<(BatchHeader, Accepted), AppendError> {
     let mut effects = Vec::new();
-    let accepted = state.append(spec.build(), Origin::Client, None, 5_000, &mut effects)?;
+    let accepted = state.append(batch, Origin::Client, None, 5_000, &mut effects)?;
     let [Effect::Write(bytes, header)] = &effects[..] else { panic!("{effects:?}") };
     batch::check(bytes, header).expect("the checksum holds");
     assert_eq!(BatchHeader::parse(bytes).as_ref(), Ok(header));
@@ -26,7 +26,7 @@ fn where_the_log_gives_the_time_it_gives_that_of_the_append_whatever_the_produce
     let mut state = with(Limits { is_append_time: true, ..Limits::default() });
     for max_timestamp in [-1, 7, i64::MAX] {
         let (header, accepted) =
-            written(&mut state, Spec { max_timestamp, ..Spec::default() }).unwrap();
+            written(&mut state, Spec { max_timestamp, ..Spec::default() }.build()).unwrap();
         assert!(header.attributes.is_log_append_time());
         assert_eq!(header.max_timestamp, 5_000);
         assert!(accepted.appended.is_append_time);
@@ -38,7 +38,7 @@ fn where_the_log_gives_the_time_it_gives_that_of_the_append_whatever_the_produce
 fn a_producer_cannot_claim_the_logs_time_where_the_topic_has_its_own() {
     let mut state = with(Limits::default());
     let spec = Spec { max_timestamp: 7, attributes: LOG_APPEND_TIME, ..Spec::default() };
-    let (header, accepted) = written(&mut state, spec).unwrap();
+    let (header, accepted) = written(&mut state, spec.build()).unwrap();
     assert!(!header.attributes.is_log_append_time());
     assert_eq!((header.max_timestamp, accepted.appended.is_append_time), (7, false));
 }
@@ -46,9 +46,18 @@ fn a_producer_cannot_claim_the_logs_time_where_the_topic_has_its_own() {
 #[test]
 fn a_timestamp_that_is_too_old_is_refused_and_none_at_all_is_not() {
     let mut state = with(Limits { behind_ms_max: 1_000, ..Limits::default() });
-    let at = |max_timestamp| Spec { max_timestamp, ..Spec::default() };
-    let old = written(&mut state, at(3_999)).unwrap_err();
-    assert!(matches!(old, AppendError::Invalid(InvalidBatch::Old { .. })), "{old:?}");
-    written(&mut state, at(4_000)).unwrap();
-    written(&mut state, at(-1)).unwrap();
+    let at = |timestamps: &[i64]| {
+        let mut builder = BatchBuilder::new(timestamps[0]);
+        for timestamp in timestamps {
+            builder.push(RecordRef { timestamp: *timestamp, ..RecordRef::default() });
+        }
+        builder.build()
+    };
+    // Also where the first of the batch is young enough.
+    for old in [&[3_999][..], &[4_000, 3_999]] {
+        let refused = written(&mut state, at(old)).unwrap_err();
+        assert!(matches!(refused, AppendError::Invalid(InvalidBatch::Old { .. })), "{refused:?}");
+    }
+    written(&mut state, at(&[4_000, 4_001])).unwrap();
+    written(&mut state, at(&[-1])).unwrap();
 }
