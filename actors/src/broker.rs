@@ -20,6 +20,7 @@ pub mod partition;
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use actix::Addr;
@@ -50,6 +51,7 @@ use self::{
 };
 pub use self::{
     catalogue::{
+        node_settings::{NodeSettings, NodeValues, Nodes},
         settings::{Settings, SettingsError},
         state::{NodeId, Topic},
     },
@@ -181,6 +183,9 @@ struct Shared {
     partitions_supervisor: SupervisorRef,
     coordinators_supervisor: SupervisorRef,
     topics: watch::Sender<Arc<Topics>>,
+    node_settings: watch::Sender<Arc<NodeSettings>>,
+    /// What all coordinators keep to.
+    groups: watch::Sender<group_coordinator::turn::Options>,
     ready: watch::Sender<Option<Result<(), TopicError>>>,
     left: Mutex<Option<Left>>,
     producer_ids: tokio::sync::Mutex<std::ops::Range<i64>>,
@@ -219,7 +224,38 @@ impl Shared {
     }
 
     fn partition_config(&self, topic: &Topic) -> PartitionConfig {
-        topic.settings.partition_config(&self.spec.log)
+        let node = self.node_settings.borrow();
+        let settings = topic.settings.over(&node.topic_defaults(self.spec.node));
+        let mut config = settings.partition_config(&self.spec.log);
+        if let Some(age_ms) = node.number(self.spec.node, "producer.id.expiration.ms") {
+            config.producer_age = Duration::from_millis(age_ms.into());
+        }
+        config
+    }
+
+    /// How groups are coordinated: as the node was told at its start, but for what was set since.
+    fn group_options(&self, set: &NodeSettings) -> group_coordinator::turn::Options {
+        let mut options = self.spec.groups.clone();
+        let number = |name| set.number(self.spec.node, name);
+        let take = |name, to: &mut u32| *to = number(name).unwrap_or(*to);
+        take("group.min.session.timeout.ms", &mut options.session_timeout_min_ms);
+        take("group.max.session.timeout.ms", &mut options.session_timeout_max_ms);
+        take("group.initial.rebalance.delay.ms", &mut options.initial_rebalance_delay_ms);
+        if let Some(members_max) = number("group.max.size") {
+            options.members_max = members_max as usize;
+        }
+        if let Some(minutes) = number("offsets.retention.minutes") {
+            options.offsets_retention_ms = i64::from(minutes) * 60_000;
+        }
+        options
+    }
+
+    fn publish_node_settings(&self, catalogue: &Catalogue) {
+        let settings = catalogue.node_settings();
+        if *settings != **self.node_settings.borrow() {
+            self.groups.send_replace(self.group_options(settings));
+            self.node_settings.send_replace(Arc::new(settings.clone()));
+        }
     }
 
     fn lock_left(&self) -> MutexGuard<'_, Option<Left>> {
@@ -260,6 +296,7 @@ impl Shared {
     fn publish(&self, catalogue: &Catalogue) {
         let topics = catalogue.topics().map(|topic| (topic.name.clone(), topic.clone()));
         self.topics.send_replace(Arc::new(topics.collect()));
+        self.publish_node_settings(catalogue);
     }
 
     fn is_ready(&self, outcome: Result<(), TopicError>) {
@@ -283,6 +320,8 @@ pub fn start(spec: BrokerSpec) -> (ChildSpec, Broker) {
     let (coordinators, coordinators_supervisor) =
         ChildSpec::supervisor(SupervisorSpec::new("coordinators"));
     let shared = Arc::new(Shared {
+        groups: watch::channel(spec.groups.clone()).0,
+        node_settings: watch::channel(Arc::default()).0,
         spec,
         partitions: Directory::new(),
         coordinators: Directory::new(),
@@ -310,7 +349,9 @@ impl Broker {
     async fn ask_topic(&self, command: Command) -> Result<Topic, TopicError> {
         match self.ask(command).await? {
             Changed::Topic(topic) => Ok(*topic),
-            Changed::ProducerIds(_) => unreachable!("the answer is of the question's kind"),
+            Changed::ProducerIds(_) | Changed::Nodes => {
+                unreachable!("the answer is of the question's kind")
+            }
         }
     }
 
@@ -382,6 +423,30 @@ impl Broker {
         settings: Settings,
     ) -> Result<Topic, TopicError> {
         self.ask_topic(Command::Configure(name.clone(), settings)).await
+    }
+
+    /// Replaces what is set of a node, or of all; it takes effect while they run.
+    ///
+    /// # Errors
+    /// [`TopicError`].
+    pub async fn configure_nodes(
+        &self,
+        nodes: Nodes,
+        values: NodeValues,
+    ) -> Result<(), TopicError> {
+        self.ask(Command::ConfigureNodes(nodes, values)).await.map(drop)
+    }
+
+    /// What is set of nodes.
+    #[must_use]
+    pub fn node_settings(&self) -> Arc<NodeSettings> {
+        self.shared.node_settings.borrow().clone()
+    }
+
+    /// How groups are coordinated where nothing else was set since the node's start.
+    #[must_use]
+    pub fn group_options_at_start(&self) -> &group_coordinator::turn::Options {
+        &self.shared.spec.groups
     }
 
     /// The topics there are.

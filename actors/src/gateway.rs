@@ -86,6 +86,31 @@ struct Shared {
     connections: SupervisorRef,
 }
 
+impl Shared {
+    /// How topics that clients merely name are made now.
+    fn topic_defaults(&self) -> TopicDefaults {
+        let set = self.broker.node_settings();
+        let TopicDefaults { auto_create_topics, partitions } = self.defaults;
+        TopicDefaults {
+            auto_create_topics: set
+                .flag(self.node, "auto.create.topics.enable")
+                .unwrap_or(auto_create_topics),
+            partitions: set.number(self.node, "num.partitions").unwrap_or(partitions),
+        }
+    }
+
+    /// The most connections now, in all and from one address.
+    fn connections_max(&self) -> (usize, usize) {
+        let set = self.broker.node_settings();
+        let number = |name| set.number(self.node, name).map(|number| number as usize);
+        let Limits { connections_max, connections_per_address_max, .. } = *self.limits;
+        (
+            number("max.connections").unwrap_or(connections_max),
+            number("max.connections.per.ip").unwrap_or(connections_per_address_max),
+        )
+    }
+}
+
 /// A handle of the gateway.
 #[derive(Clone)]
 pub struct Gateway {
@@ -106,7 +131,7 @@ pub fn start(spec: GatewaySpec, broker: Broker) -> (ChildSpec, Gateway) {
         node: spec.node,
         cluster: spec.cluster.into(),
         defaults: spec.defaults,
-        slots: Slots::new(limits.connections_max, limits.connections_per_address_max),
+        slots: Slots::default(),
         request_room: connection::Room::new(limits.request_bytes_max),
         answer_room: Credit::new(usize::MAX, limits.answer_bytes_max),
         session_room: Credit::new(limits.session_partitions_max, 0),

@@ -10,5 +10,6 @@
 
 pub mod coordination;
 pub mod local;
+pub mod node_settings;
 pub mod settings;
 pub mod state;

@@ -30,6 +30,7 @@ use super::{
     Shared, TopicError, TopicSpec,
     catalogue::{
         coordination::{Coordination, CoordinationError},
+        node_settings::{NodeValues, Nodes},
         state::{Assigned, Catalogue, Change, Topic},
     },
     names::{PartitionId, ProducerId, TopicName},
@@ -53,6 +54,8 @@ pub enum Command {
     Grow(TopicName, u32),
     /// Replaces what is set of its settings.
     Configure(TopicName, super::Settings),
+    /// Replaces what is set of a node, or of all.
+    ConfigureNodes(Nodes, NodeValues),
     /// Takes a block of producer ids.
     TakeProducerIds,
 }
@@ -64,6 +67,8 @@ pub enum Changed {
     Topic(Box<Topic>),
     /// The first of a block of ids.
     ProducerIds(ProducerId),
+    /// What is set of nodes.
+    Nodes,
 }
 
 /// See the module.
@@ -213,6 +218,7 @@ impl Controller {
             Command::Delete(name) => catalogue.delete(&name)?,
             Command::Grow(name, partitions) => catalogue.grow(&name, partitions, &mut assign)?,
             Command::Configure(name, settings) => catalogue.configure(&name, settings)?,
+            Command::ConfigureNodes(nodes, values) => Change::NodesConfigured { nodes, values },
             Command::TakeProducerIds => {
                 let (change, first) = catalogue.take_producer_ids();
                 return Ok((change, Some(first)));
@@ -267,7 +273,7 @@ impl Controller {
             let changed = match (ids, topic) {
                 (Some(first), _) => Changed::ProducerIds(first),
                 (None, Some(topic)) => Changed::Topic(Box::new(topic)),
-                (None, None) => unreachable!("a change is of ids or of a topic"),
+                (None, None) => Changed::Nodes,
             };
             actor.is_whole &= carried.is_ok();
             let removed = carried.as_ref().ok().and_then(Clone::clone);

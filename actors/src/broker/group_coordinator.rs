@@ -47,7 +47,7 @@ use flumen_runtime::{
     rng::Rng,
     supervision::{ChildSpec, Incarnation, Restart},
 };
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use self::{
     error::GroupError,
@@ -73,7 +73,7 @@ pub struct GroupLog {
 /// Coordinates the groups of one partition of `__consumer_offsets`.
 pub struct GroupCoordinator {
     log: GroupLog,
-    options: Options,
+    options: watch::Receiver<Options>,
     clock: Arc<dyn Clock>,
     rng: Rng,
     started_at: Instant,
@@ -97,8 +97,13 @@ enum Phase {
 impl GroupCoordinator {
     /// A coordinator on `log`; member ids come from `rng`, which must not repeat over lives.
     #[must_use]
-    pub fn new(log: GroupLog, options: Options, clock: Arc<dyn Clock>, rng: Rng) -> Self {
-        let shard = Shard::new(options.clone(), rng.clone());
+    pub fn new(
+        log: GroupLog,
+        options: watch::Receiver<Options>,
+        clock: Arc<dyn Clock>,
+        rng: Rng,
+    ) -> Self {
+        let shard = Shard::new(options.borrow().clone(), rng.clone());
         Self {
             log,
             options,
@@ -121,7 +126,7 @@ impl GroupCoordinator {
     pub fn child_spec(
         name: impl Into<ActorName>,
         log: GroupLog,
-        options: Options,
+        options: watch::Receiver<Options>,
     ) -> (ChildSpec, Addr<Self>) {
         let factory = move |incarnation: &Incarnation<Self>| {
             let local = incarnation.local();
@@ -163,6 +168,9 @@ impl GroupCoordinator {
     }
 
     fn step(&mut self, input: Input, ctx: &mut Context<Self>) {
+        if self.options.has_changed().unwrap_or(false) {
+            self.shard.set_options(self.options.borrow_and_update().clone());
+        }
         let effects = self.shard.step(self.now(), input);
         self.carry_out(effects, ctx);
     }
@@ -174,7 +182,8 @@ impl GroupCoordinator {
             }
         }
         if !effects.append.is_empty() {
-            let batches = append::encode(&effects.append, self.clock.now_ms(), &self.options);
+            let batches =
+                append::encode(&effects.append, self.clock.now_ms(), &self.options.borrow());
             self.phase = Phase::Serving { is_appending: true };
             let appended = self.log.append.send(Append::new(batches)).into_actor(self);
             ctx.spawn(appended.map(|appended, act, ctx| act.on_appended(appended, ctx)));

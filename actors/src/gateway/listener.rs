@@ -157,7 +157,7 @@ impl Actor for Listener {
 async fn accept(shared: Arc<Shared>, bound: Bound, socket: TcpListener) {
     loop {
         match socket.accept().await {
-            Ok((stream, peer)) => match shared.slots.take(peer.ip()) {
+            Ok((stream, peer)) => match shared.slots.take(peer.ip(), shared.connections_max()) {
                 Ok(slot) => begin(&shared, &bound, stream, peer, slot),
                 Err(why) => tracing::warn!(%peer, %why, "a connection was refused"),
             },

@@ -6,16 +6,9 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// Counts connections against their limits. Clones share the counts.
-#[derive(Clone, Debug)]
-pub(super) struct Slots(Arc<Shared>);
-
-#[derive(Debug)]
-struct Shared {
-    in_all_max: usize,
-    per_address_max: usize,
-    taken: Mutex<Taken>,
-}
+/// Counts connections. Clones share the counts.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Slots(Arc<Mutex<Taken>>);
 
 #[derive(Debug, Default)]
 struct Taken {
@@ -40,13 +33,9 @@ pub(super) struct Slot {
 }
 
 impl Slots {
-    pub(super) fn new(in_all_max: usize, per_address_max: usize) -> Self {
-        Self(Arc::new(Shared { in_all_max, per_address_max, taken: Mutex::default() }))
-    }
-
     fn lock(&self) -> MutexGuard<'_, Taken> {
         // Two counts; nothing under the lock panics half-way.
-        self.0.taken.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many are taken.
@@ -54,14 +43,19 @@ impl Slots {
         self.lock().in_all
     }
 
-    /// A place for a connection from `address`.
-    pub(super) fn take(&self, address: IpAddr) -> Result<Slot, NoSlot> {
+    /// A place for a connection from `address`, where there are fewer than so many, in all and from
+    /// there. Connections that are there stay when a limit is lowered.
+    pub(super) fn take(
+        &self,
+        address: IpAddr,
+        (in_all_max, per_address_max): (usize, usize),
+    ) -> Result<Slot, NoSlot> {
         let mut taken = self.lock();
-        if taken.in_all >= self.0.in_all_max {
+        if taken.in_all >= in_all_max {
             return Err(NoSlot::InAll(taken.in_all));
         }
         let theirs = taken.by_address.entry(address).or_default();
-        if *theirs >= self.0.per_address_max {
+        if *theirs >= per_address_max {
             return Err(NoSlot::FromAddress(address, *theirs));
         }
         *theirs += 1;
@@ -88,15 +82,16 @@ mod tests {
 
     #[test]
     fn both_limits_hold_and_places_come_back() {
-        let slots = Slots::new(3, 2);
+        let (slots, most) = (Slots::default(), (3, 2));
         let [one, two] = [1, 2].map(|last| IpAddr::from([127, 0, 0, last]));
-        let first = slots.take(one).unwrap();
-        let _second = slots.take(one).unwrap();
-        assert_eq!(slots.take(one).unwrap_err(), NoSlot::FromAddress(one, 2));
-        let _third = slots.take(two).unwrap();
-        assert_eq!(slots.take(two).unwrap_err(), NoSlot::InAll(3));
+        let first = slots.take(one, most).unwrap();
+        let _second = slots.take(one, most).unwrap();
+        assert_eq!(slots.take(one, most).unwrap_err(), NoSlot::FromAddress(one, 2));
+        let _third = slots.take(two, most).unwrap();
+        assert_eq!(slots.take(two, most).unwrap_err(), NoSlot::InAll(3));
         drop(first);
         assert_eq!(slots.taken(), 2);
-        let _fourth = slots.take(one).unwrap();
+        let _fourth = slots.take(one, most).unwrap();
+        assert_eq!(slots.take(one, (2, 2)).unwrap_err(), NoSlot::InAll(3), "a lower limit");
     }
 }

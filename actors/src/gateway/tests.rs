@@ -3,6 +3,7 @@
 
 mod answers;
 mod compression;
+mod configs;
 mod fetches;
 mod groups;
 mod hostile;

@@ -20,7 +20,7 @@ use futures::{FutureExt as _, future::LocalBoxFuture, lock::Mutex};
 
 use super::{
     coordination::{Coordination, CoordinationError},
-    state::{Catalogue, Change},
+    state::{Catalogue, CatalogueV1, Change},
 };
 
 /// The log's directory in the data directory; a partition's ends in its number.
@@ -28,6 +28,8 @@ pub const FOLDER: &str = ".catalogue";
 const KIND: [u8; 4] = *b"FLCG";
 const STATE_KIND: [u8; 4] = *b"FLCS";
 const VERSION: u16 = 1;
+/// Of the snapshot; version 1 had no settings of nodes.
+const STATE_VERSION: u16 = 2;
 const TAKE_OVER_MAX: Duration = Duration::from_secs(5);
 
 /// See the module.
@@ -63,7 +65,7 @@ impl State {
 
 impl Owner for State {
     fn snapshot(&self) -> Option<Bytes> {
-        codec::seal(STATE_KIND, VERSION, &self.catalogue).ok()
+        codec::seal(STATE_KIND, STATE_VERSION, &self.catalogue).ok()
     }
 }
 
@@ -72,13 +74,14 @@ impl Replay for State {
         if snapshot.is_empty() {
             return true;
         }
-        match codec::unseal(STATE_KIND, VERSION, snapshot) {
-            Ok(catalogue) => {
-                self.catalogue = catalogue;
-                true
-            }
-            Err(_) => false,
-        }
+        let Ok((version, payload)) = codec::open(STATE_KIND, STATE_VERSION, snapshot) else {
+            return false;
+        };
+        let catalogue = match version {
+            1 => codec::decode::<CatalogueV1>(payload).map(Catalogue::from),
+            _ => codec::decode(payload),
+        };
+        catalogue.map(|catalogue| self.catalogue = catalogue).is_ok()
     }
 
     fn batch(&mut self, header: &BatchHeader, bytes: &[u8]) {

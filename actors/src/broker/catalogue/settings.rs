@@ -55,6 +55,15 @@ pub enum SettingsError {
         /// What was asked for.
         name: String,
     },
+    /// There is none that a running node can change.
+    #[error(
+        "there is no setting `{name}` that a running node can change; what it is given at its start \
+         stands in its configuration file or on its command line"
+    )]
+    NotOfNodes {
+        /// What was asked for.
+        name: String,
+    },
     /// The value does not fit.
     #[error("`{name}={value}` does not fit: {expected}")]
     Invalid {
@@ -114,6 +123,14 @@ impl Settings {
     pub fn with(mut self, name: &str, value: &str) -> Result<Self, SettingsError> {
         self.set(name, value)?;
         Ok(self)
+    }
+
+    /// These, and where one is not set what `below` says.
+    #[must_use]
+    pub fn over(&self, below: &Settings) -> Settings {
+        let mut all = below.0.clone();
+        all.extend(self.0.clone());
+        Settings(all)
     }
 
     /// Takes `name` back to its default.

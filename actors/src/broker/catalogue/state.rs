@@ -16,7 +16,10 @@ use flumen_runtime::ids::LeaderEpoch;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::settings::Settings;
+use super::{
+    node_settings::{NodeSettings, NodeValues, Nodes},
+    settings::Settings,
+};
 use crate::broker::names::{PartitionId, ProducerId, TopicName};
 
 /// Most partitions that one topic may have.
@@ -113,6 +116,13 @@ pub enum Change {
         /// The first id that is still free.
         next: ProducerId,
     },
+    /// The settings of a node, or of all, changed.
+    NodesConfigured {
+        /// Of which.
+        nodes: Nodes,
+        /// All that is set from now on.
+        values: NodeValues,
+    },
 }
 
 impl Change {
@@ -126,7 +136,7 @@ impl Change {
             | Change::PartitionsAdded { id, .. }
             | Change::TopicConfigured { id, .. }
             | Change::LeaderChanged { id, .. } => Some(*id),
-            Change::ProducerIdsTaken { .. } => None,
+            Change::ProducerIdsTaken { .. } | Change::NodesConfigured { .. } => None,
         }
     }
 }
@@ -189,12 +199,37 @@ pub struct Catalogue {
     deleting: BTreeMap<Uuid, Topic>,
     used: BTreeSet<Uuid>,
     producer_ids_next: i64,
+    nodes: NodeSettings,
+}
+
+/// The catalogue as version 1 of its snapshot has it: without settings of nodes.
+#[derive(Serialize, Deserialize)]
+pub(super) struct CatalogueV1 {
+    topics: BTreeMap<TopicName, Topic>,
+    names: BTreeMap<Uuid, TopicName>,
+    deleting: BTreeMap<Uuid, Topic>,
+    used: BTreeSet<Uuid>,
+    producer_ids_next: i64,
+}
+
+impl From<CatalogueV1> for Catalogue {
+    fn from(old: CatalogueV1) -> Self {
+        let CatalogueV1 { topics, names, deleting, used, producer_ids_next } = old;
+        let nodes = NodeSettings::default();
+        Self { topics, names, deleting, used, producer_ids_next, nodes }
+    }
 }
 
 impl Catalogue {
     /// The topics, in the order of names.
     pub fn topics(&self) -> impl Iterator<Item = &Topic> {
         self.topics.values()
+    }
+
+    /// What was set of nodes.
+    #[must_use]
+    pub fn node_settings(&self) -> &NodeSettings {
+        &self.nodes
     }
 
     /// The topic called `name`.
@@ -358,6 +393,7 @@ impl Catalogue {
                 assert!(next.0 > self.producer_ids_next, "CAT-4: producer ids go back");
                 self.producer_ids_next = next.0;
             }
+            Change::NodesConfigured { nodes, values } => self.nodes.replace(nodes, values),
         }
     }
 }

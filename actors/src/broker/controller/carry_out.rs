@@ -47,16 +47,16 @@ pub(super) async fn carry_out(
     change: Change,
     topic: Option<Topic>,
 ) -> Result<Option<Change>, TopicError> {
+    if matches!(change, Change::NodesConfigured { .. }) {
+        configure_all(&shared).await?;
+    }
     let Some(topic) = topic else { return Ok(None) };
     match change {
         Change::TopicCreated(_) | Change::PartitionsAdded { .. } => {
             start_missing(&shared, &local, &topic).await?;
         }
         Change::TopicConfigured { .. } => {
-            let config = shared.partition_config(&topic);
-            for partition in topic.partition_ids() {
-                configure(&shared, &of(&topic, partition), &config).await?;
-            }
+            configure_topic(&shared, &topic).await?;
         }
         Change::TopicDeleted { id } => {
             remove(&shared, &local, &topic).await?;
@@ -64,9 +64,27 @@ pub(super) async fn carry_out(
         }
         Change::TopicRemoved { .. }
         | Change::LeaderChanged { .. }
-        | Change::ProducerIdsTaken { .. } => {}
+        | Change::ProducerIdsTaken { .. }
+        | Change::NodesConfigured { .. } => {}
     }
     Ok(None)
+}
+
+/// Gives every partition what the node's settings make of its topic's.
+async fn configure_all(shared: &Shared) -> Result<(), TopicError> {
+    let topics = shared.topics.borrow().clone();
+    for topic in topics.values() {
+        configure_topic(shared, topic).await?;
+    }
+    Ok(())
+}
+
+async fn configure_topic(shared: &Shared, topic: &Topic) -> Result<(), TopicError> {
+    let config = shared.partition_config(topic);
+    for partition in topic.partition_ids() {
+        configure(shared, &of(topic, partition), &config).await?;
+    }
+    Ok(())
 }
 
 fn of(topic: &Topic, partition: PartitionId) -> TopicPartition {
@@ -227,7 +245,7 @@ async fn start_coordinator(
     let log = GroupLog { append: address.clone().recipient(), fetch: address.recipient() };
     let child_name = format!("coordinator/{partition}");
     let make = || {
-        let (name_of_it, groups) = (child_name.as_str(), shared.spec.groups.clone());
+        let (name_of_it, groups) = (child_name.as_str(), shared.groups.subscribe());
         let (child, address) = GroupCoordinator::child_spec(name_of_it, log.clone(), groups);
         // Beside its partition: what they say to each other stays on one core.
         (child.place(Place::With(format!("partition/{name}").as_str().into())), address)

@@ -39,6 +39,7 @@ pub(super) async fn start(shared: Arc<Shared>, local: Rc<Local>) -> Result<Start
     let replayed = read_what_was_left(&shared, &local).await?;
     let (mut coordination, mut catalogue) =
         LocalCoordination::open(&local, &shared.first_directory().path).await?;
+    shared.publish_node_settings(&catalogue);
     let topics = catalogue.topics().cloned().collect();
     let deleting = catalogue.deleting().cloned().collect();
     let healed = heal(shared.clone(), local, topics, deleting).await;

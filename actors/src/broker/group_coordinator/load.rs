@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use bytes::Bytes;
-use flumen_runtime::{batch, ids::Offset};
+use flumen_runtime::{
+    batch::{self, EXPANDED_BYTES_MAX},
+    ids::Offset,
+};
 
 use super::{GroupCoordinator, Phase, records, state::Shard};
 use crate::broker::partition::messages::{Fetch, FetchError, Fetched};
@@ -19,7 +22,7 @@ impl GroupCoordinator {
         self.loads += 1;
         // Names given before must not be given again to others.
         let rng = self.rng.split(&self.loads.to_string());
-        self.shard = Shard::new(self.options.clone(), rng);
+        self.shard = Shard::new(self.options.borrow_and_update().clone(), rng);
         self.fetch_from(Offset::ZERO, Duration::ZERO, ctx);
     }
 
@@ -74,7 +77,7 @@ impl GroupCoordinator {
     }
 
     fn replay_batch(&mut self, from: Offset, batch: &Bytes, header: &batch::BatchHeader) {
-        let records = match batch::records(batch, header) {
+        let records = match batch::expand(batch, header, EXPANDED_BYTES_MAX) {
             Ok(records) => records,
             Err(why) => return tracing::warn!(%why, "a batch of group records is passed over"),
         };

@@ -81,6 +81,11 @@ impl Shard {
         Self { groups: BTreeMap::new(), turn: Turn::new(options, rng) }
     }
 
+    /// From now on it keeps to these.
+    pub fn set_options(&mut self, options: Options) {
+        self.turn.options = options;
+    }
+
     /// Replays a record of the log, before the first step.
     pub fn replay(&mut self, record: GroupRecord) {
         match record {

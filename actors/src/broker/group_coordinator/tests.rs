@@ -137,7 +137,8 @@ impl Bench {
         let log =
             GroupLog { append: self.log.clone().recipient(), fetch: self.log.clone().recipient() };
         let clock = Arc::new(ManualClock::at(1_700_000_000_000));
-        GroupCoordinator::new(log, Options::default(), clock, Rng::seeded(self.lives)).start()
+        let (_, options) = tokio::sync::watch::channel(Options::default());
+        GroupCoordinator::new(log, options, clock, Rng::seeded(self.lives)).start()
     }
 }
 

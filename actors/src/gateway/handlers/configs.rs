@@ -1,15 +1,22 @@
-//! DescribeConfigs, AlterConfigs, IncrementalAlterConfigs, ListConfigResources: the settings of topics,
-//! under Kafka's names, and those of the node, which are given at its start.
+//! DescribeConfigs, AlterConfigs, IncrementalAlterConfigs, ListConfigResources: the settings of topics
+//! and of nodes, under Kafka's names.
+
+mod told;
 
 use std::sync::Arc;
 
 use bytestring::ByteString;
 
+pub(super) use self::told::of_topic;
+use self::told::{Told, of_node};
 use super::topics::Refusal;
 use crate::{
     broker::{
-        Settings, Topic,
-        catalogue::settings::{SETTINGS, Setting},
+        Settings, Topic, TopicError,
+        catalogue::{
+            node_settings::{NodeValues, Nodes},
+            settings::SettingsError,
+        },
         names::TopicName,
     },
     gateway::{
@@ -37,86 +44,10 @@ use crate::{
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
 
-/// Where a value comes from (`ConfigSource`).
-const SET_ON_TOPIC: i8 = 1;
-const GIVEN_AT_START: i8 = 4;
-const DEFAULT: i8 = 5;
-
-/// One setting as it is told.
-pub(super) struct Told {
-    pub(super) name: &'static str,
-    pub(super) value: String,
-    pub(super) source: i8,
-    doc: &'static str,
-    default: &'static str,
-    kind: i8,
-}
-
-/// All settings of a topic.
-pub(super) fn of_topic(settings: &Settings) -> impl Iterator<Item = Told> {
-    SETTINGS.iter().map(|setting: &Setting| {
-        let is_set = settings.explicit().any(|(name, _)| name == setting.name);
-        Told {
-            name: setting.name,
-            value: settings.get(setting.name).unwrap_or(setting.default).to_owned(),
-            source: if is_set { SET_ON_TOPIC } else { DEFAULT },
-            doc: setting.doc,
-            default: setting.default,
-            kind: setting.type_number(),
-        }
-    })
-}
-
-/// The node's own settings that clients ask for.
-fn of_node(shared: &Shared) -> Vec<Told> {
-    let limits = &shared.limits;
-    let given = |name, value: String, doc| Told {
-        name,
-        value,
-        source: GIVEN_AT_START,
-        doc,
-        default: "",
-        kind: 2,
-    };
-    vec![
-        given(
-            "auto.create.topics.enable",
-            shared.defaults.auto_create_topics.to_string(),
-            "whether a topic is made when a client asks for it",
-        ),
-        given("broker.id", shared.node.0.to_string(), "this node's number"),
-        given(
-            "connections.max.idle.ms",
-            limits.idle_max.as_millis().to_string(),
-            "how long a connection may be without a request",
-        ),
-        given(
-            "default.replication.factor",
-            "1".into(),
-            "copies of a new topic; there is one node, so one",
-        ),
-        given("max.connections", limits.connections_max.to_string(), "most connections in all"),
-        given(
-            "max.connections.per.ip",
-            limits.connections_per_address_max.to_string(),
-            "most connections from one address",
-        ),
-        given(
-            "num.partitions",
-            shared.defaults.partitions.to_string(),
-            "partitions of a topic that does not say how many",
-        ),
-        given(
-            "queued.max.request.bytes",
-            limits.request_bytes_max.to_string(),
-            "bytes of requests that all connections together may hold",
-        ),
-        given(
-            "socket.request.max.bytes",
-            limits.frame_bytes_max.to_string(),
-            "most bytes of one request",
-        ),
-    ]
+/// What has settings.
+enum Of<'a> {
+    Topic(&'a Topic),
+    Nodes(Nodes),
 }
 
 fn find<'a>(
@@ -125,7 +56,7 @@ fn find<'a>(
     context: &RequestContext,
     operation: Operation,
     (kind, name): (i8, &str),
-) -> Result<Option<&'a Topic>, Refusal> {
+) -> Result<Of<'a>, Refusal> {
     match kind {
         TOPIC => {
             let invalid = |error| (ErrorCode::InvalidTopicException, format!("{error}"));
@@ -134,13 +65,14 @@ fn find<'a>(
                 return Err((ErrorCode::TopicAuthorizationFailed, "not allowed".into()));
             }
             let unknown = (ErrorCode::UnknownTopicOrPartition, format!("there is no `{name}`"));
-            topics.get(&name).map(Some).ok_or(unknown)
+            topics.get(&name).map(Of::Topic).ok_or(unknown)
         }
         BROKER if name.is_empty() || name == shared.node.0.to_string() => {
-            match authorize(context, operation, Resource::Cluster) {
-                true => Ok(None),
-                false => Err((ErrorCode::ClusterAuthorizationFailed, "not allowed".into())),
+            if !authorize(context, operation, Resource::Cluster) {
+                return Err((ErrorCode::ClusterAuthorizationFailed, "not allowed".into()));
             }
+            let nodes = if name.is_empty() { Nodes::All } else { Nodes::One(shared.node) };
+            Ok(Of::Nodes(nodes))
         }
         BROKER => Err((ErrorCode::InvalidRequest, format!("there is no broker `{name}`"))),
         kind => {
@@ -183,8 +115,10 @@ fn describe_one(
         ..DescribeConfigsResult::default()
     };
     let told: Vec<Told> = match find(shared, &topics, context, Operation::Describe, which) {
-        Ok(Some(topic)) => of_topic(&topic.settings).collect(),
-        Ok(None) => of_node(shared),
+        Ok(Of::Topic(topic)) => {
+            of_topic(&topic.settings, &shared.broker.node_settings(), shared.node)
+        }
+        Ok(Of::Nodes(which)) => of_node(shared, which),
         Err((error, why)) => {
             (result.error_code, result.error_message) = (error, Some(why.into()));
             return result;
@@ -200,27 +134,22 @@ fn describe_one(
 }
 
 fn described(told: Told, synonyms: bool, docs: bool) -> DescribeConfigsResourceResult {
-    let mut known_as = Vec::new();
-    if synonyms {
-        let synonym = |value: &str, source| DescribeConfigsSynonym {
-            name: told.name.into(),
-            value: Some(value.into()),
-            source,
-        };
-        known_as.push(synonym(&told.value, told.source));
-        if told.source == SET_ON_TOPIC {
-            known_as.push(synonym(told.default, DEFAULT));
-        }
-    }
+    let Told { name, counts, below, doc, kind, is_fixed } = told;
+    let layers = std::iter::once(counts.clone()).chain(below).filter(|_| synonyms);
+    let known_as = layers.map(|layer| DescribeConfigsSynonym {
+        name: layer.name.into(),
+        value: Some(layer.value.into()),
+        source: layer.source,
+    });
     DescribeConfigsResourceResult {
-        name: told.name.into(),
-        value: Some(told.value.into()),
-        read_only: told.source == GIVEN_AT_START,
-        config_source: told.source,
+        name: name.into(),
+        synonyms: known_as.collect(),
+        value: Some(counts.value.into()),
+        read_only: is_fixed,
+        config_source: counts.source,
         is_sensitive: false,
-        synonyms: known_as,
-        config_type: told.kind,
-        documentation: docs.then(|| told.doc.into()),
+        config_type: kind,
+        documentation: docs.then(|| doc.into()),
     }
 }
 
@@ -232,48 +161,93 @@ enum Edit {
     Subtract(ByteString),
 }
 
+/// What is set of a resource, while it is being changed.
+enum Edited {
+    Topic(TopicName, Settings),
+    Nodes(Nodes, NodeValues),
+}
+
+impl Edited {
+    fn get(&self, shared: &Shared, name: &str) -> String {
+        let value = match self {
+            Edited::Topic(_, settings) => {
+                let defaults = shared.broker.node_settings().topic_defaults(shared.node);
+                settings.over(&defaults).get(name).map(str::to_owned)
+            }
+            Edited::Nodes(_, values) => values.get(name).map(str::to_owned),
+        };
+        value.unwrap_or_default()
+    }
+
+    fn set(&mut self, name: &str, value: &str) -> Result<(), SettingsError> {
+        match self {
+            Edited::Topic(_, settings) => settings.set(name, value),
+            Edited::Nodes(_, values) => values.set(name, value),
+        }
+    }
+
+    fn reset(&mut self, name: &str) {
+        match self {
+            Edited::Topic(_, settings) => settings.reset(name),
+            Edited::Nodes(_, values) => values.reset(name),
+        }
+    }
+
+    async fn store(self, shared: &Shared) -> Result<(), TopicError> {
+        match self {
+            Edited::Topic(name, settings) => {
+                shared.broker.configure_topic(&name, settings).await.map(drop)
+            }
+            Edited::Nodes(nodes, values) => shared.broker.configure_nodes(nodes, values).await,
+        }
+    }
+}
+
+/// Changes what is set of a resource; where it `is_anew`, what was set before goes.
 async fn alter(
     shared: &Shared,
     context: &RequestContext,
     which: (i8, &str),
     edits: Result<Vec<(ByteString, Edit)>, Refusal>,
-    from: impl FnOnce(&Topic) -> Settings,
+    is_anew: bool,
     validate_only: bool,
 ) -> Result<(), Refusal> {
     let edits = edits?;
     let topics = shared.broker.topics();
-    let Some(topic) = find(shared, &topics, context, Operation::Alter, which)? else {
-        let why = "the node's settings are given at its start, in its configuration file or on its command line";
-        return Err((ErrorCode::InvalidConfig, why.into()));
+    let mut edited = match find(shared, &topics, context, Operation::Alter, which)? {
+        Of::Topic(topic) => {
+            let settings = if is_anew { Settings::default() } else { topic.settings.clone() };
+            Edited::Topic(topic.name.clone(), settings)
+        }
+        Of::Nodes(nodes) if is_anew => Edited::Nodes(nodes, NodeValues::default()),
+        Of::Nodes(nodes) => Edited::Nodes(nodes, shared.broker.node_settings().of(nodes)),
     };
-    let mut settings = from(topic);
     for (name, edit) in edits {
         let value = match edit {
             Edit::Set(value) => value.to_string(),
             Edit::Append(value) => {
-                let now = settings.get(&name).unwrap_or_default();
+                let now = edited.get(shared, &name);
                 let mut words: Vec<&str> = now.split(',').filter(|word| !word.is_empty()).collect();
                 words.extend(value.split(',').filter(|word| !now.split(',').any(|w| w == *word)));
                 words.join(",")
             }
             Edit::Subtract(value) => {
-                let now = settings.get(&name).unwrap_or_default();
+                let now = edited.get(shared, &name);
                 let words = now.split(',').filter(|word| !value.split(',').any(|w| w == *word));
                 words.collect::<Vec<_>>().join(",")
             }
             Edit::Reset => {
-                settings.reset(&name);
+                edited.reset(&name);
                 continue;
             }
         };
         let invalid = |error| (ErrorCode::InvalidConfig, format!("{error}"));
-        settings.set(&name, &value).map_err(invalid)?;
+        edited.set(&name, &value).map_err(invalid)?;
     }
     if validate_only {
         return Ok(());
     }
-    let changed = shared.broker.configure_topic(&topic.name, settings).await;
-    changed.map(drop).map_err(|error| ((&error).into(), error.to_string()))
+    edited.store(shared).await.map_err(|error| ((&error).into(), error.to_string()))
 }
 
 fn split(outcome: Result<(), Refusal>) -> (ErrorCode, Option<ByteString>) {
@@ -294,8 +268,7 @@ pub(in crate::gateway) async fn alter_all(
             .map(|config| (config.name, config.value.map_or(Edit::Reset, Edit::Set)));
         let edits = Ok(edits.collect());
         let which = (resource.resource_type, &*resource.resource_name);
-        let anew = |_: &Topic| Settings::default();
-        let outcome = alter(&shared, &context, which, edits, anew, request.validate_only).await;
+        let outcome = alter(&shared, &context, which, edits, true, request.validate_only).await;
         let (error_code, error_message) = split(outcome);
         responses.push(alter_configs::AlterConfigsResourceResponse {
             error_code,
@@ -317,8 +290,7 @@ pub(in crate::gateway) async fn alter_some(
     for resource in request.resources {
         let edits = resource.configs.into_iter().map(edit).collect();
         let which = (resource.resource_type, &*resource.resource_name);
-        let as_set = |topic: &Topic| topic.settings.clone();
-        let outcome = alter(&shared, &context, which, edits, as_set, request.validate_only).await;
+        let outcome = alter(&shared, &context, which, edits, false, request.validate_only).await;
         let (error_code, error_message) = split(outcome);
         responses.push(incremental_alter_configs::AlterConfigsResourceResponse {
             error_code,

@@ -94,7 +94,7 @@ async fn one(
     if let Some(topic) = topics.get(&name) {
         return describe(topic);
     }
-    if !may_create || !shared.defaults.auto_create_topics {
+    if !may_create || !shared.topic_defaults().auto_create_topics {
         return refused(ErrorCode::UnknownTopicOrPartition);
     }
     if !authorize(context, Operation::Create, Resource::Topic(name.as_str())) {
@@ -117,7 +117,7 @@ async fn create(shared: &Shared, name: TopicName) -> Result<Topic, TopicError> {
     if name.as_str() == OFFSETS_TOPIC {
         return shared.broker.ensure_offsets_topic().await;
     }
-    let partitions = shared.defaults.partitions;
+    let partitions = shared.topic_defaults().partitions;
     let settings = crate::broker::Settings::default();
     shared.broker.ensure_topic(TopicSpec { name, partitions, settings }).await
 }

@@ -70,7 +70,7 @@ pub(in crate::gateway) async fn create(
         } else {
             create_one(&shared, &context, &topic, request.validate_only).await
         };
-        topics.push(created(topic.name, made));
+        topics.push(created(&shared, topic.name, made));
     }
     CreateTopicsResponse { throttle_time_ms: context.throttle_time_ms(), topics }
 }
@@ -90,10 +90,11 @@ async fn create_one(
     let partitions = partitions(shared, asked)?;
     let mut settings = Settings::default();
     for config in &asked.configs {
-        if let Some(value) = &config.value {
-            let invalid = |error| (ErrorCode::InvalidConfig, format!("{error}"));
-            settings.set(&config.name, value).map_err(invalid)?;
-        }
+        let Some(value) = &config.value else {
+            return Err((ErrorCode::InvalidConfig, format!("`{}` has no value", config.name)));
+        };
+        let invalid = |error| (ErrorCode::InvalidConfig, format!("{error}"));
+        settings.set(&config.name, value).map_err(invalid)?;
     }
     let spec = TopicSpec { name: name.clone(), partitions, settings };
     if !validate_only {
@@ -119,7 +120,7 @@ fn partitions(shared: &Shared, asked: &CreatableTopic) -> Result<u32, Refusal> {
             return Err((ErrorCode::InvalidReplicationFactor, why));
         }
         return match asked.num_partitions {
-            -1 => Ok(shared.defaults.partitions),
+            -1 => Ok(shared.topic_defaults().partitions),
             count if count > 0 => Ok(count.unsigned_abs()),
             count => Err((ErrorCode::InvalidPartitions, format!("{count} partitions cannot be"))),
         };
@@ -140,14 +141,20 @@ fn partitions(shared: &Shared, asked: &CreatableTopic) -> Result<u32, Refusal> {
     u32::try_from(numbers.len()).map_err(|_| invalid("too many partitions"))
 }
 
-fn created(name: ByteString, made: Result<Topic, Refusal>) -> CreatableTopicResult {
+fn created(
+    shared: &Shared,
+    name: ByteString,
+    made: Result<Topic, Refusal>,
+) -> CreatableTopicResult {
     match made {
         Ok(topic) => {
-            let configs = configs::of_topic(&topic.settings).map(|config| CreatableTopicConfigs {
+            let nodes = shared.broker.node_settings();
+            let configs = configs::of_topic(&topic.settings, &nodes, shared.node).into_iter();
+            let configs = configs.map(|config| CreatableTopicConfigs {
                 name: config.name.into(),
-                value: Some(config.value.into()),
+                value: Some(config.counts.value.into()),
                 read_only: false,
-                config_source: config.source,
+                config_source: config.counts.source,
                 is_sensitive: false,
             });
             CreatableTopicResult {

@@ -1,0 +1,178 @@
+//! Settings as they are told: what each is, and where it comes from.
+
+use crate::{
+    broker::{
+        NodeId, Settings,
+        catalogue::{
+            node_settings::{NodeSettings, Nodes, OWN_SETTINGS, name_on_node, of_topics},
+            settings::{SETTINGS, Setting},
+        },
+    },
+    gateway::Shared,
+};
+
+/// Where a value comes from (`ConfigSource`).
+const SET_ON_TOPIC: i8 = 1;
+const SET_FOR_NODE: i8 = 2;
+const SET_FOR_ALL: i8 = 3;
+const GIVEN_AT_START: i8 = 4;
+const DEFAULT: i8 = 5;
+
+/// Kafka's number for text (`ConfigType`).
+const TEXT: i8 = 2;
+
+/// A value that was set somewhere, under the name that it has there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::gateway::handlers) struct Layer {
+    pub(in crate::gateway::handlers) name: &'static str,
+    pub(in crate::gateway::handlers) value: String,
+    pub(in crate::gateway::handlers) source: i8,
+}
+
+/// One setting as it is told.
+pub(in crate::gateway::handlers) struct Told {
+    pub(in crate::gateway::handlers) name: &'static str,
+    /// The value that counts.
+    pub(in crate::gateway::handlers) counts: Layer,
+    /// Those that would count if it were not.
+    pub(super) below: Vec<Layer>,
+    pub(super) doc: &'static str,
+    pub(super) kind: i8,
+    pub(super) is_fixed: bool,
+}
+
+impl Told {
+    /// Of `layers`, the first of which counts.
+    fn new(name: &'static str, setting: &Setting, mut layers: Vec<Layer>) -> Self {
+        let below = layers.split_off(1);
+        let counts = layers.pop().expect("every setting has a default");
+        let (doc, kind) = (setting.doc, setting.type_number());
+        Self { name, counts, below, doc, kind, is_fixed: false }
+    }
+
+    /// Of one that only a start can change.
+    fn fixed(name: &'static str, value: String, doc: &'static str) -> Self {
+        let counts = Layer { name, value, source: GIVEN_AT_START };
+        Self { name, counts, below: Vec::new(), doc, kind: TEXT, is_fixed: true }
+    }
+}
+
+/// What was set of nodes under `name`.
+fn set_of_nodes(nodes: &NodeSettings, node: NodeId, name: &'static str) -> Vec<Layer> {
+    let of = |which, source| {
+        let value = nodes.of(which).get(name)?.to_owned();
+        Some(Layer { name, value, source })
+    };
+    let layers = [of(Nodes::One(node), SET_FOR_NODE), of(Nodes::All, SET_FOR_ALL)];
+    layers.into_iter().flatten().collect()
+}
+
+/// All settings of a topic.
+pub(in crate::gateway::handlers) fn of_topic(
+    settings: &Settings,
+    nodes: &NodeSettings,
+    node: NodeId,
+) -> Vec<Told> {
+    let told = |setting: &Setting| {
+        let name = setting.name;
+        let on_node = name_on_node(name);
+        let is_own = |(own, _): &(&str, &str)| *own == name;
+        let own = settings.explicit().find(is_own).map(|(_, value)| value.to_owned());
+        let own = own.map(|value| Layer { name, value, source: SET_ON_TOPIC });
+        let mut layers: Vec<Layer> = own.into_iter().collect();
+        layers.extend(on_node.into_iter().flat_map(|name| set_of_nodes(nodes, node, name)));
+        let value = setting.default.to_owned();
+        layers.push(Layer { name: on_node.unwrap_or(name), value, source: DEFAULT });
+        Told::new(name, setting, layers)
+    };
+    SETTINGS.iter().map(told).collect()
+}
+
+/// All settings of this node; or, where `which` are all nodes, what was set of them.
+pub(super) fn of_node(shared: &Shared, which: Nodes) -> Vec<Told> {
+    let nodes = shared.broker.node_settings();
+    let known = OWN_SETTINGS.iter().map(|setting| (setting.name, setting)).chain(of_topics());
+    let changeable = known.map(|(name, setting)| {
+        let mut layers = set_of_nodes(&nodes, shared.node, name);
+        if let Some(value) = at_start(shared, name).filter(|value| value != setting.default) {
+            layers.push(Layer { name, value, source: GIVEN_AT_START });
+        }
+        let value = setting.default.to_owned();
+        layers.push(Layer { name, value, source: DEFAULT });
+        if which == Nodes::All {
+            layers.retain(|layer| layer.source == SET_FOR_ALL);
+        }
+        (!layers.is_empty()).then(|| Told::new(name, setting, layers))
+    });
+    let mut told: Vec<Told> = changeable.flatten().collect();
+    if which != Nodes::All {
+        told.extend(fixed(shared));
+    }
+    told.sort_by_key(|told| told.name);
+    told
+}
+
+/// What the node was given at its start of what may change later.
+fn at_start(shared: &Shared, name: &str) -> Option<String> {
+    let (limits, groups) = (&shared.limits, shared.broker.group_options_at_start());
+    Some(match name {
+        "auto.create.topics.enable" => shared.defaults.auto_create_topics.to_string(),
+        "group.initial.rebalance.delay.ms" => groups.initial_rebalance_delay_ms.to_string(),
+        "group.max.session.timeout.ms" => groups.session_timeout_max_ms.to_string(),
+        "group.max.size" => groups.members_max.min(i32::MAX as usize).to_string(),
+        "group.min.session.timeout.ms" => groups.session_timeout_min_ms.to_string(),
+        "max.connections" => limits.connections_max.to_string(),
+        "max.connections.per.ip" => limits.connections_per_address_max.to_string(),
+        "num.partitions" => shared.defaults.partitions.to_string(),
+        "offsets.retention.minutes" => (groups.offsets_retention_ms / 60_000).to_string(),
+        _ => return None,
+    })
+}
+
+/// What only a start can change, and Kafka's names that have no meaning here.
+fn fixed(shared: &Shared) -> Vec<Told> {
+    const THREADS: &str = "no meaning here: one thread a core does all work";
+    let limits = &shared.limits;
+    let directories = shared.broker.directories().iter();
+    let directories: Vec<_> = directories.map(|each| each.path.display().to_string()).collect();
+    vec![
+        Told::fixed("background.threads", "0".into(), THREADS),
+        Told::fixed("broker.id", shared.node.0.to_string(), "this node's number"),
+        Told::fixed(
+            "connections.max.idle.ms",
+            limits.idle_max.as_millis().to_string(),
+            "how long a connection may be without a request",
+        ),
+        Told::fixed(
+            "default.replication.factor",
+            "1".into(),
+            "copies of a new topic; there is one node, so one",
+        ),
+        Told::fixed("delete.topic.enable", "true".into(), "topics can be deleted"),
+        Told::fixed("log.cleaner.threads", "0".into(), THREADS),
+        Told::fixed("log.dirs", directories.join(","), "the data directories"),
+        Told::fixed("node.id", shared.node.0.to_string(), "this node's number"),
+        Told::fixed("num.io.threads", "0".into(), THREADS),
+        Told::fixed("num.network.threads", "0".into(), THREADS),
+        Told::fixed(
+            "num.replica.fetchers",
+            "0".into(),
+            "no meaning here: there is one node, so nothing is replicated",
+        ),
+        Told::fixed(
+            "offsets.topic.replication.factor",
+            "1".into(),
+            "copies of the topic of groups' offsets; there is one node, so one",
+        ),
+        Told::fixed(
+            "queued.max.request.bytes",
+            limits.request_bytes_max.to_string(),
+            "bytes of requests that all connections together may hold",
+        ),
+        Told::fixed(
+            "socket.request.max.bytes",
+            limits.frame_bytes_max.to_string(),
+            "most bytes of one request",
+        ),
+    ]
+}

@@ -1,0 +1,246 @@
+//! Settings of topics and of nodes: how they are told, and that a change counts at once.
+
+use super::*;
+use crate::gateway::messages::{
+    create_topics::{CreatableTopic, CreatableTopicConfig, CreateTopicsRequest},
+    describe_configs::{
+        DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult,
+    },
+    incremental_alter_configs::{
+        AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
+    },
+    join_group::{JoinGroupRequest, JoinGroupRequestProtocol},
+    metadata::{MetadataRequest, MetadataRequestTopic},
+};
+
+const TOPIC: i8 = 2;
+const BROKER: i8 = 4;
+
+async fn describe(
+    client: &mut Client,
+    (kind, name): (i8, &'static str),
+) -> Vec<DescribeConfigsResourceResult> {
+    let resource = DescribeConfigsResource {
+        resource_type: kind,
+        resource_name: name.into(),
+        ..DescribeConfigsResource::default()
+    };
+    let request = DescribeConfigsRequest {
+        resources: vec![resource],
+        include_synonyms: true,
+        include_documentation: true,
+    };
+    let mut answer = client.ask(4, &request).await;
+    let result = answer.results.pop().unwrap();
+    assert_eq!(result.error_code, ErrorCode::None);
+    result.configs
+}
+
+/// Value and source of one setting.
+fn told<'a>(configs: &'a [DescribeConfigsResourceResult], name: &str) -> (&'a str, i8) {
+    let config = configs.iter().find(|config| *config.name == *name).expect("it is told");
+    (config.value.as_deref().unwrap(), config.config_source)
+}
+
+/// Sets settings, or takes those without a value back.
+async fn alter(
+    client: &mut Client,
+    (kind, name): (i8, &'static str),
+    settings: &[(&'static str, Option<&'static str>)],
+) -> ErrorCode {
+    let configs = settings.iter().map(|(name, value)| AlterableConfig {
+        name: (*name).into(),
+        config_operation: if value.is_some() { 0 } else { 1 },
+        value: value.map(Into::into),
+    });
+    let resource = AlterConfigsResource {
+        resource_type: kind,
+        resource_name: name.into(),
+        configs: configs.collect(),
+    };
+    let request =
+        IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false };
+    client.ask(1, &request).await.responses[0].error_code
+}
+
+#[test]
+fn every_setting_is_told_with_its_type_and_what_has_no_meaning_says_so() {
+    paused(async {
+        let world = World::with_topic().await;
+        let mut client = world.connect().await;
+        let of_topic = describe(&mut client, (TOPIC, "t")).await;
+        for (name, kind, is_inert) in [
+            ("cleanup.policy", 7, false),
+            ("compression.type", 2, false),
+            ("compression.lz4.level", 3, true),
+            ("min.cleanable.dirty.ratio", 6, false),
+            ("retention.ms", 5, false),
+            ("preallocate", 1, true),
+            ("unclean.leader.election.enable", 1, true),
+        ] {
+            let config = of_topic.iter().find(|config| *config.name == *name).unwrap();
+            let doc = config.documentation.as_deref().unwrap();
+            assert_eq!(
+                (config.config_type, doc.starts_with("no meaning here: ")),
+                (kind, is_inert)
+            );
+            assert_eq!((config.config_source, config.read_only), (5, false), "{name}");
+        }
+        let of_node = describe(&mut client, (BROKER, "1")).await;
+        assert!(of_node.is_sorted_by(|a, b| *a.name < *b.name));
+        for (name, is_fixed) in
+            [("broker.id", true), ("log.retention.ms", false), ("num.partitions", false)]
+        {
+            let config = of_node.iter().find(|config| *config.name == *name).unwrap();
+            assert_eq!(config.read_only, is_fixed, "{name}");
+        }
+        assert!(
+            describe(&mut client, (BROKER, "")).await.is_empty(),
+            "nothing is set of all nodes"
+        );
+    });
+}
+
+#[test]
+fn a_setting_of_the_node_counts_at_once_where_the_topic_has_none_of_its_own() {
+    paused(async {
+        let world = World::with_topic().await;
+        let mut client = world.connect().await;
+        let large = || batch(&[&"x".repeat(500)]).freeze();
+        let outcome = |response: messages::produce::ProduceResponse| {
+            response.responses[0].partition_responses[0].error_code
+        };
+        let taken = client.ask(9, &produce(-1, vec![(0, large())])).await;
+        assert_eq!(outcome(taken), ErrorCode::None);
+        let small = [("message.max.bytes", Some("300")), ("log.retention.ms", Some("77"))];
+        assert_eq!(alter(&mut client, (BROKER, ""), &small).await, ErrorCode::None);
+        let refused = client.ask(9, &produce(-1, vec![(0, large())])).await;
+        assert_eq!(outcome(refused), ErrorCode::MessageTooLarge, "the running partition knows");
+        let of_topic = describe(&mut client, (TOPIC, "t")).await;
+        assert_eq!(told(&of_topic, "max.message.bytes"), ("300", 3));
+        assert_eq!(told(&of_topic, "retention.ms"), ("77", 3));
+        // For this node alone, and then for this topic alone.
+        let own = [("log.retention.ms", Some("88"))];
+        assert_eq!(alter(&mut client, (BROKER, "1"), &own).await, ErrorCode::None);
+        let of_topic = describe(&mut client, (TOPIC, "t")).await;
+        assert_eq!(told(&of_topic, "retention.ms"), ("88", 2));
+        let own = [("max.message.bytes", Some("9000")), ("retention.ms", Some("99"))];
+        assert_eq!(alter(&mut client, (TOPIC, "t"), &own).await, ErrorCode::None);
+        let taken = client.ask(9, &produce(-1, vec![(0, large())])).await;
+        assert_eq!(outcome(taken), ErrorCode::None);
+        let of_topic = describe(&mut client, (TOPIC, "t")).await;
+        let config = of_topic.iter().find(|config| *config.name == *"retention.ms").unwrap();
+        let layers: Vec<_> = config
+            .synonyms
+            .iter()
+            .map(|s| (&*s.name, s.value.as_deref().unwrap(), s.source))
+            .collect();
+        let wanted = [
+            ("retention.ms", "99", 1),
+            ("log.retention.ms", "88", 2),
+            ("log.retention.ms", "77", 3),
+            ("log.retention.ms", "604800000", 5),
+        ];
+        assert_eq!(layers, wanted);
+        let of_node = describe(&mut client, (BROKER, "1")).await;
+        assert_eq!(told(&of_node, "log.retention.ms"), ("88", 2));
+        assert_eq!(told(&of_node, "message.max.bytes"), ("300", 3));
+        // Taken back.
+        let back = [("log.retention.ms", None)];
+        assert_eq!(alter(&mut client, (BROKER, "1"), &back).await, ErrorCode::None);
+        let of_node = describe(&mut client, (BROKER, "1")).await;
+        assert_eq!(told(&of_node, "log.retention.ms"), ("77", 3));
+    });
+}
+
+#[test]
+fn topics_that_are_merely_named_follow_the_nodes_settings() {
+    paused(async {
+        let world = World::new().await;
+        let mut client = world.connect().await;
+        let naming = |name: &'static str| MetadataRequest {
+            topics: Some(vec![MetadataRequestTopic {
+                name: Some(name.into()),
+                ..MetadataRequestTopic::default()
+            }]),
+            ..MetadataRequest::default()
+        };
+        let four = [("num.partitions", Some("4"))];
+        assert_eq!(alter(&mut client, (BROKER, "1"), &four).await, ErrorCode::None);
+        let made = client.ask(9, &naming("a")).await;
+        assert_eq!(made.topics[0].partitions.len(), 4);
+        let never = [("auto.create.topics.enable", Some("false"))];
+        assert_eq!(alter(&mut client, (BROKER, ""), &never).await, ErrorCode::None);
+        let refused = client.ask(9, &naming("b")).await;
+        assert_eq!(refused.topics[0].error_code, ErrorCode::UnknownTopicOrPartition);
+    });
+}
+
+#[test]
+fn running_coordinators_keep_to_the_newest_limits() {
+    paused(async {
+        let world = World::new().await;
+        let mut client = world.connect().await;
+        let joining = |session_timeout_ms| JoinGroupRequest {
+            group_id: "g".into(),
+            session_timeout_ms,
+            rebalance_timeout_ms: 1_000,
+            protocol_type: "consumer".into(),
+            protocols: vec![JoinGroupRequestProtocol {
+                name: "range".into(),
+                ..Default::default()
+            }],
+            ..JoinGroupRequest::default()
+        };
+        let mut error = ErrorCode::CoordinatorLoadInProgress;
+        while error == ErrorCode::CoordinatorLoadInProgress {
+            error = client.ask(5, &joining(7_000)).await.error_code;
+            pass(Duration::from_millis(100)).await;
+        }
+        assert_eq!(error, ErrorCode::MemberIdRequired, "seven seconds are enough");
+        let longer = [("group.min.session.timeout.ms", Some("8000"))];
+        assert_eq!(alter(&mut client, (BROKER, "1"), &longer).await, ErrorCode::None);
+        let refused = client.ask(5, &joining(7_000)).await.error_code;
+        assert_eq!(refused, ErrorCode::InvalidSessionTimeout);
+    });
+}
+
+#[test]
+fn what_nobody_knows_or_does_not_fit_is_refused_and_changes_nothing() {
+    paused(async {
+        let world = World::with_topic().await;
+        let mut client = world.connect().await;
+        for (which, name, value) in [
+            ((TOPIC, "t"), "nonsense", "1"),
+            ((TOPIC, "t"), "compression.type", "rar"),
+            ((TOPIC, "t"), "log.retention.ms", "1"),
+            ((BROKER, "1"), "nonsense", "1"),
+            ((BROKER, "1"), "socket.request.max.bytes", "1"),
+            ((BROKER, ""), "num.partitions", "none"),
+        ] {
+            let settings = [("retention.ms", Some("5")), (name, Some(value))];
+            let settings = if which.0 == TOPIC { &settings[..] } else { &settings[1..] };
+            assert_eq!(
+                alter(&mut client, which, settings).await,
+                ErrorCode::InvalidConfig,
+                "{name}"
+            );
+        }
+        let of_topic = describe(&mut client, (TOPIC, "t")).await;
+        assert_eq!(told(&of_topic, "retention.ms"), ("604800000", 5));
+        for (name, value) in [("nonsense", Some("1")), ("retention.ms", None)] {
+            let config = CreatableTopicConfig { name: name.into(), value: value.map(Into::into) };
+            let topic = CreatableTopic {
+                name: "u".into(),
+                num_partitions: 1,
+                replication_factor: 1,
+                configs: vec![config],
+                ..CreatableTopic::default()
+            };
+            let request =
+                CreateTopicsRequest { topics: vec![topic], ..CreateTopicsRequest::default() };
+            let made = client.ask(5, &request).await;
+            assert_eq!(made.topics[0].error_code, ErrorCode::InvalidConfig, "{name}");
+        }
+    });
+}
