@@ -30,6 +30,11 @@ fn topic(name: &str, partitions: u32) -> TopicSpec {
     TopicSpec::new(name, partitions).expect("it is a name")
 }
 
+/// A topic that has what comes compressed.
+fn compressed(name: &str, partitions: u32, codec: &str) -> TopicSpec {
+    topic(name, partitions).set("compression.type", codec).expect("it is a codec")
+}
+
 fn options(dir: &Path) -> NodeOptions {
     let mut options = NodeOptions::new(dir.join("data"));
     options.offsets_partitions = 2;
@@ -144,13 +149,13 @@ fn each_result_is_there_once_whatever_is_killed() {
     pipeline
         .tail("lines", [log.display().to_string()])
         .channel("buffer", Buffer::durable())
-        .topic("publish", topic("a", 2));
+        .topic("publish", compressed("a", 2, "zstd"));
     pipeline
         .read("a", Raw)
         .members(2)
         .flat_map("twice", |line: Bytes| [line.clone(), line])
         .key_by("by-value", |line| line.clone())
-        .topic("store", topic("b", 3), Raw);
+        .topic("store", compressed("b", 3, "gzip"), Raw);
     let (tally, parts) = (Tally::default(), dir.path().join("parts"));
     let one = |line: Bytes| (String::from_utf8_lossy(&line).into_owned(), 1);
     // The sums' names are few: all of them stand beside the position.

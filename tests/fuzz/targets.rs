@@ -33,6 +33,7 @@ pub(crate) const TARGETS: &[Target] = &[
     Target { name: "requests", run: requests },
     Target { name: "responses", run: responses },
     Target { name: "batches", run: batches },
+    Target { name: "compressed", run: compressed },
     Target { name: "group_records", run: group_records },
 ];
 
@@ -183,6 +184,28 @@ fn read_records(batch: &Bytes, header: &BatchHeader) {
         count += 1;
     }
     assert_eq!(count, header.record_count, "a batch has as many records as it says");
+}
+
+/// A block of each codec, which the first byte names: what it expands to, or claims to, takes no more
+/// memory than the limit, and what a codec needs to begin with.
+fn compressed(input: &[u8]) {
+    const LIMIT: usize = 64 << 10;
+    // LZ4's largest blocks, and gzip's window.
+    const WORKING: usize = 32 << 20;
+    let Some((codec, block)) = input.split_first() else { return };
+    let mut bytes = vec![0; batch::HEADER_BYTES];
+    let length = i32::try_from(batch::HEADER_BYTES - batch::PREFIX_BYTES + block.len());
+    bytes[8..12].copy_from_slice(&length.expect("inputs are short").to_be_bytes());
+    (bytes[16], bytes[22]) = (2, codec % 6);
+    bytes[23..27].copy_from_slice(&1_000_i32.to_be_bytes());
+    bytes[57..61].copy_from_slice(&1_001_i32.to_be_bytes());
+    bytes.extend_from_slice(block);
+    let batch = Bytes::from(bytes);
+    let header = BatchHeader::parse(&batch).expect("it is one");
+    let (records, taken) = asked(|| batch::expand(&batch, &header, LIMIT));
+    assert!(taken <= WORKING + 4 * LIMIT, "{taken} bytes for {}", input.len());
+    // Whatever it expands to, reading it ends.
+    records.into_iter().flatten().take_while(Result::is_ok).for_each(drop);
 }
 
 /// What stands in `__consumer_offsets`, and what members of a group tell each other: the first byte

@@ -15,6 +15,7 @@ use std::{
 };
 
 use actix::prelude::*;
+use bytes::Bytes;
 use flumen_actors::{
     answer::{Answer, Answering, later},
     broker::{
@@ -27,7 +28,8 @@ use flumen_actors::{
     },
 };
 use flumen_runtime::{
-    batch::{self, BatchHeader, Record},
+    aside::aside,
+    batch::{self, BatchError, BatchHeader, Compression, EXPANDED_BYTES_MAX, Record},
     ids::Offset,
     mailbox::{ActorName, Drain},
     supervision::{ChildSpec, Incarnation},
@@ -200,7 +202,7 @@ impl Life {
                     self.options.progress.set(partition, position);
                 }
             }
-            Delivery::Records(records) => self.take(&records)?,
+            Delivery::Records(records) => self.take(&records).await?,
             Delivery::Revoking(revocation) => {
                 for partition in revocation.partitions() {
                     self.finish(std::slice::from_ref(partition)).await?;
@@ -222,7 +224,7 @@ impl Life {
         Ok(())
     }
 
-    fn take(&mut self, records: &Records) -> Result<(), StageError> {
+    async fn take(&mut self, records: &Records) -> Result<(), StageError> {
         let partition = &records.partition;
         let unreadable = |offset, reason: &dyn std::fmt::Display| StageError::Unreadable {
             partition: partition.clone(),
@@ -239,8 +241,8 @@ impl Life {
                 if header.attributes.is_control() {
                     continue;
                 }
-                let all = batch::records(&whole, &header)
-                    .map_err(|error| unreadable(header.base_offset, &error))?;
+                let all = expand(whole, header).await;
+                let all = all.map_err(|error| unreadable(header.base_offset, &error))?;
                 for record in all {
                     let record = record.map_err(|error| unreadable(header.base_offset, &error))?;
                     if record.offset >= records.position && record.offset < records.next {
@@ -286,5 +288,13 @@ impl Life {
             self.options.progress.set(&partition, offset);
         }
         Ok(())
+    }
+}
+
+/// The records of a batch; compressed ones are expanded beside the arbiter.
+async fn expand(batch: Bytes, header: BatchHeader) -> Result<batch::Records, BatchError> {
+    match header.attributes.compression() {
+        Compression::None => batch::records(&batch, &header),
+        _ => aside(move || batch::expand(&batch, &header, EXPANDED_BYTES_MAX)).await,
     }
 }

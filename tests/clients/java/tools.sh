@@ -27,6 +27,15 @@ says "kafka-topics" "PartitionCount: 2" "$(topics --describe --topic tools)"
 configs --alter --add-config max.message.bytes=2000000
 says "kafka-configs" "max.message.bytes=2000000" "$(configs --describe)"
 
+node_configs() { tool kafka.admin.ConfigCommand --entity-type brokers "$@"; }
+node_configs --entity-default --alter --add-config log.retention.ms=70000000,num.partitions=3
+says "kafka-configs, all nodes" "log.retention.ms=70000000" "$(node_configs --entity-default --describe)"
+node_configs --entity-name 1 --alter --add-config compression.type=lz4
+says "kafka-configs, one node" "DYNAMIC_BROKER_CONFIG:compression.type=lz4" \
+  "$(node_configs --entity-name 1 --describe)"
+node_configs --entity-name 1 --alter --delete-config compression.type
+node_configs --entity-default --alter --delete-config log.retention.ms,num.partitions
+
 seq -f 'line %g' 1 1000 >"$work/wanted"
 tool org.apache.kafka.tools.ConsoleProducer --topic tools --compression-codec zstd <"$work/wanted"
 tool org.apache.kafka.tools.consumer.ConsoleConsumer --topic tools --group tools-readers --from-beginning \

@@ -11,7 +11,7 @@ use flumen_actors::gateway::{
     error_code::ErrorCode,
     messages::fetch::{FetchPartition, FetchRequest, FetchTopic, PartitionData},
 };
-use flumen_runtime::batch::{self, BatchError, BatchHeader};
+use flumen_runtime::batch::{self, BatchError, BatchHeader, EXPANDED_BYTES_MAX};
 use futures::future::{Either, select};
 
 use super::{
@@ -203,7 +203,8 @@ impl Reader {
             let bytes = slice.slice(at..at + header.batch_bytes as usize);
             at += bytes.len();
             if !header.attributes.is_control() {
-                for record in batch::records(&bytes, &header).map_err(|error| bad(&error))? {
+                let records = batch::expand(&bytes, &header, EXPANDED_BYTES_MAX);
+                for record in records.map_err(|error| bad(&error))? {
                     let record = record.map_err(|error| bad(&error))?;
                     if record.offset.as_i64() < position {
                         continue;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use flumen_runtime::batch::{self, BatchHeader, HEADER_BYTES, Record};
+use flumen_runtime::batch::{self, BatchHeader, EXPANDED_BYTES_MAX, HEADER_BYTES, Record};
 use serde_json::{Value, json};
 
 use super::{super::CliError, Teller};
@@ -175,7 +175,7 @@ fn records(
     header: &BatchHeader,
     teller: &mut Teller,
 ) -> Result<Option<String>, CliError> {
-    let records = match batch::records(bytes, header) {
+    let records = match batch::expand(bytes, header, EXPANDED_BYTES_MAX) {
         Ok(records) => records,
         Err(error) => return Ok(Some(error.to_string())),
     };

@@ -63,6 +63,23 @@ fn snappy_is_read_raw_framed_and_in_frames_one_after_the_other() {
 }
 
 #[test]
+fn what_other_programs_compress_is_read() {
+    let gzip = "1f8b0800000000000003cb48cdc9c957c8c04e72010068023166 1e000000";
+    let lz4 = "04224d186440a7100000006f68656c6c6f20060000 50656c6c6f0a000000002d820339";
+    let zstd = "28b52ffd04586d00003868656c6c6f200a0100a94b111a4872ab";
+    for (compression, text) in
+        [(Compression::Gzip, gzip), (Compression::Lz4, lz4), (Compression::Zstd, zstd)]
+    {
+        let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b' ').collect();
+        let byte =
+            |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+        let block: Vec<u8> = digits.chunks(2).map(byte).collect();
+        let plain = expand(compression, &block, 100).unwrap();
+        assert_eq!(plain, "hello hello hello hello hello\n", "{compression:?}");
+    }
+}
+
+#[test]
 fn a_claim_takes_no_memory() {
     // A raw block that claims 2 GiB, and one of a frame that claims as much as the limit allows.
     let claims = [&[0xff, 0xff, 0xff, 0xff, 0x07, 0][..], &[0x80, 0x80, 0x80, 0x20, 0]];
