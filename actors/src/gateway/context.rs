@@ -40,10 +40,12 @@ impl RequestContext {
         i32::try_from(self.throttled.as_millis()).unwrap_or(i32::MAX)
     }
 
-    /// The client's name, as groups keep it.
+    /// The client's name, as groups keep it: one that was no UTF-8 may have grown when it was read, and is
+    /// cut to what can be told again.
     #[must_use]
     pub fn client_name(&self) -> Arc<str> {
-        self.client_id.as_deref().unwrap_or_default().into()
+        let name = self.client_id.as_deref().unwrap_or_default();
+        name[..name.floor_char_boundary(i16::MAX as usize)].into()
     }
 
     /// The client's host, as groups show it.

@@ -93,7 +93,6 @@ impl Shard {
                 if value.is_some() || self.groups.contains_key(&group) {
                     self.entry(&group).offsets.replay(partition, value);
                 }
-                self.forget_if_nothing(&group);
             }
             GroupRecord::Group { group, value: Some(value) } => {
                 let restored = ClassicGroup::restore(group.clone(), value);
@@ -412,9 +411,9 @@ impl Shard {
         match record {
             GroupRecord::Offset { group, partition, value } => {
                 let Some(entry) = self.groups.get_mut(&group) else { return };
+                // A group that has lost its last offset stays, without any, until expiry looks at it.
                 entry.offsets.settle(&partition);
                 entry.offsets.replay(partition, value);
-                self.forget_if_nothing(&group);
             }
             GroupRecord::Group { value: Some(_), .. } => {}
             GroupRecord::Group { group: id, value: None } => {

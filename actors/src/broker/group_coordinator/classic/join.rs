@@ -11,6 +11,10 @@ use crate::broker::group_coordinator::{
     turn::Then,
 };
 
+/// Most bytes of a client's name that its member id begins with: there is room for the rest of it in a
+/// text of at most 32767 bytes, as Kafka's older messages have it.
+const STEM_BYTES_MAX: usize = i16::MAX as usize - "-00000000-0000-0000-0000-000000000000".len();
+
 impl ClassicGroup {
     pub(in super::super) fn join(&mut self, turn: &mut Turn, reply: ReplyId, request: JoinGroup) {
         let refusal = match &request.member_id {
@@ -50,6 +54,7 @@ impl ClassicGroup {
 
     fn join_first(&mut self, turn: &mut Turn, reply: ReplyId, request: JoinGroup) {
         let stem = request.instance_id.as_ref().map_or(&*request.client_id, InstanceId::as_str);
+        let stem = &stem[..stem.floor_char_boundary(STEM_BYTES_MAX)];
         let member_id =
             std::iter::repeat_with(|| MemberId::from(format!("{stem}-{}", turn.rng.uuid())))
                 .find(|id| !self.members.contains_key(id) && !self.pending.contains(id))

@@ -319,9 +319,9 @@ fn all_groups_forget_a_topic_with_what_is_still_being_written_or_none_does() {
     assert!(world.is_answered(late) && !world.is_answered(forgotten));
     world.commit();
     assert_eq!(world.answer(forgotten), Reply::ForgetTopic(Ok(())));
-    assert_eq!(world.shard.groups().count(), 0, "they were no more than their offsets");
+    assert_eq!((world.fetch(1), world.fetch(3)), (None, None));
     world.restart(false);
-    assert_eq!(world.shard.groups().count(), 0);
+    assert_eq!((world.fetch(1), world.fetch(3)), (None, None));
     let nothing = world.ask_now(forget());
     assert_eq!(nothing, Reply::ForgetTopic(Ok(())));
 }
@@ -337,6 +337,31 @@ fn a_group_whose_name_fits_no_record_is_refused() {
         commit.group = long;
     }
     assert_eq!(refusal(world.ask_now(request)), GroupError::InvalidGroupId);
+    assert_eq!(world.shard.groups().count(), 0);
+}
+
+#[test]
+fn a_member_id_has_room_for_the_name_of_its_client() {
+    let mut world = world();
+    let request = JoinGroup { client_id: "ж".repeat(16_383).into(), ..join(None) };
+    let joined = joined(world.ask_now(Request::Join(request)));
+    let id = joined.member_id.as_str();
+    assert!(id.starts_with("жж"), "{id}");
+    assert_eq!(id.len(), 32_767, "the most that Kafka's older texts hold");
+}
+
+#[test]
+fn a_group_without_offsets_is_there_until_expiry_looks_at_it() {
+    let mut world = world();
+    world.ask_now(commit(None, 1, 11));
+    let request = DeleteOffsets { group: group(), partitions: vec![tp(1)] };
+    world.ask_now(Request::DeleteOffsets(request));
+    assert_eq!((world.fetch(1), world.shard.groups().count()), (None, 1));
+    world.restart(false);
+    assert_eq!(world.shard.groups().count(), 1);
+    world.advance(world.options.expiry_interval_ms);
+    assert_eq!(world.shard.groups().count(), 0);
+    world.restart(false);
     assert_eq!(world.shard.groups().count(), 0);
 }
 
