@@ -148,7 +148,7 @@ impl AppendError {
 }
 
 /// What makes a whole batch unfit for a log.
-#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum InvalidBatch {
     /// Nothing in the request.
     #[error("there is no batch")]
@@ -161,13 +161,14 @@ pub enum InvalidBatch {
         /// Its last offset less its first.
         last_offset_delta: u32,
     },
-    /// A record without a key, in a partition that keeps the last record of each key.
+    /// Records without a key, in a partition that keeps the last record of each key.
     #[error(
-        "its record {index} has no key, and the topic is compacted (cleanup.policy): give it one"
+        "{} records or more of it have no key, and the topic is compacted (cleanup.policy): give each one",
+        indexes.len()
     )]
     Keyless {
-        /// Which of the batch, from 0.
-        index: u64,
+        /// Which of the batch, from 0; the first ones, where they are very many.
+        indexes: Vec<u32>,
     },
     /// A record that cannot be read, in a partition whose keys must be.
     #[error("its record {index} cannot be read: {reason}")]

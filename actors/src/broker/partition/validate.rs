@@ -21,6 +21,9 @@ use super::{
 };
 use crate::broker::names::ProducerId;
 
+/// Most records without a key that are named to the producer of a batch.
+const KEYLESS_MAX: usize = 10_000;
+
 /// What batches of one partition must keep to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -177,22 +180,22 @@ pub fn check_records(
     limits: &Limits,
     now_ms: UnixMillis,
 ) -> Result<i64, InvalidBatch> {
-    let mut max_timestamp = -1;
+    let (mut max_timestamp, mut keyless) = (-1, Vec::new());
     for (index, record) in (0..).zip(records) {
         let malformed = |reason| InvalidBatch::Record { index, reason };
         let record = record.map_err(|_| malformed("it is malformed"))?;
         if record.offset != header.base_offset.plus(index) {
             return Err(malformed("its offset is not the next"));
         }
-        if limits.needs_keys && record.key.is_none() {
-            return Err(InvalidBatch::Keyless { index });
+        if limits.needs_keys && record.key.is_none() && keyless.len() < KEYLESS_MAX {
+            keyless.push(index as u32);
         }
         if !limits.is_append_time {
             check_time(record.timestamp, limits, now_ms)?;
         }
         max_timestamp = max_timestamp.max(record.timestamp);
     }
-    Ok(max_timestamp)
+    if keyless.is_empty() { Ok(max_timestamp) } else { Err(InvalidBatch::Keyless { indexes: keyless }) }
 }
 
 /// The part of a data batch that concerns its producer; `None` where it has none.

@@ -102,7 +102,7 @@ fn a_compacted_topic_refuses_a_record_without_a_key_and_readers_follow_it_while_
         broker.create_topic(spec).await.unwrap();
         let address = broker.partition(&partition("t", 0)).unwrap();
         let refused = address.send(Append::new(keyed(None, "x"))).await.unwrap().unwrap_err();
-        assert_eq!(refused, AppendError::Invalid(InvalidBatch::Keyless { index: 0 }));
+        assert_eq!(refused, AppendError::Invalid(InvalidBatch::Keyless { indexes: vec![0] }));
         assert!(refused.to_string().contains("cleanup.policy"), "{refused}");
         for round in 0..100 {
             for key in 0..4_u8 {

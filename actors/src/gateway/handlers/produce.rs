@@ -24,7 +24,7 @@ use crate::{
     broker::{
         OFFSETS_TOPIC,
         names::{Acks, PartitionId, ProducerId, TopicPartition},
-        partition::messages::{Append, Appended},
+        partition::messages::{Append, AppendError, Appended, InvalidBatch},
     },
     gateway::{
         Shared,
@@ -33,7 +33,8 @@ use crate::{
         context::{Operation, RequestContext, Resource, authorize},
         error_code::ErrorCode,
         messages::produce::{
-            PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceResponse,
+            BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceRequest, ProduceResponse,
+            TopicProduceResponse,
         },
         requests::encode,
     },
@@ -245,7 +246,10 @@ fn append(
         async move {
             match answer.await {
                 Ok(Ok(appended)) => accepted(index, &appended),
-                Ok(Err(error)) => refused(index, (&error).into(), &error.to_string()),
+                Ok(Err(error)) => PartitionProduceResponse {
+                    record_errors: blamed(&error),
+                    ..refused(index, (&error).into(), &error.to_string())
+                },
                 Err(_) => {
                     let why = "the partition is being started anew; send again";
                     refused(index, ErrorCode::NotLeaderOrFollower, why)
@@ -279,6 +283,15 @@ fn refused(index: i32, error_code: ErrorCode, why: &str) -> PartitionProduceResp
         error_message: Some(why.into()),
         ..PartitionProduceResponse::default()
     }
+}
+
+/// The records that a batch was refused for: a client sends the others again.
+fn blamed(error: &AppendError) -> Vec<BatchIndexAndErrorMessage> {
+    let AppendError::Invalid(InvalidBatch::Keyless { indexes }) = error else { return Vec::new() };
+    let batch_index = indexes.iter().map(|index| i32::try_from(*index).unwrap_or(i32::MAX));
+    let blame =
+        |batch_index| BatchIndexAndErrorMessage { batch_index, batch_index_error_message: None };
+    batch_index.map(blame).collect()
 }
 
 /// A request that wants no answer: where it failed, only the end of the connection can say so.

@@ -101,6 +101,28 @@ fn what_may_not_be_appended_is_refused_and_what_stands_beside_it_is_taken() {
     });
 }
 
+/// The others of its batch are good: a client that is told which are not sends them again.
+#[test]
+fn records_that_are_to_blame_are_named() {
+    paused(async {
+        let world = World::new().await;
+        let compacted = TopicSpec::new("t", 1).unwrap().set("cleanup.policy", "compact").unwrap();
+        world.broker.create_topic(compacted).await.unwrap();
+        let mut client = world.connect().await;
+        let mut builder = BatchBuilder::new(1_000_000);
+        for key in [Some(&b"k"[..]), None, Some(b"l"), None] {
+            builder.push(RecordRef { key, value: Some(b"x"), ..RecordRef::default() });
+        }
+        let request = produce(-1, vec![(0, builder.build().freeze())]);
+        let response = client.ask(9, &request).await;
+        let part = &response.responses[0].partition_responses[0];
+        assert_eq!(part.error_code, ErrorCode::InvalidRecord);
+        let blamed: Vec<i32> = part.record_errors.iter().map(|one| one.batch_index).collect();
+        assert_eq!(blamed, [1, 3]);
+        assert!(stored(&world, 0).await.is_empty());
+    });
+}
+
 #[test]
 fn places_that_are_not_there_and_requests_that_cannot_be_are_refused() {
     paused(async {
