@@ -11,6 +11,10 @@ use super::{
 };
 use crate::{disk::File, ids::Offset};
 
+/// How long the active segment stays, however old its records were when they were written: as long as
+/// they do in Kafka, which looks every five minutes (`log.retention.check.interval.ms`).
+const AGED_SEGMENT_MS_MIN: i64 = 5 * 60 * 1000;
+
 impl Log {
     /// Applies the outcome of an effect.
     ///
@@ -207,8 +211,13 @@ impl Log {
         begun.is_some_and(|begun| now_ms.saturating_sub(begun) >= self.age_max())
     }
 
-    /// Whether every record of the active segment is over age, so that it may be closed and go.
+    /// Whether every record of the active segment is over age, so that it may be closed and go. One that
+    /// was over age when it was written can be read for a while all the same.
     fn active_has_expired(&self, now_ms: i64) -> bool {
+        let begun = self.active.begun_ms;
+        if begun.is_none_or(|begun| now_ms.saturating_sub(begun) < AGED_SEGMENT_MS_MIN) {
+            return false;
+        }
         let age_max = self.config.retention_ms.and_then(|age| i64::try_from(age).ok());
         match (self.active.newest, age_max) {
             (Some((newest, _)), Some(age_max)) if newest >= 0 && !self.active.is_empty() => {

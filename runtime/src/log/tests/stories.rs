@@ -333,6 +333,25 @@ fn what_is_older_or_more_than_may_be_is_removed_by_whole_segments() {
     });
 }
 
+/// Somebody writes what happened long ago, and wants to read it.
+#[test]
+fn records_that_come_over_age_can_be_read_for_five_minutes() {
+    in_simulation(|| async {
+        let machine =
+            Machine::new(LogConfig { retention_ms: Some(1_000), ..without_checkpoints() });
+        machine.with_ten_batches().await;
+        let mut driver = machine.open().await;
+        driver.append(3, 100, 10);
+        driver.settle().await.unwrap();
+        driver.pass(290_000);
+        driver.idle().await.unwrap();
+        assert_eq!(driver.log.start(), Offset(0));
+        driver.pass(20_000);
+        driver.idle().await.unwrap();
+        assert_eq!(driver.log.start(), driver.log.end());
+    });
+}
+
 #[test]
 fn a_trim_is_durable_when_it_is_answered() {
     in_simulation(|| async {
