@@ -1,6 +1,7 @@
 //! `flumen serve`: a broker that Kafka's clients connect to.
 
 use clap::Args;
+use flumen_actors::gateway::TopicDefaults;
 use tokio::time::Instant;
 
 use super::{CliError, DataArgs, tell};
@@ -19,6 +20,15 @@ pub struct ServeArgs {
     /// Address that clients are told to connect to, one for each `--listen`, where it is another.
     #[arg(long, value_name = "HOST:PORT")]
     advertise: Vec<String>,
+    /// Partitions of a topic that is made without saying how many.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    num_partitions: u32,
+    /// Whether a topic is made when a client merely names it.
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    auto_create_topics_enable: bool,
+    /// How long an empty group that gets its first member waits for more, in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 3_000)]
+    group_initial_rebalance_delay_ms: u32,
     #[command(flatten)]
     data: DataArgs,
 }
@@ -39,6 +49,11 @@ pub fn run(args: ServeArgs) -> Result<(), CliError> {
     if let Some(complaint) = open_files::allow_as_many_as_may_be() {
         tell(complaint);
     }
+    options.topic_defaults = TopicDefaults {
+        auto_create_topics: args.auto_create_topics_enable,
+        partitions: args.num_partitions,
+    };
+    options.groups.initial_rebalance_delay_ms = args.group_initial_rebalance_delay_ms;
     let mut advertise = args.advertise.iter().map(|text| host_and_port(text));
     for address in &args.listen {
         let advertise = advertise.next().transpose()?;
