@@ -13,7 +13,7 @@
 //! | DescribeLogDirs | 5 | cordoned |
 //! | DeleteGroups | 3 | error message |
 //!
-//! For these the bytes are written out ([`golden`]).
+//! For these the bytes are written out ([`golden`]), and Kafka's own message classes are asked ([`kafka`]).
 //!
 //! [`hostile`] gives the decoder what no client sends, under a counting allocator ([`counting`]).
 
@@ -30,6 +30,8 @@ mod counting;
 mod golden;
 #[path = "kafka_codec/hostile.rs"]
 mod hostile;
+#[path = "kafka_codec/kafka.rs"]
+mod kafka;
 
 use std::{fmt::Debug, ops::RangeInclusive};
 
