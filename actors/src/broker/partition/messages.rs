@@ -163,7 +163,7 @@ pub enum InvalidBatch {
     },
     /// Records without a key, in a partition that keeps the last record of each key.
     #[error(
-        "{} records or more of it have no key, and the topic is compacted (cleanup.policy): give each one",
+        "{} of its records, at least, have no key, and the topic is compacted (cleanup.policy)",
         indexes.len()
     )]
     Keyless {

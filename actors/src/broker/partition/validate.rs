@@ -195,7 +195,11 @@ pub fn check_records(
         }
         max_timestamp = max_timestamp.max(record.timestamp);
     }
-    if keyless.is_empty() { Ok(max_timestamp) } else { Err(InvalidBatch::Keyless { indexes: keyless }) }
+    if keyless.is_empty() {
+        Ok(max_timestamp)
+    } else {
+        Err(InvalidBatch::Keyless { indexes: keyless })
+    }
 }
 
 /// The part of a data batch that concerns its producer; `None` where it has none.
