@@ -8,6 +8,7 @@ use flumen_runtime::ids::{LeaderEpoch, Offset};
 
 use crate::{
     broker::{
+        OFFSETS_TOPIC,
         names::{PartitionId, TopicName, TopicPartition},
         partition::{
             Partition,
@@ -92,6 +93,10 @@ async fn trim(
     part: &DeleteRecordsPartition,
 ) -> Result<Offset, ErrorCode> {
     let partition = find(shared, context, Operation::Delete, topic, part.partition_index)?;
+    // What groups have committed stands nowhere else.
+    if topic == OFFSETS_TOPIC {
+        return Err(ErrorCode::InvalidTopicException);
+    }
     let offset = match u64::try_from(part.offset) {
         Ok(offset) => Offset(offset),
         Err(_) if part.offset == -1 => {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::gateway::messages::{
+    delete_records::{DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic},
     find_coordinator::FindCoordinatorRequest,
     heartbeat::HeartbeatRequest,
     join_group::{JoinGroupRequest, JoinGroupRequestProtocol, JoinGroupResponse},
@@ -103,6 +104,22 @@ fn a_member_joins_is_given_its_share_and_leaves() {
         let leave = LeaveGroupRequest { member_id: me.clone(), ..LeaveGroupRequest::default() };
         let leave = LeaveGroupRequest { group_id: "g".into(), ..leave };
         assert_eq!(client.ask(1, &leave).await.error_code, ErrorCode::UnknownMemberId);
+    });
+}
+
+#[test]
+fn what_groups_have_committed_cannot_be_trimmed_away() {
+    paused(async {
+        let world = World::new().await;
+        world.broker.coordinator(&"g".into()).await.unwrap();
+        let mut client = world.connect().await;
+        let partitions = vec![DeleteRecordsPartition { partition_index: 0, offset: -1 }];
+        let name = broker::OFFSETS_TOPIC.into();
+        let topics = vec![DeleteRecordsTopic { name, partitions }];
+        let request = DeleteRecordsRequest { topics, ..DeleteRecordsRequest::default() };
+        let response = client.ask(2, &request).await;
+        let refused = &response.topics[0].partitions[0];
+        assert_eq!(refused.error_code, ErrorCode::InvalidTopicException);
     });
 }
 
