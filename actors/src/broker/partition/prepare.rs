@@ -196,7 +196,10 @@ mod tests {
             let (keyed, keyless) = (batch(compression, 3, Some(b"k")), batch(compression, 3, None));
             assert!(is_needed(&keyed, &compacted) && is_needed(&keyed, &recent));
             assert_eq!(run(keyed.clone(), compacted).unwrap(), keyed);
-            assert_eq!(invalid(keyless.clone(), compacted), InvalidBatch::Keyless { index: 0 });
+            assert_eq!(
+                invalid(keyless.clone(), compacted),
+                InvalidBatch::Keyless { indexes: vec![0] }
+            );
             // The first record is young enough, and the header tells of no other.
             let old = InvalidBatch::Old { timestamp_ms: NOW - 2_000, behind_ms_max: 1_500 };
             assert_eq!(invalid(keyless, recent), old);
