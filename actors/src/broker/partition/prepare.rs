@@ -198,7 +198,7 @@ mod tests {
             assert_eq!(run(keyed.clone(), compacted).unwrap(), keyed);
             assert_eq!(
                 invalid(keyless.clone(), compacted),
-                InvalidBatch::Keyless { indexes: vec![0] }
+                InvalidBatch::Keyless { indexes: vec![0, 1, 2] }
             );
             // The first record is young enough, and the header tells of no other.
             let old = InvalidBatch::Old { timestamp_ms: NOW - 2_000, behind_ms_max: 1_500 };
