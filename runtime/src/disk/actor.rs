@@ -68,7 +68,8 @@ impl Handler<Submit> for DiskActor {
 /// A handle belongs to the arbiter of its actor.
 #[derive(Clone)]
 pub struct DiskHandle {
-    actor: Addr<DiskActor>,
+    /// Shared: each clone of an address is three allocations.
+    actor: Rc<Addr<DiskActor>>,
     // Descriptors, buffers and wake-ups stay on one core: a handle that crossed would undo that.
     driver: Rc<dyn Disk>,
 }
@@ -78,7 +79,7 @@ impl DiskHandle {
     #[must_use]
     pub fn start(driver: Rc<dyn Disk>) -> Self {
         let actor = DiskActor { driver: driver.clone(), journal: None }.start();
-        Self { actor, driver }
+        Self { actor: Rc::new(actor), driver }
     }
 
     /// One line: which driver, why, and what would change it.

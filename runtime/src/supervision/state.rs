@@ -107,7 +107,8 @@ pub(crate) struct Core {
     strategy: Strategy,
     intensity: Intensity,
     backoff: Backoff,
-    children: BTreeMap<ChildId, Child>,
+    /// Boxed: a map keeps room for nearly twice what is in it.
+    children: BTreeMap<ChildId, Box<Child>>,
     next_child: u64,
     next_run: u64,
     /// Children from here on were added later, and are one rank.
@@ -153,11 +154,11 @@ impl Core {
     }
 
     pub(crate) fn children(&self) -> impl Iterator<Item = (ChildId, &Child)> {
-        self.children.iter().map(|(id, child)| (*id, child))
+        self.children.iter().map(|(id, child)| (*id, &**child))
     }
 
     pub(crate) fn child(&self, id: ChildId) -> Option<&Child> {
-        self.children.get(&id)
+        self.children.get(&id).map(Box::as_ref)
     }
 
     pub(crate) fn is_up(&self) -> bool {
@@ -170,7 +171,7 @@ impl Core {
         self.next_child += 1;
         self.children.insert(
             id,
-            Child {
+            Box::new(Child {
                 policy,
                 run: Run::default(),
                 failures: 0,
@@ -180,7 +181,7 @@ impl Core {
                 state: State::Down,
                 restarts: 0,
                 last_exit: None,
-            },
+            }),
         );
         self.up.insert(id);
         id
@@ -328,7 +329,7 @@ impl Core {
 
     /// The child, where `run` is its newest run (SUP-6).
     fn newest(&mut self, id: ChildId, run: Run) -> Option<&mut Child> {
-        self.children.get_mut(&id).filter(|child| child.run == run)
+        self.children.get_mut(&id).map(Box::as_mut).filter(|child| child.run == run)
     }
 
     fn get(&mut self, id: ChildId) -> &mut Child {

@@ -35,7 +35,8 @@ use messages::{Drained, TimerElapsed};
 pub(crate) struct Supervisor {
     me: Incarnation<Supervisor>,
     core: Core,
-    children: BTreeMap<ChildId, Kept>,
+    /// Boxed: a map keeps room for nearly twice what is in it.
+    children: BTreeMap<ChildId, Box<Kept>>,
     names: BTreeMap<ActorName, ChildId>,
     placement: Arc<dyn Placement>,
     began: Instant,
@@ -96,7 +97,7 @@ impl Supervisor {
         self.names.insert(spec.name.clone(), id);
         let (starting, stopping) = (None, Vec::new());
         let kept = Kept { spec, arbiter: None, added, starting, stopping };
-        self.children.entry(id).insert_entry(kept).into_mut()
+        self.children.entry(id).insert_entry(Box::new(kept)).into_mut()
     }
 
     fn now(&self) -> Duration {
@@ -106,7 +107,7 @@ impl Supervisor {
     fn named(&self, name: &str) -> Option<(ChildId, &Kept)> {
         let id = *self.names.get(name)?;
         let state = self.core.child(id)?.state;
-        (state != State::Done).then(|| (id, &self.children[&id]))
+        (state != State::Done).then(|| (id, &*self.children[&id]))
     }
 
     // ---- Effects -------------------------------------------------------------------------------
@@ -162,7 +163,7 @@ impl Supervisor {
         let now = self.now();
         let era = self.me.number();
         let Some(kept) = self.children.get_mut(&id) else { return Vec::new() };
-        let reporter = Reporter::to(self.me.address(), era, id, run);
+        let reporter = Reporter::to(self.me.0.cell.clone(), era, id, run);
         let behind = kept.spec.behind.clone();
         let Some(begun) = behind.begin() else {
             let closed = Exit::Failed("its mailbox was closed before it started".into());

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use actix::{Addr, Context, Handler, Message, MessageResult, ResponseFuture};
+use actix::{Context, Handler, Message, MessageResult, ResponseFuture};
 use tokio::sync::oneshot;
 
 use super::{
@@ -14,6 +14,7 @@ use crate::{
     mailbox::{ActorName, Drain, tell},
     supervision::{
         Exit,
+        cell::Cell,
         spec::Behind,
         state::{ChildId, Run, State, Timer},
     },
@@ -32,7 +33,8 @@ pub(crate) enum Happened {
 #[derive(Clone)]
 pub(crate) enum Reporter {
     Supervisor {
-        to: Addr<Supervisor>,
+        /// Shared by all children: each clone of an address is an allocation or two.
+        to: Arc<Cell<Supervisor>>,
         era: u64,
         id: ChildId,
         run: Run,
@@ -42,14 +44,14 @@ pub(crate) enum Reporter {
 }
 
 impl Reporter {
-    pub(crate) fn to(to: Addr<Supervisor>, era: u64, id: ChildId, run: Run) -> Self {
+    pub(crate) fn to(to: Arc<Cell<Supervisor>>, era: u64, id: ChildId, run: Run) -> Self {
         Reporter::Supervisor { to, era, id, run }
     }
 
     pub(crate) fn report(&self, happened: Happened) {
         match (self, happened) {
             (Reporter::Supervisor { to, era, id, run }, happened) => {
-                tell(to, Report { era: *era, id: *id, run: *run, happened });
+                tell(to.address(), Report { era: *era, id: *id, run: *run, happened });
             }
             (Reporter::Root(root), Happened::Exited(exit)) => root.close(&exit),
             (Reporter::Root(_), Happened::Started) => {}
