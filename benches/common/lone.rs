@@ -43,7 +43,7 @@ impl Lone {
         let topic = TopicName::new("lone").expect("it is a name");
         let name = TopicPartition { topic, partition: PartitionId(0) };
         let id = LogId { id: uuid::Uuid::from_u128(1), shard: 0 };
-        let config = PartitionConfig { log, ..PartitionConfig::default() };
+        let config = PartitionConfig { log: log.into(), ..PartitionConfig::default() };
         let options = PartitionOptions {
             config,
             probe: Some(probe),

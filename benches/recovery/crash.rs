@@ -60,7 +60,8 @@ pub(crate) fn run(data: &Path, engine: Engine, bytes: u64) -> Crash {
     actix_rt::System::new().block_on(async {
         let disks = RealDisks::choose(engine).expect("`auto` takes what there is");
         let disk = DiskHandle::start(disks.make(ArbiterId(0), data).expect("a driver"));
-        let place = LogPlace { ticket: Ticket::unshared(&dir), dir, id: LogId::default() };
+        let place =
+            LogPlace { ticket: Ticket::unshared(&dir), dir: dir.into(), id: LogId::default() };
         let config = LogConfig::default();
         let opened = log::open(disk, place, config, Vec::new(), &mut Stateless, 0).await;
         let (log, opened) = opened.expect("a crash damages nothing");

@@ -39,7 +39,7 @@ struct GateState {
 /// What all incarnations of one writer share.
 #[derive(Debug)]
 pub struct EraGate {
-    what: Box<Path>,
+    what: Arc<Path>,
     state: Mutex<GateState>,
 }
 
@@ -70,7 +70,7 @@ pub struct TakeOverError {
 impl EraGate {
     /// A gate for the writers of `what` (a log's directory, for messages); nobody may write yet.
     #[must_use]
-    pub fn new(what: &Path) -> Arc<EraGate> {
+    pub fn new(what: impl Into<Arc<Path>>) -> Arc<EraGate> {
         let state = GateState { current: Era(0), in_flight: 0, failed_sync: None };
         Arc::new(EraGate { what: what.into(), state: Mutex::new(state) })
     }
@@ -84,7 +84,7 @@ impl EraGate {
         if state.current == era {
             return Ok(());
         }
-        Err(FencedError { what: self.what.clone(), era, current: state.current })
+        Err(FencedError { what: (*self.what).into(), era, current: state.current })
     }
 
     /// The era that may write now.
@@ -173,7 +173,7 @@ impl Ticket {
 /// [`TakeOverError`] where that takes longer than `within`: the caller must end the process.
 pub async fn take_over(gate: &Arc<EraGate>, within: Duration) -> Result<Ticket, TakeOverError> {
     const POLL: Duration = Duration::from_millis(1);
-    let failed = || TakeOverError { what: gate.what.clone(), within };
+    let failed = || TakeOverError { what: (*gate.what).into(), within };
     let deadline = tokio::time::Instant::now() + within;
     let mut era = None;
     loop {

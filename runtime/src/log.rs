@@ -47,6 +47,7 @@
 //! and retention go on.
 
 mod checkpoint;
+mod closed;
 mod compact;
 mod config;
 mod drive;
@@ -63,11 +64,11 @@ mod settle;
 mod space;
 mod truncate;
 
-use std::{collections::VecDeque, path::PathBuf, rc::Rc};
+use std::{collections::VecDeque, path::PathBuf, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 
+pub use closed::ClosedLog;
 pub use compact::{Aborted, Decided};
 pub use config::{Compaction, LogConfig};
 pub use epochs::Epochs;
@@ -182,7 +183,7 @@ struct Running {
 #[derive(Debug)]
 pub struct Log {
     place: Rc<LogPlace>,
-    config: LogConfig,
+    config: Arc<LogConfig>,
     start: Offset,
     end: Offset,
     written: Mark,
@@ -203,7 +204,7 @@ pub struct Log {
     running: Running,
     wanted: VecDeque<Wanted>,
     checkpoint: Checkpoint,
-    next_checkpoint: Option<NextCheckpoint>,
+    next_checkpoint: Option<Box<NextCheckpoint>>,
     /// What is to go holds the recovery point: that must move first.
     must_checkpoint: bool,
     snapshots: Vec<Offset>,
@@ -215,24 +216,14 @@ pub struct Log {
     written_since_tick: u64,
     written_last_tick: u64,
     /// A write that the disk had no room for, to be made again.
-    refused: Option<Refused>,
+    refused: Option<Box<Refused>>,
     room: Room,
     /// The files are as a clean stop left them.
     is_clean: bool,
-    resume: Option<read::Resume>,
+    resume: Option<Box<read::Resume>>,
     compactor: Compactor,
     is_closed: bool,
-    failed: Option<LogFailure>,
-}
-
-/// What a cleanly closed log says of itself, so that it can be opened without a look at its files.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ClosedLog {
-    start: Offset,
-    segments: Vec<Segment>,
-    epochs: Epochs,
-    checkpoint_number: u64,
-    snapshots: Vec<Offset>,
+    failed: Option<Box<LogFailure>>,
 }
 
 impl Log {
@@ -273,8 +264,8 @@ impl Log {
     }
 
     /// Keeps it another way from now on.
-    pub fn configure(&mut self, config: LogConfig) {
-        self.config = config;
+    pub fn configure(&mut self, config: impl Into<Arc<LogConfig>>) {
+        self.config = config.into();
     }
 
     /// Bytes of all batches.
@@ -292,7 +283,7 @@ impl Log {
     /// Why it takes nothing any more.
     #[must_use]
     pub fn failure(&self) -> Option<&LogFailure> {
-        self.failed.as_ref()
+        self.failed.as_deref()
     }
 
     /// Whether a clean close is done.
@@ -390,7 +381,7 @@ impl Log {
     /// Takes note of where a read left off, so that one that goes on from there needs no search.
     pub fn note_read(&mut self, done: &ReadDone) {
         let is_valid = |resume: &&read::Resume| !resume.swaps.were_made();
-        self.resume = done.resume.as_ref().filter(is_valid).cloned();
+        self.resume = done.resume.as_ref().filter(is_valid).cloned().map(Box::new);
     }
 
     /// Where to look for `offset`.

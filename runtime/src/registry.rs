@@ -2,13 +2,7 @@
 //!
 //! Values are cloned out, so no lock outlives a call.
 
-use std::{
-    borrow::Borrow,
-    fmt,
-    hash::Hash,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{borrow::Borrow, fmt, hash::Hash, path::Path, sync::Arc};
 
 use dashmap::DashMap;
 
@@ -95,7 +89,7 @@ impl<K: Eq + Hash, V: Clone> fmt::Debug for Directory<K, V> {
 
 /// The era gate of everything that is written in this process, by path. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct EraGates(Directory<PathBuf, Arc<EraGate>>);
+pub struct EraGates(Directory<Arc<Path>, Arc<EraGate>>);
 
 impl EraGates {
     /// No gate yet.
@@ -109,8 +103,14 @@ impl EraGates {
     pub fn gate(&self, what: &Path) -> Arc<EraGate> {
         match self.0.get(what) {
             Some(gate) => gate,
-            None => self.0.get_or_insert_with(what.to_owned(), || EraGate::new(what)),
+            None => self.gate_at(&what.into()),
         }
+    }
+
+    /// As [`EraGates::gate`], with a path that is shared and not copied.
+    #[must_use]
+    pub fn gate_at(&self, what: &Arc<Path>) -> Arc<EraGate> {
+        self.0.get_or_insert_with(what.clone(), || EraGate::new(what.clone()))
     }
 
     /// Forgets the gate of what has been deleted for good. Whoever still holds it keeps it.

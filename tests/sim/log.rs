@@ -143,7 +143,7 @@ async fn open(
 ) -> Driver {
     let disk = DiskHandle::start(world.disks.disk_for(on));
     let ticket = take_over(gate, Duration::from_secs(60)).await.expect("no write takes so long");
-    let place = LogPlace { dir: DIR.into(), id: LogId::default(), ticket };
+    let place = LogPlace { dir: Path::new(DIR).into(), id: LogId::default(), ticket };
     let now = world.now_ms();
     let closed = model.borrow_mut().closed.take();
     let driver = match closed {

@@ -63,7 +63,7 @@ fn config(rng: &mut Rng) -> PartitionConfig {
         sync_interval: Some(Duration::from_millis([50, 500, 60_000][rng.below(3) as usize])),
         ..LogConfig::default()
     };
-    PartitionConfig { log, ..PartitionConfig::default() }
+    PartitionConfig { log: log.into(), ..PartitionConfig::default() }
 }
 
 /// One run: some lives with faults, then one in which all is well and everything is read.
@@ -111,7 +111,7 @@ impl Run {
         let mut partitions = BTreeMap::new();
         for partition in &self.partitions {
             let log = LogId { id: Uuid::from_u128(7), shard: partition.partition.0 };
-            let mut options = PartitionOptions::new(partition.clone(), log, DATA);
+            let mut options = PartitionOptions::new(partition.clone(), log, Path::new(DATA));
             options.config = self.config.clone();
             options.probe = Some(Arc::new(self.book.clone()));
             let (child, address) = partition::child_spec(options);

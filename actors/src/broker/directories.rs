@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -52,7 +53,7 @@ pub struct DataDirectory {
     /// `directory.id` of its `meta.properties`.
     pub id: Uuid,
     /// Where it is.
-    pub path: PathBuf,
+    pub path: Arc<Path>,
     /// Room on its file system.
     pub room: Room,
     /// Logs that may be compacted at a time: each remembers keys, and takes time from its disk.
@@ -68,7 +69,7 @@ impl DataDirectory {
     pub fn new(id: Uuid, path: impl Into<PathBuf>) -> Self {
         Self {
             id,
-            path: path.into(),
+            path: path.into().into(),
             room: Room::default(),
             cleaners: Credit::new(1, 0),
             closers: Credit::new(CLOSERS, 0),
@@ -123,7 +124,7 @@ impl DataDirectory {
             return Err(CleanStopError::Newer { path, error });
         }
         disk.remove(&path).await?;
-        disk.sync_dir(&self.path).await?;
+        disk.sync_dir(&*self.path).await?;
         // Not readable means not known: the logs are recovered then, which needs no such file.
         Ok(closed.unwrap_or_else(|error| {
             tracing::warn!(file = %path.display(), %error, "the mark of the clean stop is not readable");

@@ -7,6 +7,9 @@
 //!                 │     └──── on_io, on_timer ◄────┘     │
 //!                 └──────────────────────────────────────┘
 //!   Opening ──► Open (leading │ following) ──► Offline (stays, and says why)
+//!      │  ▲ first request
+//!      ▼  │
+//!     AtRest    closed in order by the last run
 //!      ▲──────────┘ truncated: what is left of the log is replayed
 //! ```
 //!
@@ -28,6 +31,7 @@
 //! See [`crate::answer`]: no task, no boxed future and no extra turn between the disk's completion and
 //! the one who waits.
 
+mod at_rest;
 pub mod marks;
 pub mod messages;
 mod open;
@@ -65,12 +69,13 @@ use flumen_runtime::{
 };
 
 use self::{
+    at_rest::AtRest,
     messages::{
         AppendError, Assume, Condition, Configure, FetchError, OfflineError, PartitionStatus, Role,
         TruncateTo,
     },
     open::Open,
-    opening::{OpenedLog, OpeningError},
+    opening::{Opened, OpenedLog, OpeningError},
     options::{ClosedPartition, Handover, PartitionConfig, PartitionOptions, Room},
     prepare::Prepared,
     probe::{Probe, Snapshot},
@@ -124,6 +129,8 @@ pub struct Partition {
 enum Stage {
     /// The log is being opened; these wait.
     Opening(VecDeque<Request>),
+    /// Its log was closed in order, and nobody has asked for anything yet.
+    AtRest(Box<AtRest>),
     /// It serves.
     Open(Box<Open>),
     /// The log is being cut, and will be opened again; then this is answered.
@@ -149,8 +156,8 @@ pub fn child_spec(options: PartitionOptions) -> (ChildSpec, Addr<Partition>) {
     let shared = Arc::new(Shared {
         partition: options.partition,
         log: options.log,
-        data_dir: options.data_dir.into(),
-        dir: options.dir.into(),
+        data_dir: options.data_dir,
+        dir: options.dir,
         handover: options.handover,
         room: options.room,
         cleaners: options.cleaners,
@@ -187,11 +194,16 @@ impl Partition {
         ctx.spawn(opening.into_actor(self).map(|opened, actor, ctx| actor.on_opened(opened, ctx)));
     }
 
-    fn on_opened(&mut self, opened: Result<OpenedLog, OpeningError>, ctx: &mut Context<Self>) {
-        let OpenedLog { log, replayed, disk } = match opened {
-            Ok(opened) => opened,
-            Err(error) => return self.on_not_opened(&error, ctx),
-        };
+    fn on_opened(&mut self, opened: Result<Opened, OpeningError>, ctx: &mut Context<Self>) {
+        match opened {
+            Ok(Opened::AtRest(at_rest)) => self.rest(*at_rest, ctx),
+            Ok(Opened::Log(opened)) => self.serve_from(*opened, ctx),
+            Err(error) => self.on_not_opened(&error, ctx),
+        }
+    }
+
+    fn serve_from(&mut self, opened: OpenedLog, ctx: &mut Context<Self>) {
+        let OpenedLog { log, replayed, disk } = opened;
         let Assigned { config, role, epoch, high_watermark } = self.shared.assigned().clone();
         let recovered = Recovered {
             log_start: log.start(),
@@ -252,13 +264,14 @@ impl Partition {
                 cutting.waiting.into_iter().for_each(|w| w.refuse(&offline));
                 cutting.open.dismiss(&offline, ctx);
             }
-            Stage::Offline(_) => {}
+            Stage::AtRest(_) | Stage::Offline(_) => {}
         }
     }
 
     /// Answers a request, now or later.
     fn serve(&mut self, request: Request, ctx: &mut Context<Self>) {
         let now_ms = self.now_ms();
+        let Some(request) = self.wake_for(request, ctx) else { return };
         if let Request::Configure(configure, answer) = request {
             self.configure(configure);
             answer.give(Ok(()));
@@ -275,6 +288,7 @@ impl Partition {
             Stage::Opening(_) | Stage::Cutting(_) => {
                 return request.refuse(&self.offline("its log is being opened", "retry", true));
             }
+            Stage::AtRest(_) => unreachable!("it was woken"),
             Stage::Open(open) => open,
         };
         if open.is_stopping() && !matches!(request, Request::Drain(_)) {
@@ -383,7 +397,7 @@ impl Partition {
         match &mut self.stage {
             Stage::Open(open) => open.apply(now_ms, ctx),
             Stage::Cutting(cutting) => cutting.open.apply(now_ms, ctx),
-            Stage::Opening(_) | Stage::Offline(_) => return,
+            Stage::Opening(_) | Stage::AtRest(_) | Stage::Offline(_) => return,
         }
         // A log in which nothing changed closes without any work on the disk.
         self.maybe_closed();
@@ -413,7 +427,7 @@ impl Partition {
         let failed = match &mut self.stage {
             Stage::Open(open) => open.on_io(done),
             Stage::Cutting(cutting) => cutting.open.log.on_io(done),
-            Stage::Opening(_) | Stage::Offline(_) => return,
+            Stage::Opening(_) | Stage::AtRest(_) | Stage::Offline(_) => return,
         };
         match failed {
             Ok(()) => {}
@@ -530,6 +544,7 @@ impl Partition {
         let partition = self.shared.partition.clone();
         let epoch = self.shared.assigned().epoch;
         let condition = match &self.stage {
+            Stage::AtRest(at_rest) => return at_rest.status(&self.shared),
             Stage::Opening(_) | Stage::Cutting(_) => Condition::Opening,
             Stage::Open(open) if open.is_stopping() => Condition::Closing,
             Stage::Open(open) => match open.state.role().0 {

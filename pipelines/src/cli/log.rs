@@ -54,9 +54,9 @@ pub fn run(LogCommand::Repair { dir }: LogCommand) -> Result<(), CliError> {
         let disk = DiskHandle::start(Rc::clone(&driver));
         // What the last clean stop knew of this log is true no longer.
         DataDirectory::new(Uuid::nil(), &data).take_closed(&disk).await?;
-        let gate: Arc<EraGate> = EraGate::new(&dir);
+        let gate: Arc<EraGate> = EraGate::new(dir.as_path());
         let ticket = take_over(&gate, Duration::from_secs(1)).await.expect("nobody else writes it");
-        let place = LogPlace { dir: dir.clone(), id: LogId::default(), ticket };
+        let place = LogPlace { dir: dir.as_path().into(), id: LogId::default(), ticket };
         let repaired = log::repair(disk.clone(), &place).await?;
         let given_up = give_up_behind_gap(&disk, &data, place).await?;
         if given_up > 0 {

@@ -136,7 +136,8 @@ impl Log {
             return None;
         }
         let file = self.file.clone()?;
-        if let Some(Refused { position, bufs, end }) = self.refused.take() {
+        if let Some(refused) = self.refused.take() {
+            let Refused { position, bufs, end } = *refused;
             self.running.write = true;
             return Some(Work::Write { file, position, bufs, end });
         }
@@ -267,7 +268,8 @@ impl Log {
             let position = self.active.size + self.queued_bytes;
             let at = Mark { offset: self.end, position };
             let snapshot = owner.snapshot();
-            self.next_checkpoint = Some(NextCheckpoint { at, newest: self.newest(), snapshot });
+            let next = NextCheckpoint { at, newest: self.newest(), snapshot };
+            self.next_checkpoint = Some(Box::new(next));
             self.checkpointed_ms = now_ms;
             self.must_checkpoint = false;
         }
@@ -279,7 +281,7 @@ impl Log {
             return None;
         }
         let sync = if is_synced { None } else { Some(self.file.clone()?) };
-        let NextCheckpoint { at, newest, snapshot } = self.next_checkpoint.take()?;
+        let NextCheckpoint { at, newest, snapshot } = *self.next_checkpoint.take()?;
         self.running.maintenance = true;
         let work = Box::new(self.checkpoint_work(at, newest, snapshot, false));
         Some(Work::Checkpoint { sync, work })

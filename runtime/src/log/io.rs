@@ -263,7 +263,7 @@ async fn run(place: &LogPlace, work: Work, disk: &DiskHandle) -> Result<Outcome,
         Work::Clean(job) => Ok(Outcome::Cleaned(compact::run(place, disk, job).await?)),
         Work::Space => {
             // A look that failed says nothing.
-            let free = disk.space(&place.dir).await.map_or(u64::MAX, |space| space.free);
+            let free = disk.space(&*place.dir).await.map_or(u64::MAX, |space| space.free);
             Ok(Outcome::Space { free })
         }
         Work::Newest { segment, times } => {
@@ -323,7 +323,7 @@ pub(super) async fn begin_segment(
         }
     }
     disk.sync(&file).await?;
-    disk.sync_dir(&place.dir).await?;
+    disk.sync_dir(&*place.dir).await?;
     Ok((file, zeroed))
 }
 
@@ -369,7 +369,7 @@ async fn move_checkpoint(
         disk.write_atomically(&path, text.clone().into(), &place.ticket).await?;
     }
     if work.index.is_last || work.index.at == Indexed::default() {
-        disk.sync_dir(&place.dir).await?;
+        disk.sync_dir(&*place.dir).await?;
     }
     write_checkpoint(place, disk, &work.checkpoint).await?;
     remove_snapshots(place, disk, &work.stale).await
@@ -400,7 +400,7 @@ pub(super) async fn remove(
             disk.remove_under(kind.path(&place.dir, *base), &place.ticket).await?;
         }
     }
-    disk.sync_dir(&place.dir).await
+    disk.sync_dir(&*place.dir).await
 }
 
 /// Removes states of the owner.

@@ -1,6 +1,11 @@
 //! Opening a log: a new one, one that was closed in order, or one that was not.
 
-use std::{collections::VecDeque, path::PathBuf, rc::Rc};
+use std::{
+    collections::VecDeque,
+    path::{Path, PathBuf},
+    rc::Rc,
+    sync::Arc,
+};
 
 use super::{
     ClosedLog, Log, LogConfig, LogFailure, Mark, Replay, Running,
@@ -25,7 +30,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct LogPlace {
     /// Its directory, which holds nothing else but small files of its owner.
-    pub dir: PathBuf,
+    pub dir: Arc<Path>,
     /// Its name in the journal.
     pub id: LogId,
     /// The right to write it.
@@ -108,16 +113,16 @@ impl From<SettleError> for OpenError {
 pub async fn open(
     disk: DiskHandle,
     place: LogPlace,
-    config: LogConfig,
+    config: impl Into<Arc<LogConfig>>,
     journaled: Vec<Journaled>,
     replay: &mut dyn Replay,
     now_ms: i64,
 ) -> Result<(Log, Opened), OpenError> {
     if let Some(error) = place.ticket.gate.failed_sync() {
-        return Err(LogFailure { dir: place.dir, error }.into());
+        return Err(LogFailure { dir: place.dir.to_path_buf(), error }.into());
     }
-    let place = Rc::new(place);
-    let found = match disk.list(&place.dir).await {
+    let (place, config) = (Rc::new(place), config.into());
+    let found = match disk.list(&*place.dir).await {
         Err(error) if error.is_not_found() => Vec::new(),
         listed => listed?,
     };
@@ -151,10 +156,10 @@ pub async fn open(
 async fn create(
     disk: &DiskHandle,
     place: Rc<LogPlace>,
-    config: LogConfig,
+    config: Arc<LogConfig>,
     now_ms: i64,
 ) -> Result<Log, OpenError> {
-    disk.create_dir(&place.dir).await?;
+    disk.create_dir(&*place.dir).await?;
     if let Some(parent) = place.dir.parent() {
         disk.sync_dir(parent).await?;
     }
@@ -181,7 +186,7 @@ pub(super) async fn make_checkpoint(
         disk.open_under(place.dir.join(checkpoint::FILE), OpenMode::Create, &place.ticket).await?;
     disk.truncate(&file, 2 * checkpoint::SLOT_BYTES as u64, &place.ticket).await?;
     io::write_checkpoint(place, disk, point).await?;
-    disk.sync_dir(&place.dir).await
+    disk.sync_dir(&*place.dir).await
 }
 
 async fn read_checkpoint(
@@ -198,7 +203,7 @@ async fn read_checkpoint(
     // recovery builds on must not be gone after a later power cut.
     disk.sync(&file).await?;
     disk.forget(&file).await?;
-    disk.sync_dir(&place.dir).await?;
+    disk.sync_dir(&*place.dir).await?;
     let bytes = disk.read(&file, 0, 2 * checkpoint::SLOT_BYTES).await?;
     match Checkpoint::newest(&bytes) {
         Ok(point) => Ok(Some(point)),
@@ -219,8 +224,13 @@ impl Log {
     /// not to be as long as it was, the log fails with [`DiskError::Changed`] before it writes anything,
     /// and must be [opened](open) instead.
     #[must_use]
-    pub fn reopen(place: LogPlace, config: LogConfig, closed: ClosedLog, now_ms: i64) -> Log {
-        let place = Rc::new(place);
+    pub fn reopen(
+        place: LogPlace,
+        config: impl Into<Arc<LogConfig>>,
+        closed: ClosedLog,
+        now_ms: i64,
+    ) -> Log {
+        let (place, config) = (Rc::new(place), config.into());
         let active = closed.segments.last().cloned().unwrap_or_else(|| Segment::new(closed.start));
         let checkpoint = Checkpoint {
             number: closed.checkpoint_number,
@@ -242,7 +252,7 @@ impl Log {
         Log::assemble(place, config, recovered, now_ms)
     }
 
-    fn assemble(place: Rc<LogPlace>, config: LogConfig, found: Recovered, now_ms: i64) -> Log {
+    fn assemble(place: Rc<LogPlace>, config: Arc<LogConfig>, found: Recovered, now_ms: i64) -> Log {
         let mut closed: VecDeque<Segment> = found.segments.into();
         let mut active = closed.pop_back().expect("a log has an active segment");
         if !found.is_clean && !active.is_empty() {

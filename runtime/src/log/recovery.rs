@@ -493,7 +493,7 @@ impl Recovery<'_> {
         let stale: Vec<Offset> = all.filter(|at| *at > segment.end).collect();
         io::remove_snapshots(self.place, self.disk, &stale).await?;
         if !stale.is_empty() {
-            self.disk.sync_dir(&self.place.dir).await?;
+            self.disk.sync_dir(&*self.place.dir).await?;
         }
         Ok(())
     }

@@ -65,7 +65,7 @@ pub async fn repair(disk: DiskHandle, place: &LogPlace) -> Result<Option<Repaire
     if let Some(version) = compact::newer_mark(place, disk).await? {
         return Err(RepairError::Newer { file: place.dir.join(compact::MARK_FILE), version });
     }
-    let found = disk.list(&place.dir).await?;
+    let found = disk.list(&*place.dir).await?;
     let found = settle(disk, place, found).await?;
     let mut bases: Vec<(Offset, u64)> = found
         .iter()
@@ -78,7 +78,7 @@ pub async fn repair(disk: DiskHandle, place: &LogPlace) -> Result<Option<Repaire
     let start = point.map_or(Offset::ZERO, |point| point.start.min(point.segment));
     bases.drain(..bases.iter().rposition(|(base, _)| *base <= start).unwrap_or(0));
     let Some(&(first, _)) = bases.first() else {
-        return Err(RepairError::NoLog(place.dir.clone()));
+        return Err(RepairError::NoLog(place.dir.to_path_buf()));
     };
     let mut end = first;
     let mut newest = (-1, first);
@@ -147,8 +147,8 @@ async fn settle(
                 let mut aside = file.as_os_str().to_owned();
                 aside.push(".0.damaged");
                 disk.rename_under(file, aside, &place.ticket).await?;
-                disk.sync_dir(&place.dir).await?;
-                found = disk.list(&place.dir).await?;
+                disk.sync_dir(&*place.dir).await?;
+                found = disk.list(&*place.dir).await?;
             }
         }
     }
@@ -185,10 +185,10 @@ async fn cut(disk: &DiskHandle, place: &LogPlace, cutting: Cutting) -> Result<Re
         repaired.set_aside.push(set_aside(disk, place, &file, 0, *len).await?);
         repaired.bytes_cut += len;
     }
-    disk.sync_dir(&place.dir).await?;
+    disk.sync_dir(&*place.dir).await?;
     // Offsets above the new end will be given to other records, which were never compacted.
     disk.remove_under(place.dir.join(compact::MARK_FILE), &place.ticket).await?;
-    disk.sync_dir(&place.dir).await?;
+    disk.sync_dir(&*place.dir).await?;
     // Copies are safe: now the point comes down, and only then what is above it goes.
     let indexed = Indexed::default();
     let point = Checkpoint { number, start, end, segment, position, indexed, newest };

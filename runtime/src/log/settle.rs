@@ -32,7 +32,7 @@ impl Log {
             }
         }
         if let Some(failed) = &self.failed {
-            return Err(failed.clone());
+            return Err((**failed).clone());
         }
         match outcome {
             Ok(outcome) => {
@@ -50,8 +50,8 @@ impl Log {
                 if error.is_failed_sync() {
                     self.place.ticket.gate.note_failed_sync(&error);
                 }
-                let failed = LogFailure { dir: self.place.dir.clone(), error };
-                self.failed = Some(failed.clone());
+                let failed = LogFailure { dir: self.place.dir.to_path_buf(), error };
+                self.failed = Some(Box::new(failed.clone()));
                 Err(failed)
             }
         }
@@ -71,7 +71,7 @@ impl Log {
             Outcome::Committed { end } => self.durable_end = self.durable_end.max(end),
             Outcome::Refused(refused) => {
                 self.room.note_refusal();
-                self.refused = Some(refused);
+                self.refused = Some(Box::new(refused));
             }
             Outcome::Space { free } => self.room.note_free(free, self.config.free_floor_bytes),
             Outcome::Zeroed { end } => self.filled = end,

@@ -76,7 +76,7 @@ pub(super) async fn run(
     if work.cleaned_to.is_none_or(|cleaned| cleaned > end) {
         // Offsets above the new end will be given to other records.
         disk.remove_under(place.dir.join(MARK_FILE), &place.ticket).await?;
-        disk.sync_dir(&place.dir).await?;
+        disk.sync_dir(&*place.dir).await?;
     }
     io::write_checkpoint(place, disk, &checkpoint).await?;
     disk.commit(JournalEntry::TruncatedTo { log: place.id, offset: end }, &place.ticket).await?;

@@ -117,7 +117,7 @@ impl LocalCoordination {
                 return Err(failed(error));
             }
         };
-        let place = LogPlace { dir: dir.clone(), id: LogId::default(), ticket };
+        let place = LogPlace { dir: dir.as_path().into(), id: LogId::default(), ticket };
         let config =
             LogConfig { journal: false, checkpoint_bytes: 256 << 10, ..LogConfig::default() };
         let mut state = State::default();

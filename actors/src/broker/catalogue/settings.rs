@@ -185,7 +185,7 @@ impl Settings {
     pub fn partition_config(&self, node: &LogConfig) -> PartitionConfig {
         let millis = |name| Duration::from_millis(self.unsigned(name));
         PartitionConfig {
-            log: self.log_config(node),
+            log: self.log_config(node).into(),
             ahead_max: millis("message.timestamp.after.max.ms"),
             behind_max: Some(millis("message.timestamp.before.max.ms")),
             is_append_time: self.get("message.timestamp.type") == Some("LogAppendTime"),

@@ -117,9 +117,11 @@ pub(super) async fn start_missing(
         .partition_ids()
         .filter(|partition| shared.partition(&of(topic, *partition)).is_none())
         .collect();
+    // Made once: its partitions share it.
+    let config = shared.partition_config(topic);
     // All of them to their end: a start that is given up half way leaves a child that nobody knows.
     let started: Vec<Result<(), TopicError>> = stream::iter(missing)
-        .map(|partition| start_partition(shared, local, topic, partition))
+        .map(|partition| start_partition(shared, local, topic, partition, &config))
         .buffer_unordered(TOGETHER)
         .collect()
         .await;
@@ -137,6 +139,7 @@ async fn start_partition(
     local: &Rc<Local>,
     topic: &Topic,
     partition: PartitionId,
+    config: &PartitionConfig,
 ) -> Result<(), TopicError> {
     let name = of(topic, partition);
     let assigned = &topic.partitions[partition.0 as usize];
@@ -154,14 +157,14 @@ async fn start_partition(
     }
     let handover = Handover::new(journaled, closed);
     let options = PartitionOptions {
-        config: shared.partition_config(topic),
+        config: config.clone(),
         epoch: assigned.leader_epoch,
         handover: handover.clone(),
         room: directory.room.clone(),
         cleaners: directory.cleaners.clone(),
         closers: directory.closers.clone(),
         probe: shared.spec.probe.clone(),
-        ..PartitionOptions::new(name.clone(), log, &directory.path)
+        ..PartitionOptions::new(name.clone(), log, directory.path.clone())
     };
     let child_name = format!("partition/{name}");
     let make = || {
@@ -228,7 +231,7 @@ async fn identify(
     }
     let text = format!("version: 0\n{topic_id}\n");
     disk.create_dir(&dir).await?;
-    disk.sync_dir(&directory.path).await?;
+    disk.sync_dir(&*directory.path).await?;
     Ok(disk.write_atomically(&path, Bytes::from(text), &ticket(local, &path).await).await?)
 }
 
@@ -312,7 +315,7 @@ async fn remove_partition(
     let ticket = ticket(local, &dir).await;
     disk.commit(JournalEntry::Deleted { log }, &ticket).await?;
     disk.remove_dir_under(&dir, &ticket).await?;
-    disk.sync_dir(&directory.path).await?;
+    disk.sync_dir(&*directory.path).await?;
     // Whoever still holds the gate is fenced by it; a topic of the same name begins with its own.
     local.gates().forget(&dir);
     shared.is_handed_over(log);

@@ -103,7 +103,7 @@ async fn read_what_was_left(
             .await
             .map_err(|error| TopicError::Journal { reason: error.to_string() })?;
         let journals = replayed.journals().with_file_bytes(shared.spec.journal_bytes);
-        local.services().journals.insert(directory.path.clone(), journals);
+        local.services().journals.insert(directory.path.to_path_buf(), journals);
         journaled.extend(replayed.logs.clone());
         closed.extend(directory.take_closed(&disk).await?);
         all.push((directory.clone(), replayed));
@@ -156,7 +156,7 @@ pub(super) async fn look_for_room(shared: Arc<Shared>, local: Rc<Local>) {
 async fn look_for_room_in(shared: &Shared, local: &Rc<Local>) {
     for directory in &shared.spec.directories {
         let Ok(disk) = local.disk(&directory.path) else { continue };
-        match disk.space(&directory.path).await {
+        match disk.space(&*directory.path).await {
             Ok(space) => directory.room.set(space.free),
             Err(error) => tracing::warn!(%error, "cannot see how much room there is"),
         }

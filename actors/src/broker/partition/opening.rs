@@ -9,10 +9,18 @@ use flumen_runtime::{
     placement::Local,
 };
 
-use super::{Shared, replay::Replayed};
+use super::{Shared, at_rest::AtRest, replay::Replayed};
 
 /// How long writes of a superseded life may still be in flight before the process must end.
 const TAKE_OVER_WITHIN: Duration = Duration::from_secs(5);
+
+/// What opening came to.
+pub(super) enum Opened {
+    /// The log was closed in order, and need not be opened yet.
+    AtRest(Box<AtRest>),
+    /// It is open.
+    Log(Box<OpenedLog>),
+}
 
 /// An open log, and what replaying it gave.
 pub(super) struct OpenedLog {
@@ -38,24 +46,22 @@ pub(super) enum OpeningError {
 /// Opens the log. A future of its own: what it comes to is one step of the actor.
 pub(super) async fn open(
     shared: Arc<Shared>,
-    config: LogConfig,
+    config: Arc<LogConfig>,
     local: Rc<Local>,
-) -> Result<OpenedLog, OpeningError> {
-    let gate = local.gates().gate(&shared.dir);
+) -> Result<Opened, OpeningError> {
+    let gate = local.gates().gate_at(&shared.dir);
     let ticket = era::take_over(&gate, TAKE_OVER_WITHIN).await?;
     let disk = local.disk(&shared.data_dir)?;
-    let place = LogPlace { dir: shared.dir.to_path_buf(), id: shared.log, ticket };
+    let place = LogPlace { dir: shared.dir.clone(), id: shared.log, ticket };
     let now_ms = local.clock().now_ms();
     if let Some(closed) = shared.handover.take_closed()
-        && let Ok(mut replayed) = Replayed::restored(&closed.snapshot)
+        && let Some(at_rest) = AtRest::new(closed, &place.ticket, &disk)
     {
-        replayed.producers.wake(now_ms);
-        let log = Log::reopen(place, config, closed.log, now_ms);
-        return Ok(OpenedLog { log, replayed, disk });
+        return Ok(Opened::AtRest(Box::new(at_rest)));
     }
     let mut replayed = Replayed::new(now_ms);
     let journaled = shared.handover.journaled();
     let (log, _) = log::open(disk.clone(), place, config, journaled, &mut replayed, now_ms).await?;
     shared.handover.journal_is_used();
-    Ok(OpenedLog { log, replayed, disk })
+    Ok(Opened::Log(Box::new(OpenedLog { log, replayed, disk })))
 }

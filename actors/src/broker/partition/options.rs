@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    path::PathBuf,
+    path::Path,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -26,7 +26,7 @@ use crate::broker::names::TopicPartition;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartitionConfig {
     /// How its log is kept.
-    pub log: LogConfig,
+    pub log: Arc<LogConfig>,
     /// How far ahead of the clock a timestamp may be (`message.timestamp.after.max.ms`).
     pub ahead_max: Duration,
     /// How far behind it (`message.timestamp.before.max.ms`); none: as far as it likes.
@@ -46,7 +46,7 @@ impl Default for PartitionConfig {
     fn default() -> Self {
         const HOUR: Duration = Duration::from_secs(3_600);
         Self {
-            log: LogConfig::default(),
+            log: Arc::default(),
             ahead_max: HOUR,
             behind_max: None,
             is_append_time: false,
@@ -176,9 +176,9 @@ pub struct PartitionOptions {
     /// The id of its log: the topic's id, and the partition's number.
     pub log: LogId,
     /// The data directory, whose disk actor it uses.
-    pub data_dir: PathBuf,
+    pub data_dir: Arc<Path>,
     /// The directory of its log, below that; made where it is missing.
-    pub dir: PathBuf,
+    pub dir: Arc<Path>,
     /// Its settings at the start.
     pub config: PartitionConfig,
     /// Its role at the start.
@@ -200,10 +200,10 @@ pub struct PartitionOptions {
 impl PartitionOptions {
     /// Those of a new leader in the directory `<partition>` of `data_dir`.
     #[must_use]
-    pub fn new(partition: TopicPartition, log: LogId, data_dir: impl Into<PathBuf>) -> Self {
-        let data_dir = data_dir.into();
+    pub fn new(partition: TopicPartition, log: LogId, data_dir: impl Into<Arc<Path>>) -> Self {
+        let data_dir: Arc<Path> = data_dir.into();
         Self {
-            dir: data_dir.join(partition.to_string()),
+            dir: data_dir.join(partition.to_string()).into(),
             partition,
             log,
             data_dir,

@@ -33,7 +33,11 @@ const SECOND: Duration = Duration::from_secs(1);
 fn options() -> PartitionOptions {
     let topic = TopicName::new("orders").unwrap();
     let name = TopicPartition { topic, partition: PartitionId(0) };
-    PartitionOptions::new(name, LogId { id: uuid::Uuid::from_u128(7), shard: 0 }, DATA)
+    PartitionOptions::new(
+        name,
+        LogId { id: uuid::Uuid::from_u128(7), shard: 0 },
+        std::path::Path::new(DATA),
+    )
 }
 
 /// A node of one partition.
@@ -218,7 +222,7 @@ fn when_an_arbiter_wedges_its_partitions_serve_elsewhere_and_what_is_late_is_fen
                 let mut options = options();
                 options.partition.partition = PartitionId(shard);
                 options.log.shard = shard;
-                options.dir = options.data_dir.join(options.partition.to_string());
+                options.dir = options.data_dir.join(options.partition.to_string()).into();
                 let (spec, partition) = child_spec(options);
                 root.start_child(spec.place(Place::On(ArbiterId(0)))).await.unwrap();
                 partition.send(Append::new(record(0, "first"))).await.unwrap().unwrap();
@@ -363,6 +367,12 @@ fn a_drained_partition_is_opened_again_from_what_it_said_of_itself() {
         let handover = Handover::new(Vec::new(), Some(closed));
         let given = PartitionOptions { handover, ..options() };
         life(&world, given, End::Exit, async |node| {
+            // Nothing of this opens its log, and opening it changes none of it.
+            let latest = async || node.partition.send(FindOffset::new(At::Latest)).await.unwrap();
+            let (end, at_rest) = (latest().await, node.status().await);
+            assert_eq!((at_rest.marks.log_end, at_rest.producers), (Offset(1), 1));
+            assert_eq!(node.read_all(Offset(0)).await, ["a"]);
+            assert_eq!((latest().await, node.status().await), (end, at_rest));
             assert!(node.append(record(0, "a")).await.unwrap().is_duplicate);
             node.append(record(1, "b")).await.unwrap();
             assert_eq!(node.read_all(Offset(0)).await, ["a", "b"]);
@@ -527,7 +537,7 @@ fn settings_change_while_it_runs_and_hold_after_a_restart() {
     simulate(async |world| {
         life(&world, options(), End::Exit, async |node| {
             let log = LogConfig { batch_bytes_max: 80, ..LogConfig::default() };
-            let config = PartitionConfig { log, ..PartitionConfig::default() };
+            let config = PartitionConfig { log: log.into(), ..PartitionConfig::default() };
             node.partition.send(Configure { config }).await.unwrap().unwrap();
             let large = || record(0, "a value that is larger than eighty bytes with its header");
             assert!(matches!(node.append(large()).await, Err(AppendError::TooLarge { .. })));

@@ -127,7 +127,7 @@ pub(crate) async fn run(
         Job::Replace { base, others } => {
             let to = path(place, Kind::Log, base, SWAP);
             rename(place, disk, path(place, Kind::Log, base, CLEANED), to).await?;
-            disk.sync_dir(&place.dir).await?;
+            disk.sync_dir(&*place.dir).await?;
             replace(place, disk, base, &others).await?;
             Ok(JobDone::Replaced)
         }
@@ -230,7 +230,7 @@ async fn prepare(place: &LogPlace, disk: &DiskHandle, copy: Copy) -> Result<(), 
             .await?;
     }
     // The log's new name is what decides: it must not be there before those of its indexes are.
-    disk.sync_dir(&place.dir).await
+    disk.sync_dir(&*place.dir).await
 }
 
 /// From when `.log.swap` is durable: what it stands for goes, and it takes its place. Each step may
@@ -246,10 +246,10 @@ async fn replace(
     for kind in [Kind::Index, Kind::TimeIndex] {
         rename(place, disk, path(place, kind, base, SWAP), kind.path(&place.dir, base)).await?;
     }
-    disk.sync_dir(&place.dir).await?;
+    disk.sync_dir(&*place.dir).await?;
     let to = Kind::Log.path(&place.dir, base);
     rename(place, disk, path(place, Kind::Log, base, SWAP), to).await?;
-    disk.sync_dir(&place.dir).await
+    disk.sync_dir(&*place.dir).await
 }
 
 /// Renames a file; one that is gone was renamed before.
@@ -296,7 +296,7 @@ pub(crate) async fn settle(
         return Ok(found);
     }
     // A killed process may have left names that are in the page cache only.
-    disk.sync_dir(&place.dir).await?;
+    disk.sync_dir(&*place.dir).await?;
     for entry in &found {
         let Some((Kind::Log, base)) = parse(&entry.name, SWAP) else { continue };
         let end = end_of(place, disk, base).await?;
@@ -315,13 +315,13 @@ pub(crate) async fn settle(
         replace(place, disk, base, &others).await?;
         tracing::info!(dir = %place.dir.display(), %base, %end, "a compaction that was cut short was finished");
     }
-    let left = disk.list(&place.dir).await?;
+    let left = disk.list(&*place.dir).await?;
     for entry in left.iter().filter(|entry| is_ours(entry)) {
         disk.remove_under(place.dir.join(&entry.name), &place.ticket).await?;
         tracing::info!(dir = %place.dir.display(), file = %entry.name, "a compaction that was cut short was undone");
     }
-    disk.sync_dir(&place.dir).await?;
-    Ok(disk.list(&place.dir).await?)
+    disk.sync_dir(&*place.dir).await?;
+    Ok(disk.list(&*place.dir).await?)
 }
 
 /// The offset after the last batch of a swap.

@@ -1,6 +1,6 @@
 //! Runs a log as its actor would: effects in tasks of their own, outcomes applied one by one.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::Path, time::Duration};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use tokio::sync::mpsc;
@@ -72,9 +72,9 @@ pub(super) struct Driver {
 }
 
 /// The place of the tests' log, in `dir`.
-pub(super) async fn place(dir: impl Into<PathBuf>, gate: &std::sync::Arc<EraGate>) -> LogPlace {
+pub(super) async fn place(dir: impl AsRef<Path>, gate: &std::sync::Arc<EraGate>) -> LogPlace {
     let ticket: Ticket = take_over(gate, Duration::from_secs(60)).await.unwrap();
-    LogPlace { dir: dir.into(), id: LogId::default(), ticket }
+    LogPlace { dir: dir.as_ref().into(), id: LogId::default(), ticket }
 }
 
 impl Driver {

@@ -37,7 +37,7 @@ async fn a_clean_stop_leaves_kafkas_files_and_the_recovery_point() {
     let home = dir.path().join("t-0");
     let disks = RealDisks::choose(Engine::Threads).unwrap();
     let disk = DiskHandle::start(disks.make(ArbiterId(0), dir.path()).unwrap());
-    let gate = EraGate::new(&home);
+    let gate = EraGate::new(home.as_path());
     let config = LogConfig {
         segment_bytes: 700,
         index_interval_bytes: 150,

@@ -70,7 +70,7 @@ async fn find(
     now_ms: i64,
 ) -> Result<Found, Refusal> {
     let place = LogPlace {
-        dir: options.dir.clone(),
+        dir: options.dir.as_path().into(),
         // It does not use the journal, where this would be its name.
         id: LogId { id: Uuid::nil(), shard: 0 },
         ticket: ticket.clone(),

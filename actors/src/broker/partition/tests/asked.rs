@@ -80,9 +80,8 @@ fn the_producers_of_a_partition_can_be_told() {
 }
 
 fn small() -> PartitionConfig {
-    let mut config = PartitionConfig::default();
-    config.log.batch_bytes_max = 100;
-    config
+    let log = LogConfig { batch_bytes_max: 100, ..LogConfig::default() };
+    PartitionConfig { log: log.into(), ..PartitionConfig::default() }
 }
 
 #[test]
@@ -169,7 +168,7 @@ fn timed(sequence: i32, timestamp: i64) -> BytesMut {
 fn the_largest_timestamp_is_found_in_a_segment_that_was_closed_in_an_earlier_life() {
     simulate(async |world| {
         let mut options = options();
-        options.config.log.segment_bytes = 4_096;
+        options.config.log = LogConfig { segment_bytes: 4_096, ..LogConfig::default() }.into();
         options.config.ahead_max = Duration::MAX;
         life(&world, options.clone(), End::Kill, async |node| {
             for (sequence, timestamp) in [10, 99, 20, 30, 40, 50, 60].into_iter().enumerate() {

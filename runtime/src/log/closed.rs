@@ -1,0 +1,93 @@
+//! What a cleanly closed log says of itself.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Epochs, LogConfig, Segment};
+use crate::ids::Offset;
+
+/// What a cleanly closed log says of itself, so that it can be opened without a look at its files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClosedLog {
+    pub(super) start: Offset,
+    pub(super) segments: Vec<Segment>,
+    pub(super) epochs: Epochs,
+    pub(super) checkpoint_number: u64,
+    pub(super) snapshots: Vec<Offset>,
+}
+
+impl ClosedLog {
+    /// First offset that is kept.
+    #[must_use]
+    pub fn start(&self) -> Offset {
+        self.start
+    }
+
+    /// Offset that the next record will get.
+    #[must_use]
+    pub fn end(&self) -> Offset {
+        self.segments.last().map_or(self.start, |segment| segment.end)
+    }
+
+    /// Where each leader epoch begins.
+    #[must_use]
+    pub fn epochs(&self) -> &Epochs {
+        &self.epochs
+    }
+
+    /// Bytes of all batches.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.size).sum()
+    }
+
+    /// The time (Unix ms) before which such a log would do nothing by itself if it were open; `None`
+    /// where it may have something to do at any time: more than one segment, or compaction.
+    #[must_use]
+    pub fn rests_until(&self, config: &LogConfig) -> Option<i64> {
+        let [active] = &self.segments[..] else { return None };
+        if config.compaction.is_some() {
+            return None;
+        }
+        let newest = active.newest.filter(|(newest, _)| *newest >= 0 && !active.is_empty());
+        let age_max = config.retention_ms.and_then(|age| i64::try_from(age).ok());
+        Some(match newest.zip(age_max) {
+            Some(((newest, _), age_max)) => newest.saturating_add(age_max).saturating_add(1),
+            None => i64::MAX,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::Compaction;
+
+    fn closed(segments: Vec<Segment>) -> ClosedLog {
+        let (start, epochs) = (Offset(3), Epochs::default());
+        ClosedLog { start, segments, epochs, checkpoint_number: 1, snapshots: Vec::new() }
+    }
+
+    fn segment(newest: Option<(i64, Offset)>) -> Segment {
+        Segment { end: Offset(9), size: 100, newest, ..Segment::new(Offset(3)) }
+    }
+
+    #[test]
+    fn a_log_rests_until_its_only_segment_is_over_age() {
+        let aged = LogConfig { retention_ms: Some(50), ..LogConfig::default() };
+        let dated = closed(vec![segment(Some((1_000, Offset(8))))]);
+        assert_eq!(dated.rests_until(&aged), Some(1_051));
+        assert_eq!(dated.rests_until(&LogConfig::default()), Some(i64::MAX));
+        assert_eq!(closed(vec![segment(Some((-1, Offset(3))))]).rests_until(&aged), Some(i64::MAX));
+        assert_eq!(closed(vec![Segment::new(Offset(3))]).rests_until(&aged), Some(i64::MAX));
+        assert_eq!((dated.end(), dated.bytes()), (Offset(9), 100));
+    }
+
+    #[test]
+    fn a_log_that_may_have_work_does_not_rest() {
+        let two = closed(vec![Segment::new(Offset(3)), Segment::new(Offset(3))]);
+        assert_eq!(two.rests_until(&LogConfig::default()), None);
+        let compacted =
+            LogConfig { compaction: Some(Compaction::default()), ..LogConfig::default() };
+        assert_eq!(closed(vec![Segment::new(Offset(3))]).rests_until(&compacted), None);
+    }
+}
