@@ -66,7 +66,7 @@ fn kafkajs(modules: &str) -> String {
 fn other_people_s_clients_find_a_kafka() {
     let Some(place) = Place::new() else { return };
     // Nobody waits for members that do not come: the scripts form many groups.
-    let delay = "--group-initial-rebalance-delay-ms 0";
+    let delay = "--set group.initial.rebalance.delay.ms=0";
     let node = place.start(&format!("serve --listen 127.0.0.1:0 --data data {delay}"));
     node.has_said("listening on ");
     let address = node.word_after("listening on ");

@@ -158,8 +158,8 @@ fn why(log: &Path) -> String {
 }
 
 fn start(place: &Place, options: &str) -> (Running, String) {
-    let serve = "serve --listen 127.0.0.1:0 --data data --num-partitions 4";
-    let node = place.start(&format!("{serve} --auto-create-topics-enable {options}"));
+    let serve = "serve --listen 127.0.0.1:0 --data data --set num.partitions=4";
+    let node = place.start(&format!("{serve} --set auto.create.topics.enable={options}"));
     node.has_said("listening on ");
     let address = node.word_after("listening on ");
     (node, address)

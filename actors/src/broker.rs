@@ -70,6 +70,8 @@ pub struct BrokerSpec {
     pub directories: Vec<DataDirectory>,
     /// How logs are kept where a topic's settings say nothing.
     pub log: LogConfig,
+    /// Settings of topics that do not set them themselves.
+    pub topic_settings: Settings,
     /// How groups are coordinated.
     pub groups: group_coordinator::turn::Options,
     /// Partitions of [`OFFSETS_TOPIC`] when it is made (`offsets.topic.num.partitions`).
@@ -88,6 +90,7 @@ impl BrokerSpec {
             node: NodeId(1),
             directories: vec![directory],
             log: LogConfig::default(),
+            topic_settings: Settings::default(),
             groups: group_coordinator::turn::Options::default(),
             offsets_partitions: 50,
             journal_bytes: journal::FILE_BYTES,
@@ -226,6 +229,7 @@ impl Shared {
     fn partition_config(&self, topic: &Topic) -> PartitionConfig {
         let node = self.node_settings.borrow();
         let settings = topic.settings.over(&node.topic_defaults(self.spec.node));
+        let settings = settings.over(&self.spec.topic_settings);
         let mut config = settings.partition_config(&self.spec.log);
         if let Some(age_ms) = node.number(self.spec.node, "producer.id.expiration.ms") {
             config.producer_age = Duration::from_millis(age_ms.into());
@@ -340,6 +344,12 @@ pub fn start(spec: BrokerSpec) -> (ChildSpec, Broker) {
 }
 
 impl Broker {
+    /// The node's settings for topics that do not set them themselves.
+    #[must_use]
+    pub fn topic_settings(&self) -> &Settings {
+        &self.shared.spec.topic_settings
+    }
+
     async fn ask(&self, command: Command) -> Result<Changed, TopicError> {
         // A controller that failed is made anew; whether the change was made before is not known, so
         // it is the caller who may ask again.

@@ -31,7 +31,7 @@ use flumen_runtime::{
 
 use crate::{
     client::ClientError,
-    node::{NodeError, NodeOptions},
+    node::{NodeError, NodeOptions, settings::NodeSettingError},
     pipeline::PipelineError,
 };
 
@@ -78,7 +78,8 @@ pub struct DataArgs {
 }
 
 /// The names of disk drivers on the command line.
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, clap::ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum DiskArg {
     /// io_uring where it is allowed, else threads.
     Auto,
@@ -118,6 +119,24 @@ pub enum CliError {
     /// The node.
     #[error(transparent)]
     Node(#[from] NodeError),
+    /// The configuration file says something that cannot be.
+    #[error("`{}` line {line}: {why}", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// Where in it.
+        line: usize,
+        /// What is wrong there.
+        why: String,
+    },
+    /// A setting that cannot be.
+    #[error(transparent)]
+    Setting(#[from] NodeSettingError),
+    /// A node needs somewhere to keep its data.
+    #[error(
+        "no data directory is given: name one with `--data DIR`, or as `data` in the configuration file"
+    )]
+    NoDataGiven,
     /// A node cannot be asked, or refuses.
     #[error(transparent)]
     Client(#[from] ClientError),

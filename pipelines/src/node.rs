@@ -9,6 +9,8 @@
 //! [`run`] makes the actix system, starts a node in it, runs a program on it, and stops it in order:
 //! pipelines drain first, then the broker closes its logs, then the data directories are let go of.
 
+pub mod settings;
+
 use std::{
     cell::Cell,
     collections::BTreeMap,
@@ -21,7 +23,7 @@ use std::{
 
 use flumen_actors::{
     broker::{
-        self, Broker, BrokerSpec, DataDirectory, NodeId, TopicError,
+        self, Broker, BrokerSpec, DataDirectory, NodeId, Settings, TopicError,
         group_coordinator::turn,
         names::{TopicName, TopicPartition},
         partition::messages::{At, FindOffset, PartitionStatus, Status},
@@ -70,6 +72,8 @@ pub struct NodeOptions {
     pub limits: Limits,
     /// How topics that clients merely name are made.
     pub topic_defaults: TopicDefaults,
+    /// Settings of topics that do not set them themselves.
+    pub topic_settings: Settings,
 }
 
 /// An address to listen on.
@@ -96,6 +100,7 @@ impl NodeOptions {
             listen: Vec::new(),
             limits: Limits::default(),
             topic_defaults: TopicDefaults::default(),
+            topic_settings: Settings::default(),
         }
     }
 }
@@ -321,6 +326,7 @@ fn start(options: NodeOptions) -> Result<(Node, Vec<DataDir>), NodeError> {
             .map(|dir| DataDirectory::new(dir.id(), dir.path()))
             .collect(),
         log: options.log,
+        topic_settings: options.topic_settings,
         groups: options.groups,
         offsets_partitions: options.offsets_partitions,
         journal_bytes: journal::FILE_BYTES,
@@ -359,8 +365,8 @@ fn bind(listen: &[Listen]) -> Result<Vec<Bound>, BindError> {
 fn about(options: &NodeOptions, disks: &str) -> String {
     let data: Vec<String> =
         options.data.iter().map(|path| format!("`{}`", path.display())).collect();
-    let promise = if options.log.is_lazy() {
-        "an acknowledged record survives a crash of the process, not a power cut"
+    let promise = if options.topic_settings.is_lazy() {
+        "an acknowledged record survives a crash of the process, not a power cut (flush.messages)"
     } else {
         "an acknowledged record is on the disk"
     };

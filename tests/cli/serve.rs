@@ -34,7 +34,7 @@ fn it_says_where_it_listens_and_what_an_ack_promises_and_what_it_did_when_it_was
     assert_eq!(head[4..], [0, 0, 0, 7]);
     let ended = running.terminate();
     assert!(ended.status.success(), "{}", ended.status);
-    ended.tells(&["stopping: 1 connections", "stopped after", "1 connections", "0 topics"]);
+    ended.tells(&["stopping: 1 connections", "stopped after", "1 connection let go", "0 topics"]);
     assert!(TcpStream::connect(&address).is_err(), "nobody listens any more");
 }
 
@@ -64,4 +64,55 @@ fn a_second_node_on_the_same_directory_is_refused_and_the_first_goes_on() {
     place.refuse("serve --listen 127.0.0.1:0 --data data", &["`data`", "another"]);
     TcpStream::connect(&address).unwrap();
     assert!(first.terminate().status.success());
+}
+
+#[test]
+fn a_configuration_file_says_what_the_command_line_does_and_the_command_line_wins() {
+    let Some(place) = Place::new() else { return };
+    let file = r#"
+listen = ["127.0.0.1:0", "localhost:0"]
+advertise = "broker.example:9092"
+data = ["data", "more"]
+[set]
+num.partitions = 3
+retention.ms = 5000
+flush.messages = 9223372036854775807
+"#;
+    std::fs::write(place.path("flumen.toml"), file).unwrap();
+    let node = place.start("serve --config flumen.toml --set retention.ms=7000");
+    node.has_said("an acknowledged record survives a crash of the process, not a power cut");
+    let said = node.said();
+    assert!(said.contains("data in `data`, `more`"), "{said}");
+    let addresses = said.split("listening on ").nth(1).and_then(|rest| rest.split(';').next());
+    assert_eq!(addresses.unwrap().split(", ").count(), 2, "{said}");
+    let created = place.succeed("topics create t --json --data more");
+    assert!(created.contains("created"), "either directory leads to the node: {created}");
+    let settings = place.succeed("topics describe t --settings --data data");
+    let value = |name: &str| {
+        let line = settings.lines().find(|line| line.trim_start().starts_with(name));
+        line.and_then(|line| line.split_whitespace().nth(1)).map(str::to_owned)
+    };
+    assert_eq!(value("retention.ms").as_deref(), Some("7000"), "{settings}");
+    assert_eq!(value("flush.messages").as_deref(), Some("9223372036854775807"), "{settings}");
+    assert_eq!(settings.lines().filter(|line| line.ends_with(" 0")).count(), 3, "{settings}");
+    assert!(node.terminate().status.success());
+    assert!(place.path("data/t-0").exists() != place.path("more/t-0").exists());
+}
+
+#[test]
+fn a_bad_line_of_a_configuration_file_is_named() {
+    let Some(place) = Place::new() else { return };
+    let refuse = |text: &str, words: &[&str]| {
+        std::fs::write(place.path("flumen.toml"), text).unwrap();
+        place.refuse("serve --config flumen.toml --data data", words);
+        assert!(!place.path("data").exists(), "nothing is made by a node that does not begin");
+    };
+    refuse("listen = \"127.0.0.1:0\"\nlissen = 1\n", &["`flumen.toml` line 2", "`lissen`"]);
+    refuse("[set]\nnum.partitions = 0\n", &["line 2", "num.partitions=0", "at least 1"]);
+    refuse("[set]\nno.such = 0\n", &["line 2", "no setting `no.such`", "--settings"]);
+    place.refuse("serve --config nowhere.toml", &["nowhere.toml"]);
+    place.refuse("serve", &["no data directory", "--data DIR", "configuration file"]);
+    place.refuse("serve --data data --set x", &["--set x", "NAME=VALUE"]);
+    let settings = place.succeed("serve --settings --set num.partitions=9");
+    assert!(settings.contains("num.partitions") && settings.contains("  9  "), "{settings}");
 }

@@ -1,36 +1,59 @@
 //! `flumen serve`: a broker that Kafka's clients connect to.
 
+mod file;
+
+use std::{io, path::PathBuf};
+
 use clap::Args;
-use flumen_actors::gateway::TopicDefaults;
+use flumen_actors::broker::catalogue::settings::SETTINGS;
 use tokio::time::Instant;
 
-use super::{CliError, DataArgs, tell};
+use self::file::File;
+use super::{
+    CliError, DataArgs, DiskArg,
+    print::{Table, counted},
+    session::DEFAULT_ADDRESS,
+    tell,
+};
 use crate::{
-    node::{self, Listen},
+    node::{self, Listen, NodeOptions, settings::NODE_SETTINGS},
     open_files,
     signals::Signals,
 };
 
-/// Options of `flumen serve`.
+/// Options of `flumen serve`. Each but `--config` can stand in the configuration file under the same
+/// name; what the command line says wins.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
-    /// Address to listen on; may be given more than once.
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9092")]
+    /// Configuration file (TOML), with these options' names, and a table `[set]` for settings.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address to listen on; may be given more than once. Without it: 127.0.0.1:9092.
+    #[arg(long, value_name = "HOST:PORT")]
     listen: Vec<String>,
     /// Address that clients are told to connect to, one for each `--listen`, where it is another.
     #[arg(long, value_name = "HOST:PORT")]
     advertise: Vec<String>,
-    /// Partitions of a topic that is made without saying how many.
-    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    num_partitions: u32,
-    /// Whether a topic is made when a client merely names it.
-    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
-    auto_create_topics_enable: bool,
-    /// How long an empty group that gets its first member waits for more, in milliseconds.
-    #[arg(long, value_name = "MS", default_value_t = 3_000)]
-    group_initial_rebalance_delay_ms: u32,
-    #[command(flatten)]
-    data: DataArgs,
+    /// Directory of the node's data; may be given more than once, for several disks: partitions are
+    /// spread over them.
+    #[arg(long, value_name = "DIR")]
+    data: Vec<PathBuf>,
+    /// Disk driver: io_uring where it is allowed, or threads.
+    #[arg(long, value_enum)]
+    disk: Option<DiskArg>,
+    /// The node's number; it is written into its data directories, and stays.
+    #[arg(long, value_name = "N")]
+    node: Option<u32>,
+    /// Threads that do the work, one a core as a rule.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    arbiters: Option<u32>,
+    /// A setting under Kafka's name, of the node or of all topics that do not set it themselves; may be
+    /// given more than once.
+    #[arg(long = "set", short, value_name = "NAME=VALUE")]
+    set: Vec<String>,
+    /// List all settings with their values and meanings, and end.
+    #[arg(long)]
+    settings: bool,
 }
 
 /// Runs it.
@@ -38,26 +61,13 @@ pub struct ServeArgs {
 /// # Errors
 /// [`CliError`].
 pub fn run(args: ServeArgs) -> Result<(), CliError> {
-    let mut options = args.data.node();
-    if args.advertise.len() > args.listen.len() {
-        return Err(CliError::Option {
-            option: "--advertise",
-            value: args.advertise.join(" "),
-            expected: "at most one for each `--listen`, in their order".into(),
-        });
+    let is_listing = args.settings;
+    let options = options(args)?;
+    if is_listing {
+        return list(&options);
     }
     if let Some(complaint) = open_files::allow_as_many_as_may_be() {
         tell(complaint);
-    }
-    options.topic_defaults = TopicDefaults {
-        auto_create_topics: args.auto_create_topics_enable,
-        partitions: args.num_partitions,
-    };
-    options.groups.initial_rebalance_delay_ms = args.group_initial_rebalance_delay_ms;
-    let mut advertise = args.advertise.iter().map(|text| host_and_port(text));
-    for address in &args.listen {
-        let advertise = advertise.next().transpose()?;
-        options.listen.push(Listen { address: address.clone(), advertise });
     }
     let (connections, topics, began) = node::run(options, |node| async move {
         let gateway = node.gateway();
@@ -71,9 +81,79 @@ pub fn run(args: ServeArgs) -> Result<(), CliError> {
     })?;
     let took = began.elapsed().as_secs_f64();
     tell(format_args!(
-        "stopped after {took:.1} s: {connections} connections are let go, {topics} topics are closed"
+        "stopped after {took:.1} s: {} let go, {} closed",
+        counted(connections as u64, "connection"),
+        counted(topics as u64, "topic")
     ));
     Ok(())
+}
+
+/// Those of the command line, and where it says nothing those of the file.
+fn options(args: ServeArgs) -> Result<NodeOptions, CliError> {
+    let file = args.config.as_deref().map(File::read).transpose()?.unwrap_or_default();
+    fn either<T>(given: Vec<T>, file: Vec<T>) -> Vec<T> {
+        if given.is_empty() { file } else { given }
+    }
+    let data = either(args.data, file.data);
+    if data.is_empty() && !args.settings {
+        return Err(CliError::NoDataGiven);
+    }
+    let disk = args.disk.or(file.disk).unwrap_or(DiskArg::Auto);
+    let mut options = DataArgs { data, disk }.node();
+    let mut listen = either(args.listen, file.listen);
+    let advertise = either(args.advertise, file.advertise);
+    if listen.is_empty() {
+        listen.push(DEFAULT_ADDRESS.into());
+    }
+    if advertise.len() > listen.len() {
+        return Err(CliError::Option {
+            option: "--advertise",
+            value: advertise.join(" "),
+            expected: "at most one for each `--listen`, in their order".into(),
+        });
+    }
+    let mut advertise = advertise.iter().map(|text| host_and_port(text));
+    for address in listen {
+        let advertise = advertise.next().transpose()?;
+        options.listen.push(Listen { address, advertise });
+    }
+    options.node = args.node.or(file.node).unwrap_or(options.node);
+    options.threads.arbiters = args.arbiters.or(file.arbiters).unwrap_or(options.threads.arbiters);
+    if options.threads.arbiters == 0 {
+        let (option, expected) = ("arbiters", "at least one thread is wanted".into());
+        return Err(CliError::Option { option, value: "0".into(), expected });
+    }
+    // Kafka's: members that start together are in the first generation together.
+    options.groups.initial_rebalance_delay_ms = 3_000;
+    for (name, value) in &file.set.0 {
+        options.set(name, value)?;
+    }
+    for text in &args.set {
+        let (name, value) = text.split_once('=').ok_or_else(|| CliError::Option {
+            option: "--set",
+            value: text.clone(),
+            expected: "NAME=VALUE, such as `num.partitions=3`".into(),
+        })?;
+        options.set(name.trim(), value)?;
+    }
+    options.check()?;
+    Ok(options)
+}
+
+/// Every setting as it would be, with what it means.
+fn list(options: &NodeOptions) -> Result<(), CliError> {
+    let mut out = io::stdout().lock();
+    let mut table = Table::new(&["SETTING", "OF", "VALUE", "MEANING"]);
+    for own in NODE_SETTINGS {
+        let (name, doc) = (own.name.to_owned(), own.doc.to_owned());
+        table.row([name, "node".into(), own.value(options), doc]);
+    }
+    for setting in SETTINGS {
+        let value = options.topic_settings.get(setting.name).unwrap_or(setting.default);
+        let (name, doc) = (setting.name.to_owned(), setting.doc.to_owned());
+        table.row([name, "topics".into(), value.to_owned(), doc]);
+    }
+    Ok(table.print(&mut out)?)
 }
 
 fn host_and_port(text: &str) -> Result<(String, u16), CliError> {

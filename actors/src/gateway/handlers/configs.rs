@@ -115,9 +115,7 @@ fn describe_one(
         ..DescribeConfigsResult::default()
     };
     let told: Vec<Told> = match find(shared, &topics, context, Operation::Describe, which) {
-        Ok(Of::Topic(topic)) => {
-            of_topic(&topic.settings, &shared.broker.node_settings(), shared.node)
-        }
+        Ok(Of::Topic(topic)) => of_topic(&shared.broker, &topic.settings, shared.node),
         Ok(Of::Nodes(which)) => of_node(shared, which),
         Err((error, why)) => {
             (result.error_code, result.error_message) = (error, Some(why.into()));

@@ -148,8 +148,8 @@ fn created(
 ) -> CreatableTopicResult {
     match made {
         Ok(topic) => {
-            let nodes = shared.broker.node_settings();
-            let configs = configs::of_topic(&topic.settings, &nodes, shared.node).into_iter();
+            let configs = configs::of_topic(&shared.broker, &topic.settings, shared.node);
+            let configs = configs.into_iter();
             let configs = configs.map(|config| CreatableTopicConfigs {
                 name: config.name.into(),
                 value: Some(config.counts.value.into()),

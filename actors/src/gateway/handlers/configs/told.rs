@@ -2,7 +2,7 @@
 
 use crate::{
     broker::{
-        NodeId, Settings,
+        Broker, NodeId, Settings,
         catalogue::{
             node_settings::{NodeSettings, Nodes, OWN_SETTINGS, name_on_node, of_topics},
             settings::{SETTINGS, Setting},
@@ -69,10 +69,11 @@ fn set_of_nodes(nodes: &NodeSettings, node: NodeId, name: &'static str) -> Vec<L
 
 /// All settings of a topic.
 pub(in crate::gateway::handlers) fn of_topic(
+    broker: &Broker,
     settings: &Settings,
-    nodes: &NodeSettings,
     node: NodeId,
 ) -> Vec<Told> {
+    let (nodes, given) = (broker.node_settings(), broker.topic_settings());
     let told = |setting: &Setting| {
         let name = setting.name;
         let on_node = name_on_node(name);
@@ -80,7 +81,9 @@ pub(in crate::gateway::handlers) fn of_topic(
         let own = settings.explicit().find(is_own).map(|(_, value)| value.to_owned());
         let own = own.map(|value| Layer { name, value, source: SET_ON_TOPIC });
         let mut layers: Vec<Layer> = own.into_iter().collect();
-        layers.extend(on_node.into_iter().flat_map(|name| set_of_nodes(nodes, node, name)));
+        layers.extend(on_node.into_iter().flat_map(|name| set_of_nodes(&nodes, node, name)));
+        let given = given.explicit().find(is_own).map(|(_, value)| value.to_owned());
+        layers.extend(given.map(|value| Layer { name, value, source: GIVEN_AT_START }));
         let value = setting.default.to_owned();
         layers.push(Layer { name: on_node.unwrap_or(name), value, source: DEFAULT });
         Told::new(name, setting, layers)
