@@ -159,6 +159,20 @@ fn records_go_through_json_as_they_are_and_a_bad_line_is_named() {
 }
 
 #[test]
+fn records_are_sent_and_read_under_every_codec() {
+    let Some(place) = Place::new() else { return };
+    let lines: String =
+        (0..1_000).map(|line| format!("a line like all others, {line}\n")).collect();
+    for codec in ["gzip", "snappy", "lz4", "zstd"] {
+        place.feed(&format!("produce {codec} -z {codec} --data data"), &lines);
+        assert_eq!(place.succeed(&format!("consume {codec} --data data")), lines, "{codec}");
+        let told = place.succeed(&format!("dump-log data/{codec}-0 --records --json"));
+        assert!(told.contains(&format!("\"compression\":\"{codec}\"")), "{told}");
+        assert!(told.contains("a line like all others, 999"), "{codec}");
+    }
+}
+
+#[test]
 fn who_is_no_node_or_cannot_be_asked_is_said_in_a_sentence() {
     let Some(place) = Place::new() else { return };
     let closes = TcpListener::bind("127.0.0.1:0").unwrap();

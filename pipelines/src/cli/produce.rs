@@ -7,7 +7,7 @@ use std::{io, os::fd::AsFd as _, time::Duration};
 use clap::Args;
 use flumen_actors::{agent::sink::topic::partition_of_key, broker::names::TopicName};
 use flumen_runtime::{
-    batch::RecordRef,
+    batch::{Compression, RecordRef},
     clock::{Clock as _, SystemClock},
 };
 use futures::future::{Either, select};
@@ -51,6 +51,9 @@ pub struct ProduceArgs {
     /// Whose word is awaited: of all in sync, of the leader, of nobody.
     #[arg(long, value_enum, default_value = "all")]
     acks: AcksArg,
+    /// How batches are compressed.
+    #[arg(long, short = 'z', value_enum, default_value = "none")]
+    compression: CompressionArg,
     /// Print what was done as one line of JSON.
     #[arg(long)]
     json: bool,
@@ -70,6 +73,29 @@ pub enum AcksArg {
     /// Nobody.
     #[value(name = "0", alias = "none")]
     None,
+}
+
+/// The names of codecs on the command line: Kafka's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum CompressionArg {
+    None,
+    Gzip,
+    Snappy,
+    Lz4,
+    Zstd,
+}
+
+impl From<CompressionArg> for Compression {
+    fn from(named: CompressionArg) -> Self {
+        match named {
+            CompressionArg::None => Compression::None,
+            CompressionArg::Gzip => Compression::Gzip,
+            CompressionArg::Snappy => Compression::Snappy,
+            CompressionArg::Lz4 => Compression::Lz4,
+            CompressionArg::Zstd => Compression::Zstd,
+        }
+    }
 }
 
 fn header(text: &str) -> Result<(String, String), String> {
@@ -111,6 +137,7 @@ async fn produce(mut session: Session, args: ProduceArgs) -> Result<(), CliError
         AcksArg::None => Acks::None,
     };
     let producer = Producer::new(&mut session.client, topic, acks).await?;
+    let producer = producer.compressed(args.compression.into());
     let lines = Lines::new(args.format, args.key_separator.clone());
     let began = Instant::now();
     let mut work =

@@ -15,7 +15,7 @@ use flumen_actors::gateway::{
         },
     },
 };
-use flumen_runtime::batch::{BatchBuilder, RecordRef};
+use flumen_runtime::batch::{self, BatchBuilder, BatchHeader, Compression, RecordRef};
 
 use super::{Client, ClientError, Patience, Topic, is_passing};
 
@@ -50,11 +50,22 @@ struct Batch {
     bytes: Bytes,
 }
 
+/// The same batch, compressed.
+fn compress(plain: Bytes, compression: Compression) -> Bytes {
+    if compression == Compression::None {
+        return plain;
+    }
+    let header = BatchHeader::parse(&plain).expect("it was built just now");
+    let records = batch::records(&plain, &header).expect("it is plain");
+    batch::recode(&header, &records, compression.into()).freeze()
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Producer {
     topic: Topic,
     acks: Acks,
+    compression: Compression,
     /// Number and epoch, where it is idempotent.
     identity: Option<(i64, i16)>,
     /// The next sequence number of each partition.
@@ -74,7 +85,14 @@ impl Producer {
             Acks::Leader | Acks::None => None,
         };
         let (sequences, open) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Self { topic, acks, identity, sequences, open, sent: 0 })
+        let compression = Compression::None;
+        Ok(Self { topic, acks, compression, identity, sequences, open, sent: 0 })
+    }
+
+    /// The same, with batches compressed so.
+    #[must_use]
+    pub fn compressed(self, compression: Compression) -> Self {
+        Self { compression, ..self }
     }
 
     async fn identify(client: &mut Client) -> Result<(i64, i16), ClientError> {
@@ -141,7 +159,8 @@ impl Producer {
                 batch.set_producer(id, epoch, *sequence);
                 *sequence = sequence.wrapping_add(count as i32) & i32::MAX;
             }
-            let batch = Batch { records: count.into(), bytes: batch.build().freeze() };
+            let bytes = compress(batch.build().freeze(), self.compression);
+            let batch = Batch { records: count.into(), bytes };
             closed.insert(partition, batch);
         }
         closed
