@@ -18,6 +18,7 @@ pub mod api;
 pub mod codec;
 mod connection;
 pub mod context;
+mod counters;
 pub mod error_code;
 mod errors;
 pub mod frame;
@@ -38,7 +39,8 @@ use flumen_runtime::{
 };
 
 pub use self::connection::{BadLength, Frame, Intake, Taken};
-use self::{limits::Limits, listener::Bound, slots::Slots};
+pub use self::counters::ApiCounts;
+use self::{counters::Counters, limits::Limits, listener::Bound, slots::Slots};
 use crate::broker::{Broker, NodeId};
 
 /// What a gateway is made with.
@@ -84,6 +86,16 @@ struct Shared {
     /// Partitions that fetch sessions may follow.
     session_room: Credit,
     connections: SupervisorRef,
+    counters: Counters,
+}
+
+/// What requests and answers hold of the node's room for them, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RoomTaken {
+    /// By requests.
+    pub requests: usize,
+    /// By answers that are not sent yet.
+    pub answers: usize,
 }
 
 impl Shared {
@@ -137,6 +149,7 @@ pub fn start(spec: GatewaySpec, broker: Broker) -> (ChildSpec, Gateway) {
         session_room: Credit::new(limits.session_partitions_max, 0),
         limits,
         connections,
+        counters: Counters::default(),
     });
     let mut tree = SupervisorSpec::new("gateway").child(connections_child);
     for bound in &spec.listeners {
@@ -151,6 +164,19 @@ impl Gateway {
     #[must_use]
     pub fn listeners(&self) -> &[Bound] {
         &self.listeners
+    }
+
+    /// What was counted of each API since the node began.
+    #[must_use]
+    pub fn counts(&self) -> Vec<ApiCounts> {
+        self.shared.counters.all()
+    }
+
+    /// How much of the node's room is taken.
+    #[must_use]
+    pub fn room_taken(&self) -> RoomTaken {
+        let (_, requests) = self.shared.request_room.out();
+        RoomTaken { requests, answers: self.shared.answer_room.out().bytes }
     }
 
     /// How many connections there are.

@@ -8,6 +8,7 @@
 //!   stream     operators and outlets, each result once
 //!   typed      values: bincode with a type header, JSON, raw bytes
 //!   client     a client of Kafka's protocol, for a node elsewhere or in this process
+//!   metrics    what a node counts, as text for Prometheus over HTTP
 //!   cli, demo  the command `flumen`
 //! ```
 //!
@@ -16,6 +17,7 @@
 pub mod cli;
 pub mod client;
 pub mod demo;
+pub mod metrics;
 pub mod node;
 pub mod open_files;
 pub mod pipeline;

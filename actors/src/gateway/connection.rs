@@ -156,7 +156,6 @@ impl Room {
     }
 
     /// Requests that are held, and their bytes.
-    #[cfg(test)]
     pub(crate) fn out(&self) -> (usize, usize) {
         let (small, large) = (self.small.out(), self.large.out());
         (small.count + large.count, small.bytes + large.bytes)

@@ -8,6 +8,7 @@ use std::{cell::Cell, future::Future, net::SocketAddr, rc::Rc, sync::Arc};
 use bytestring::ByteString;
 use flumen_runtime::credit::Permit;
 use futures::FutureExt;
+use tokio::time::Instant;
 
 use super::{
     Shared,
@@ -104,18 +105,19 @@ impl Requests {
             Err(error) => return Reply::Now(Answer::close(error.to_string())),
         };
         let header = request.header.clone();
+        let (shared, taken) = (self.shared.clone(), Instant::now());
         let handled = handle(self.shared.clone(), context, body);
-        let room = self.shared.answer_room.clone();
         let answer = async move {
             let response = handled.await;
             drop(permit);
             let answer = Answer { mute, ..encode(&header, &response) };
             drop(response);
             let bytes = answer.len();
+            shared.counters.answered(header.api, taken, bytes);
             if bytes < LARGE_BYTES {
                 return answer;
             }
-            Answer { permit: Some(room.acquire(1, bytes).await), ..answer }
+            Answer { permit: Some(shared.answer_room.acquire(1, bytes).await), ..answer }
         };
         Reply::Later(answer.boxed_local())
     }
@@ -169,12 +171,15 @@ impl Requests {
             Err(error) => return Reply::Now(Answer::close(error.to_string())),
         };
         let header = request.header.clone();
+        let (shared, taken) = (self.shared.clone(), Instant::now());
         let fetched = fetch::handle(self.shared.clone(), context, body, self.session.clone());
         // A fetch may wait long; what it asks for is decoded, so its room is free meanwhile.
         drop(permit);
         let answer = async move {
             let (response, room) = fetched.await;
-            Answer { mute, permit: room, ..encode(&header, &response) }
+            let answer = Answer { mute, permit: room, ..encode(&header, &response) };
+            shared.counters.answered(header.api, taken, answer.len());
+            answer
         };
         Reply::Later(answer.boxed_local())
     }
@@ -210,6 +215,7 @@ impl Serve for Requests {
             let why = format!("{api} version {version} is not served");
             return Reply::Now(Answer::close(why));
         }
+        self.shared.counters.taken(api, size);
         self.keep_client_id(&mut request.header);
         let context = self.context(&request.header, size);
         match api {

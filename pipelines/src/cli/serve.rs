@@ -16,7 +16,8 @@ use super::{
     tell,
 };
 use crate::{
-    node::{self, Listen, NodeOptions, settings::NODE_SETTINGS},
+    metrics::Page,
+    node::{self, Listen, NodeError, NodeOptions, settings::NODE_SETTINGS},
     open_files,
     signals::Signals,
 };
@@ -51,6 +52,9 @@ pub struct ServeArgs {
     /// given more than once.
     #[arg(long = "set", short, value_name = "NAME=VALUE")]
     set: Vec<String>,
+    /// Address of a page with metrics for Prometheus: http://HOST:PORT/metrics.
+    #[arg(long, value_name = "HOST:PORT")]
+    metrics: Option<String>,
     /// List all settings with their values and meanings, and end.
     #[arg(long)]
     settings: bool,
@@ -62,18 +66,25 @@ pub struct ServeArgs {
 /// [`CliError`].
 pub fn run(args: ServeArgs) -> Result<(), CliError> {
     let is_listing = args.settings;
-    let options = options(args)?;
+    let (options, metrics) = options(args)?;
     if is_listing {
         return list(&options);
     }
     if let Some(complaint) = open_files::allow_as_many_as_may_be() {
         tell(complaint);
     }
+    // A port in use is known before anything else is begun.
+    let metrics =
+        metrics.map(|address| Page::bind(&address)).transpose().map_err(NodeError::from)?;
     let (connections, topics, began) = node::run(options, |node| async move {
         let gateway = node.gateway();
         let addresses: Vec<String> =
             gateway.listeners().iter().map(|bound| bound.address().to_string()).collect();
-        tell(format_args!("listening on {}; {}", addresses.join(", "), node.about()));
+        let page = match metrics {
+            Some(page) => format!("; metrics at {}", page.start(&node)?),
+            None => String::new(),
+        };
+        tell(format_args!("listening on {}{page}; {}", addresses.join(", "), node.about()));
         Signals::listen()?.told_to_stop().await;
         let (connections, topics) = (gateway.connections(), node.broker().topics().len());
         tell(format_args!("stopping: {connections} connections are answered what they asked for"));
@@ -89,7 +100,7 @@ pub fn run(args: ServeArgs) -> Result<(), CliError> {
 }
 
 /// Those of the command line, and where it says nothing those of the file.
-fn options(args: ServeArgs) -> Result<NodeOptions, CliError> {
+fn options(args: ServeArgs) -> Result<(NodeOptions, Option<String>), CliError> {
     let file = args.config.as_deref().map(File::read).transpose()?.unwrap_or_default();
     fn either<T>(given: Vec<T>, file: Vec<T>) -> Vec<T> {
         if given.is_empty() { file } else { given }
@@ -137,7 +148,7 @@ fn options(args: ServeArgs) -> Result<NodeOptions, CliError> {
         options.set(name.trim(), value)?;
     }
     options.check()?;
-    Ok(options)
+    Ok((options, args.metrics.or(file.metrics)))
 }
 
 /// Every setting as it would be, with what it means.

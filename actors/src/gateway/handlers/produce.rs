@@ -19,6 +19,7 @@ use flumen_runtime::{
     credit::Permit,
 };
 use futures::{FutureExt, future::join_all};
+use tokio::time::Instant;
 
 use crate::{
     broker::{
@@ -76,6 +77,7 @@ pub(in crate::gateway) fn handle(
     };
     drop(request);
     let (header, bytes) = frame.into_parts();
+    let (counted, taken) = (shared.clone(), Instant::now());
     let appends = append(shared, acks, parts, bytes, permit);
     let (throttle, mute) = (context.throttle_time_ms(), context.throttled);
     let answer = async move {
@@ -93,7 +95,9 @@ pub(in crate::gateway) fn handle(
         }
         let response =
             ProduceResponse { responses, throttle_time_ms: throttle, ..ProduceResponse::default() };
-        Answer { mute, ..encode(&header, &response) }
+        let answer = Answer { mute, ..encode(&header, &response) };
+        counted.counters.answered(header.api, taken, answer.len());
+        answer
     };
     Reply::Later(answer.boxed_local())
 }

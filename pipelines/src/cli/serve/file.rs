@@ -5,6 +5,7 @@
 //! advertise = ["broker.example:9092"]     # one for each listener, in their order
 //! data = ["/disk1/flumen", "/disk2/flumen"]
 //! disk = "auto"
+//! metrics = "127.0.0.1:9464"
 //!
 //! [set]                                   # Kafka's names
 //! num.partitions = 3
@@ -38,6 +39,7 @@ pub(super) struct File {
     pub(super) disk: Option<DiskArg>,
     pub(super) node: Option<u32>,
     pub(super) arbiters: Option<u32>,
+    pub(super) metrics: Option<String>,
     #[serde(default)]
     pub(super) set: Settings,
 }

@@ -1,0 +1,113 @@
+//! What there is to be watched of a node, as text for Prometheus: `http://HOST:PORT/metrics`.
+//!
+//! Most of it is asked of the node when the page is, by a client like any other ([`collect`]), so that
+//! nothing is counted twice. What only the gateway knows, it counts with a few additions a request.
+//! Offsets only grow: the rate of an end offset is that of the records that come in.
+
+mod collect;
+
+use std::{convert::Infallible, io, net::TcpListener as StdListener, rc::Rc, time::Duration};
+
+use flumen_actors::gateway::listener::BindError;
+use flumen_runtime::credit::Credit;
+use http_body_util::Full;
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    header::{ALLOW, CONTENT_TYPE},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::node::Node;
+
+/// The format that Prometheus knows the text by.
+const TEXT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// Connections at a time: those who watch are few.
+const CONNECTIONS_MAX: usize = 16;
+/// How long the head of a request may take.
+const HEAD_WITHIN: Duration = Duration::from_secs(10);
+/// How long accepting rests when the process has no descriptor left.
+const REST: Duration = Duration::from_millis(100);
+
+/// An address where the page is to be.
+#[derive(Debug)]
+pub struct Page(StdListener);
+
+impl Page {
+    /// Takes the address.
+    ///
+    /// # Errors
+    /// [`BindError`].
+    pub fn bind(address: &str) -> Result<Self, BindError> {
+        let failed = |error| BindError { address: address.into(), error };
+        let socket = StdListener::bind(address).map_err(failed)?;
+        socket.set_nonblocking(true).map_err(failed)?;
+        Ok(Self(socket))
+    }
+
+    /// Shows the metrics of `node` there, for as long as the process runs; where that is.
+    ///
+    /// # Errors
+    /// Where the system refuses.
+    pub fn start(self, node: &Node) -> io::Result<String> {
+        let address = self.0.local_addr()?;
+        let socket = TcpListener::from_std(self.0)?;
+        let node = Rc::new(node.clone());
+        actix_rt::spawn(accept(socket, node));
+        Ok(format!("http://{address}/metrics"))
+    }
+}
+
+async fn accept(socket: TcpListener, node: Rc<Node>) {
+    let places = Credit::new(CONNECTIONS_MAX, 0);
+    loop {
+        let place = places.acquire(1, 0).await;
+        match socket.accept().await {
+            Ok((stream, _)) => {
+                let node = node.clone();
+                actix_rt::spawn(async move {
+                    converse(stream, node).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection for metrics");
+                tokio::time::sleep(REST).await;
+            }
+        }
+    }
+}
+
+async fn converse(stream: TcpStream, node: Rc<Node>) {
+    let answer = service_fn(|request| answer(request, node.clone()));
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).keep_alive(false);
+    if let Err(error) = http.serve_connection(TokioIo::new(stream), answer).await {
+        tracing::debug!(%error, "a connection for metrics has broken");
+    }
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    node: Rc<Node>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let response = Response::builder();
+    let response = match (request.method(), request.uri().path()) {
+        (&Method::GET | &Method::HEAD, "/metrics") => match collect::page(&node).await {
+            Ok(text) => response.header(CONTENT_TYPE, TEXT).body(text.into()),
+            Err(error) => {
+                let status = response.status(StatusCode::SERVICE_UNAVAILABLE);
+                status.body(format!("{error}\n").into())
+            }
+        },
+        (_, "/metrics") => response
+            .status(StatusCode::METHOD_NOT_ALLOWED)
+            .header(ALLOW, "GET")
+            .body("the metrics are read with GET\n".into()),
+        _ => response.status(StatusCode::NOT_FOUND).body("the metrics are at /metrics\n".into()),
+    };
+    Ok(response.expect("its head is made of constants"))
+}
