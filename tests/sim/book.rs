@@ -14,6 +14,7 @@ use flumen_runtime::{ids::Offset, sim::End};
 
 use crate::{
     coverage::Coverage,
+    damage::Flip,
     invariants::{
         coord_1::Changes, grp_7::Commits, log_2::DurableEnds, part_1, part_2::HighWatermarks,
     },
@@ -40,6 +41,8 @@ pub(crate) struct Known {
     cut_to: BTreeMap<TopicPartition, Offset>,
     /// Partitions that may have lost their end since they were seen last.
     may_have_lost: BTreeSet<TopicPartition>,
+    /// The partition of which a bit was turned.
+    flip: Option<(TopicPartition, Flip)>,
     /// The newest life of each partition's actor in this life of the process.
     lives: BTreeMap<TopicPartition, u64>,
 }
@@ -58,6 +61,20 @@ impl Known {
             let those = self.high_watermarks.partitions().filter(lazy).cloned();
             self.may_have_lost.extend(those);
         }
+    }
+
+    /// A bit of `partition` was turned. What was not known to be durable may be gone for it.
+    pub(crate) fn turned(&mut self, partition: &TopicPartition, flip: Flip) {
+        if !flip.is_durable {
+            self.may_have_lost.insert(partition.clone());
+        }
+        self.flip = Some((partition.clone(), flip));
+    }
+
+    /// The turned bit of `partition`, if there is one.
+    pub(crate) fn flip_of(&self, partition: &TopicPartition) -> Option<Flip> {
+        let flip = self.flip.as_ref().filter(|(of, _)| of == partition);
+        flip.map(|(_, flip)| flip.clone())
     }
 
     /// Where `partition` ended after the worst of its losses; none where it lost nothing.
@@ -81,7 +98,14 @@ impl Known {
         if let Some(ledger) = self.ledgers.get_mut(partition) {
             ledger.cut(end.0);
         }
-        self.coverage.met("lazy loss", 1);
+        let what = match self.flip_of(partition) {
+            Some(flip) if !flip.is_durable => {
+                self.durable_ends.cut(partition, end);
+                "bit flip cut"
+            }
+            _ => "lazy loss",
+        };
+        self.coverage.met(what, 1);
     }
 
     /// A reader sees `value` at `offset`: what it sees there never changes.

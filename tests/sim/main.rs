@@ -11,6 +11,7 @@
 mod book;
 mod clock;
 mod coverage;
+mod damage;
 mod invariants;
 mod log;
 mod node;

@@ -50,6 +50,7 @@ use crate::{
     book::Book,
     clock::Clock,
     coverage::Coverage,
+    damage,
     invariants::{era_1, grp_1::Memberships, tail_1, tsk_2},
     producer::{self, Producer},
     reader, runner,
@@ -144,6 +145,7 @@ pub(crate) fn scenario(seed: u64, planted: &[Planted]) -> Outcome<Coverage> {
         run.last_life().await;
         // Once more, after a stop in order.
         run.last_life().await;
+        run.damaged_life().await;
         let mut coverage = run.book.known().coverage.clone();
         coverage.met("torn tail", run.world.trace.logged("its unfinished end was cut off"));
         coverage.met("rotation", run.app.borrow().rotations());
@@ -353,6 +355,33 @@ impl Run {
         world.process(ARBITERS, life).await;
     }
 
+    /// A bit of one partition has turned while the node was down: that batch is refused, and all else
+    /// is served.
+    async fn damaged_life(&mut self) {
+        let those = self.book.known().high_watermarks.of_topic(&self.direct);
+        if those.is_empty() || self.rng.chance(1, 2) {
+            return;
+        }
+        let (partition, _) = those[self.rng.below(those.len() as u64) as usize].clone();
+        for disk in DISKS {
+            let dir = Path::new(disk).join(partition.to_string());
+            if let Some(flip) = damage::flip(&self.world, &dir, &mut self.rng) {
+                assert!(flip.is_durable, "LOG-2: after a clean stop all is below the mark");
+                self.book.known().turned(&partition, flip);
+            }
+        }
+        let world = self.world.clone();
+        let this = &mut *self;
+        let life = async move |process| {
+            let node = this.start(process).await;
+            this.judge_topics(&node).await;
+            this.judge_groups(&node).await;
+            node.root.stop().await;
+            (End::Exit, ())
+        };
+        world.process(ARBITERS, life).await;
+    }
+
     /// Waits for every line of the application to arrive.
     async fn await_lines(&self) {
         let written: u64 = self.app.borrow().written().iter().sum();
@@ -372,6 +401,12 @@ impl Run {
             for partition in partitions(&node.broker, topic) {
                 let at = node.broker.partition(&partition).expect("the topic is there");
                 let all = reader::read_all(&at, &self.world).await;
+                let flip = self.book.known().flip_of(&partition);
+                if let Some(flip) = flip {
+                    flip.check_refused(&all);
+                    self.book.known().coverage.met("bit flip refused", 1);
+                    continue;
+                }
                 let (start, found) =
                     all.unwrap_or_else(|error| panic!("LOG-2: it cannot be read: {error}"));
                 self.book.known().judge(&partition, start, &found);
@@ -434,7 +469,8 @@ fn partitions(broker: &Broker, topic: &TopicName) -> impl Iterator<Item = TopicP
 }
 
 /// Runs that met nothing have shown nothing.
-const WANTED: [&str; 24] = [
+const WANTED: [&str; 25] = [
+    "bit flip refused",
     "ahead of the disk",
     "lazy loss",
     "producer that begins anew",

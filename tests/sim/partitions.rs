@@ -26,6 +26,7 @@ use crate::{
     book::Book,
     clock::Clock,
     coverage::Coverage,
+    damage,
     invariants::era_1,
     producer::{self, Producer},
     reader, runner,
@@ -94,6 +95,7 @@ pub(crate) fn scenario(seed: u64, planted: &[Planted]) -> Outcome<Coverage> {
             Run { world, book, rng, clock: Clock::default(), config, partitions, producers };
         for _ in 0..1 + run.rng.below(4) {
             run.life().await;
+            run.maybe_damage();
         }
         run.last_life().await;
         let mut coverage = run.book.known().coverage.clone();
@@ -159,11 +161,30 @@ impl Run {
         world.process(ARBITERS, life).await;
     }
 
+    /// In some runs the disk turns a bit of one partition, once.
+    fn maybe_damage(&mut self) {
+        let is_damaged = self.partitions.iter().any(|p| self.book.known().flip_of(p).is_some());
+        if is_damaged || !self.rng.chance(1, 6) {
+            return;
+        }
+        let which = self.rng.below(self.partitions.len() as u64) as usize;
+        let partition = &self.partitions[which];
+        let dir = Path::new(DATA).join(partition.to_string());
+        if let Some(flip) = damage::flip(&self.world, &dir, &mut self.rng) {
+            self.book.known().turned(partition, flip);
+        }
+    }
+
     /// Lets the producers hardly rest: a life that ends while nothing is on its way shows little.
     fn hurry(&self, is_in_a_hurry: bool) {
         for producer in &self.producers {
             producer.borrow_mut().is_in_a_hurry = is_in_a_hurry;
         }
+    }
+
+    /// Whether `partition` may refuse all that comes: it has lost what was durable.
+    fn refuses(&self, partition: &TopicPartition) -> bool {
+        self.book.known().flip_of(partition).is_some_and(|flip| flip.is_durable)
     }
 
     async fn break_something(&mut self, node: &Node) {
@@ -210,10 +231,19 @@ impl Run {
             let node = this.start(process).await;
             for producer in &this.producers {
                 let partition = producer.borrow().partition.clone();
+                if this.refuses(&partition) {
+                    continue;
+                }
                 producer::finish(producer, &node.partitions[&partition], &this.world).await;
             }
             for (partition, at) in &node.partitions {
                 let all = reader::read_all(at, &this.world).await;
+                let flip = this.book.known().flip_of(partition);
+                if let Some(flip) = flip.filter(|flip| flip.is_durable) {
+                    flip.check_refused(&all);
+                    this.book.known().coverage.met("bit flip refused", 1);
+                    continue;
+                }
                 let (start, found) =
                     all.unwrap_or_else(|error| panic!("LOG-2: it cannot be read: {error}"));
                 this.book.known().judge(partition, start, &found);
@@ -226,7 +256,9 @@ impl Run {
 }
 
 /// Runs that met nothing have shown nothing.
-const WANTED: [&str; 11] = [
+const WANTED: [&str; 13] = [
+    "bit flip refused",
+    "bit flip cut",
     "ahead of the disk",
     "lazy loss",
     "producer that begins anew",

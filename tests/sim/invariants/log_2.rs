@@ -19,6 +19,11 @@ impl DurableEnds {
         ends.map(|(_, end)| end.0).sum()
     }
 
+    /// A bit of `partition` has turned above the mark below which the log would refuse it.
+    pub(crate) fn cut(&mut self, partition: &TopicPartition, end: Offset) {
+        self.0.insert(partition.clone(), end);
+    }
+
     /// Looks at the marks of a partition that is open.
     pub(crate) fn check(&mut self, partition: &TopicPartition, marks: &Marks) {
         let durable = self.0.entry(partition.clone()).or_default();
