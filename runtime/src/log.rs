@@ -26,6 +26,13 @@
 //! Above it the log ends at the first batch that is not whole, even where whole ones follow, since
 //! the pages of an unsynced write reach the disk in any order.
 //!
+//! No checksum covers a batch's base offset and epoch, so these must be what they can only be: a batch
+//! begins where the one before it ends, and is of the epoch that led there. Where compaction took
+//! batches out, which it says in its point before it does so, a base offset must only fit between its
+//! neighbours: one that was changed within such a hole is not noticed. Nor is the epoch of a batch
+//! above the recovery point known to anyone else: after a crash it is believed, unless a batch with a
+//! lower one follows.
+//!
 //! # Invariants
 //! - LOG-1: a batch begins at the offset where the log ends.
 //! - LOG-2: what was durable is there after a crash, and what is there is a prefix of what was
@@ -80,13 +87,17 @@ pub use repair::{RepairError, Repaired, repair};
 pub use segment::Segment;
 
 use self::{
-    checkpoint::Checkpoint, compact::Compactor, index::IndexTail, io::Refused, read::Extent,
+    checkpoint::Checkpoint,
+    compact::Compactor,
+    index::IndexTail,
+    io::Refused,
+    read::{Extent, Meets},
     space::Room,
 };
 use crate::{
     batch::BatchHeader,
     disk::{DiskError, File},
-    ids::{LeaderEpoch, Offset},
+    ids::Offset,
 };
 
 /// Whoever keeps state that is what replaying the log gives.
@@ -208,7 +219,7 @@ pub struct Log {
     /// What is to go holds the recovery point: that must move first.
     must_checkpoint: bool,
     snapshots: Vec<Offset>,
-    epochs: Epochs,
+    epochs: Rc<Epochs>,
     epochs_changed: bool,
     unsynced_since_ms: Option<i64>,
     ticked_ms: i64,
@@ -300,8 +311,11 @@ impl Log {
         assert_eq!(header.base_offset, self.end, "LOG-1: a batch begins where the log ends");
         assert_eq!(batch.len(), header.batch_bytes as usize, "LOG-1: a batch is whole");
         assert!(!self.is_closed, "LOG-5: nothing is appended to a closed log");
-        let epoch = LeaderEpoch(u32::try_from(header.leader_epoch).unwrap_or(0));
-        self.epochs_changed |= self.epochs.note(epoch, header.base_offset);
+        let epoch = epochs::epoch_of(header);
+        if self.epochs.latest() != Some(epoch) {
+            let epochs = Rc::make_mut(&mut self.epochs);
+            self.epochs_changed |= epochs.note(epoch, header.base_offset, Offset::ZERO);
+        }
         self.end = header.next_offset();
         self.queued_bytes += batch.len() as u64;
         self.queue.push_back(Queued {
@@ -351,7 +365,7 @@ impl Log {
         self.is_closed.then(|| ClosedLog {
             start: self.start,
             segments: self.segments().cloned().collect(),
-            epochs: self.epochs.clone(),
+            epochs: (*self.epochs).clone(),
             checkpoint_number: self.checkpoint.number,
             snapshots: self.snapshots.clone(),
         })
@@ -372,10 +386,16 @@ impl Log {
         if from < self.start || from > self.end {
             return Err(OutOfRangeError { offset: from, start: self.start, end: self.end });
         }
-        let end = end.min(self.written.offset);
-        let extent = self.extent(from);
-        let swaps = self.compactor.watch();
-        Ok(ReadPlan { place: self.place.clone(), extent, from, end, bytes_max, swaps })
+        Ok(ReadPlan {
+            place: self.place.clone(),
+            extent: self.extent(from),
+            from,
+            end: end.min(self.written.offset),
+            bytes_max,
+            has_holes: self.config.compaction.is_some(),
+            epochs: self.epochs.clone(),
+            swaps: self.compactor.watch(),
+        })
     }
 
     /// Takes note of where a read left off, so that one that goes on from there needs no search.
@@ -392,11 +412,12 @@ impl Log {
             Some(segment) => self.extent_of(segment, self.compactor.held(segment.base)),
             None => {
                 let mut extent = self.extent_of(&self.active, self.file.clone());
-                extent.size = self.written.position;
+                (extent.end, extent.size) = (self.written.offset, self.written.position);
                 let wanted = offset.since(self.active.base);
                 let place = self.tail.offsets.partition_point(|e| u64::from(e.last) < wanted);
                 if let Some(entry) = place.checked_sub(1).and_then(|at| self.tail.offsets.get(at)) {
                     extent.from = entry.position.into();
+                    extent.meets = Meets::Last(self.active.base.plus(entry.last.into()));
                     extent.is_exact = true;
                 }
                 extent
@@ -405,6 +426,7 @@ impl Log {
         match &self.resume {
             Some(resume) if resume.segment == extent.base && resume.offset == offset => {
                 extent.from = resume.position;
+                extent.meets = Meets::Base(resume.offset);
                 extent.is_exact = true;
                 extent.file = Some(resume.file.clone());
             }
@@ -416,10 +438,12 @@ impl Log {
     fn extent_of(&self, segment: &Segment, file: Option<File>) -> Extent {
         Extent {
             base: segment.base,
+            end: segment.end,
             size: segment.size,
             indexed: segment.indexed,
             file,
             from: 0,
+            meets: Meets::Base(segment.base),
             is_exact: false,
         }
     }
@@ -442,7 +466,7 @@ impl Log {
         let mut extents: Vec<_> =
             self.closed.iter().map(|s| (self.extent_of(s, held(s)), newest(s))).collect();
         let mut active = self.extent_of(&self.active, self.file.clone());
-        active.size = self.written.position;
+        (active.end, active.size) = (self.written.offset, self.written.position);
         extents.push((active, newest(&self.active)));
         LookupPlan {
             place: self.place.clone(),
@@ -450,6 +474,8 @@ impl Log {
             timestamp,
             start: self.start,
             end: end.min(self.written.offset),
+            has_holes: self.config.compaction.is_some(),
+            epochs: self.epochs.clone(),
             swaps: self.compactor.watch(),
         }
     }

@@ -2,10 +2,11 @@
 //!
 //! Below the durable mark the batch is refused by name: at the opening, so that its partition is
 //! offline by itself, or when it is read. Above the mark the log is cut before it, with a line that
-//! says so. In neither case is it served. Base offset and epoch of a batch are left alone: no
-//! checksum of the format covers them.
+//! says so. In neither case is it served. Base offset and epoch, which no checksum covers, are turned
+//! too; the epoch only below the recovery point, since above it nobody else knows it.
 
 use std::{
+    cmp::Ordering,
     ops::Range,
     path::{Path, PathBuf},
 };
@@ -21,9 +22,10 @@ use flumen_runtime::{
 /// Bytes of a recovery point that its checksum covers, and from one slot of it to the next.
 const POINT_BYTES: usize = 72;
 const SLOT_BYTES: usize = 512;
-/// Bytes of a batch's header up to its length, and up to what the checksum covers.
-const TO_LENGTH: u64 = 8;
-const TO_MAGIC: u64 = 16;
+/// Where a batch's header says its length, its epoch, and its magic.
+const LENGTH: u64 = 8;
+const EPOCH: u64 = 12;
+const MAGIC: u64 = 16;
 
 /// A bit that was turned.
 #[derive(Clone, Debug)]
@@ -42,13 +44,16 @@ pub(crate) fn flip(world: &World, dir: &Path, rng: &mut Rng) -> Option<Flip> {
     let file = logs.get(rng.below(logs.len().max(1) as u64) as usize)?.clone();
     let batches = batches(&world.disks.content(&file)?);
     let place = batches.get(rng.below(batches.len().max(1) as u64) as usize)?.clone();
-    let (length, rest) = (TO_MAGIC - TO_LENGTH - 4, place.end - place.start - TO_MAGIC);
-    let byte = match rng.below(8) {
-        0 => place.start + TO_LENGTH + rng.below(length),
-        _ => place.start + TO_MAGIC + rng.below(rest),
-    };
     let is_last = logs.last() == Some(&file);
-    let is_durable = !is_last || place.end <= durable_bytes(world, dir, &file);
+    let is_below_point = place.end <= durable_bytes(world, dir, &file);
+    let is_durable = !is_last || is_below_point;
+    let (at, bytes) = match rng.below(8) {
+        0 => (LENGTH, EPOCH - LENGTH),
+        1 | 2 => (0, LENGTH),
+        3 if is_below_point => (EPOCH, MAGIC - EPOCH),
+        _ => (MAGIC, place.end - place.start - MAGIC),
+    };
+    let byte = place.start + at + rng.below(bytes);
     assert!(world.disks.flip_bit(&file, byte, rng.below(8) as u8), "it has that byte");
     let what = if is_durable { "below" } else { "above" };
     let file_name = file.display();
@@ -82,7 +87,11 @@ fn durable_bytes(world: &World, dir: &Path, file: &Path) -> u64 {
     let newest = point.chunks(SLOT_BYTES).filter(is_whole).max_by_key(|slot| number(slot, 8));
     let Some(slot) = newest else { return 0 };
     let name = format!("{:020}.log", number(slot, 32));
-    if file.file_name().is_some_and(|file| *file == *name) { number(slot, 40) } else { 0 }
+    match file.file_name().map(|file| file.cmp(name.as_ref())) {
+        Some(Ordering::Less) => u64::MAX,
+        Some(Ordering::Equal) => number(slot, 40),
+        _ => 0,
+    }
 }
 
 impl Flip {

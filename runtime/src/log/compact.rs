@@ -62,7 +62,9 @@ mod state;
 
 use std::{cell::Cell, collections::BTreeSet, rc::Rc};
 
-pub(super) use self::io::{Job, JobDone, MARK_FILE, SettleError, newer_mark, run, settle};
+pub(super) use self::io::{
+    Job, JobDone, MARK_FILE, SettleError, forget_mark, is_marked, newer_mark, run, settle,
+};
 use self::{
     choice::{Bounds, Choice, choose},
     state::{Around, Cleaner, Damage},

@@ -384,7 +384,7 @@ impl Log {
             offset,
             keep,
             segments: gone,
-            epochs: self.epochs.clone(),
+            epochs: (*self.epochs).clone(),
             snapshots: self.snapshots.clone(),
             last: self.checkpoint,
             cleaned_to: self.compactor.cleaned_to,

@@ -4,23 +4,55 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{LeaderEpoch, Offset};
+use super::LogPlace;
+use crate::{
+    batch::{BatchError, BatchHeader},
+    disk::{DiskError, DiskHandle, Entry, OpenMode},
+    ids::{LeaderEpoch, Offset},
+};
 
 /// The file's name.
 pub(crate) const FILE: &str = "leader-epoch-checkpoint";
+
+/// The epoch that a batch says; one that says none is of the first.
+pub(crate) fn epoch_of(header: &BatchHeader) -> LeaderEpoch {
+    LeaderEpoch(u32::try_from(header.leader_epoch).unwrap_or(0))
+}
 
 /// Start offsets of the leader epochs of a log, both rising.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Epochs(Vec<(LeaderEpoch, Offset)>);
 
 impl Epochs {
-    /// Takes note that a batch of `epoch` begins at `start`; tells whether that is new.
-    pub(crate) fn note(&mut self, epoch: LeaderEpoch, start: Offset) -> bool {
+    /// Takes note that a batch of `epoch` begins at `start`; tells whether that changes anything. Later
+    /// epochs that begin at `firm` or after it are forgotten: whoever said so was wrong, since epochs
+    /// only rise (as in `LeaderEpochFileCache.maybeTruncateNonMonotonicEntries`).
+    pub(crate) fn note(&mut self, epoch: LeaderEpoch, start: Offset, firm: Offset) -> bool {
+        let before = self.0.len();
+        while self.0.last().is_some_and(|(last, begin)| *last > epoch && *begin >= firm) {
+            self.0.pop();
+        }
         if self.0.last().is_some_and(|(last, _)| *last >= epoch) {
-            return false;
+            return self.0.len() != before;
         }
         self.0.push((epoch, start));
         true
+    }
+
+    /// Whether a batch says the epoch that was the leader's when it was appended: no checksum covers
+    /// that.
+    ///
+    /// # Errors
+    /// [`BatchError::Field`] where it says another.
+    pub(crate) fn check(&self, header: &BatchHeader) -> Result<(), BatchError> {
+        let is_made_up = header.leader_epoch < -1;
+        match self.at(header.base_offset) {
+            Some(epoch) if is_made_up || epoch != epoch_of(header) => {
+                let value = header.leader_epoch.into();
+                Err(BatchError::Field { field: "leader epoch", value })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The newest epoch.
@@ -77,10 +109,30 @@ impl Epochs {
         for line in lines.by_ref() {
             let (epoch, start) = line.split_once(' ')?;
             let start = start.parse().ok().filter(|start| *start < i64::MAX as u64)?;
-            epochs.note(LeaderEpoch(epoch.parse().ok()?), Offset(start)).then_some(())?;
+            let epoch = LeaderEpoch(epoch.parse().ok()?);
+            epochs.note(epoch, Offset(start), Offset(u64::MAX)).then_some(())?;
         }
         (epochs.0.len() == count).then_some(epochs)
     }
+}
+
+/// What the file of the log at `place` says, whose directory holds `found`, of what lies below
+/// `known_to`: nothing where there is none, and the batches must say it.
+pub(crate) async fn read(
+    place: &LogPlace,
+    disk: &DiskHandle,
+    found: &[Entry],
+    known_to: Offset,
+) -> Result<Epochs, DiskError> {
+    let Some(entry) = found.iter().find(|entry| entry.name == FILE) else {
+        return Ok(Epochs::default());
+    };
+    let file = disk.open(place.dir.join(FILE), OpenMode::Read).await?;
+    let bytes = disk.read(&file, 0, entry.len.min(1 << 20) as usize).await?;
+    let said = std::str::from_utf8(&bytes).ok().and_then(Epochs::parse);
+    let mut epochs = said.unwrap_or_default();
+    epochs.truncate_to(known_to);
+    Ok(epochs)
 }
 
 #[cfg(test)]
@@ -109,6 +161,16 @@ mod tests {
         assert_eq!(epochs.end_of(LeaderEpoch(2), end), Some((LeaderEpoch(1), Offset(10))));
         assert_eq!(epochs.end_of(LeaderEpoch(9), end), Some((LeaderEpoch(3), end)));
         assert_eq!(epochs.at(Offset(9)), Some(LeaderEpoch(1)));
+    }
+
+    #[test]
+    fn an_epoch_that_one_batch_made_up_is_forgotten_with_the_next() {
+        let mut epochs = epochs(&[(1, 0), (3, 10)]);
+        let firm = Offset(15);
+        assert!(epochs.note(LeaderEpoch(1 << 30), Offset(20), firm));
+        assert!(epochs.note(LeaderEpoch(3), Offset(21), firm));
+        assert!(!epochs.note(LeaderEpoch(1), Offset(22), firm), "what is firm stays");
+        assert_eq!(epochs, self::epochs(&[(1, 0), (3, 10)]));
     }
 
     #[test]

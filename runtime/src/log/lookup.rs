@@ -11,9 +11,10 @@ use bytes::Bytes;
 use super::{
     LogPlace,
     compact::Swaps,
+    epochs::Epochs,
     index::{TIME_ENTRY, TimeEntry},
     io,
-    read::{self, Extent, READ_BYTES_MAX, ReadFailure, ReadPlan},
+    read::{self, Extent, Meets, READ_BYTES_MAX, ReadFailure, ReadPlan},
     segment::Kind,
 };
 use crate::{
@@ -32,6 +33,8 @@ pub struct LookupPlan {
     pub(super) timestamp: Option<i64>,
     pub(super) start: Offset,
     pub(super) end: Offset,
+    pub(super) has_holes: bool,
+    pub(super) epochs: Rc<Epochs>,
     pub(super) swaps: Swaps,
 }
 
@@ -60,17 +63,18 @@ impl LookupPlan {
                 Err(error) if error.is_not_found() => return Err(ReadFailure::Removed),
                 begun => begun?,
             };
-            extent.from = begin;
+            (extent.from, extent.meets) = begin;
             extent.is_exact = true;
-            let (mut from, mut position) = (self.start, extent.from);
+            let mut from = self.start;
             loop {
-                extent.from = position;
                 let plan = ReadPlan {
                     place: self.place.clone(),
                     extent: extent.clone(),
                     from,
                     end: self.end,
                     bytes_max: READ_BYTES_MAX,
+                    has_holes: self.has_holes,
+                    epochs: self.epochs.clone(),
                     swaps: self.swaps.clone(),
                 };
                 let done = match plan.run(disk.clone()).await {
@@ -81,7 +85,8 @@ impl LookupPlan {
                 if let Some(found) = first_not_older(&done.batches, wanted, self.start).await {
                     return Ok(Some(found));
                 }
-                (from, position) = (done.next, resume.position);
+                from = done.next;
+                (extent.from, extent.meets) = (resume.position, Meets::Base(from));
             }
         }
         Ok(None)
@@ -105,21 +110,22 @@ impl LookupPlan {
         Ok(newest.filter(|newest| *newest >= 0))
     }
 
-    /// The position from which the time index says to look for `wanted`.
+    /// The position from which the time index says to look for `wanted`, and what stands there.
     async fn begin(
         &self,
         disk: &DiskHandle,
         extent: &Extent,
         wanted: i64,
-    ) -> Result<u64, DiskError> {
-        let Ok(wanted) = u64::try_from(wanted) else { return Ok(0) };
+    ) -> Result<(u64, Meets), DiskError> {
+        let first = (0, Meets::Base(extent.base));
+        let Ok(wanted) = u64::try_from(wanted) else { return Ok(first) };
         let path = Kind::TimeIndex.path(&self.place.dir, extent.base);
         let parse = |bytes: &[u8]| {
             TimeEntry::parse(bytes).map(|e| (u64::try_from(e.timestamp).unwrap_or(0), e))
         };
         let count = extent.indexed.times;
         let found = read::last_below(disk, path, TIME_ENTRY, count, wanted, parse).await?;
-        let Some((_, entry)) = found else { return Ok(0) };
+        let Some((_, entry)) = found else { return Ok(first) };
         // As with offsets, the batch must say what the index says of it.
         let last = extent.base.plus(entry.last.into());
         let (_, position) = read::locate(&self.place, disk, extent, last).await?;
@@ -128,7 +134,7 @@ impl LookupPlan {
         let is_true = header.is_ok_and(|header| {
             header.last_offset() == last && header.max_timestamp == entry.timestamp
         });
-        Ok(if is_true { position } else { 0 })
+        Ok(if is_true { (position, Meets::Last(last)) } else { first })
     }
 }
 

@@ -285,7 +285,7 @@ impl Log {
             next_checkpoint: None,
             must_checkpoint: false,
             snapshots: found.snapshots,
-            epochs: found.epochs,
+            epochs: Rc::new(found.epochs),
             // Epochs that recovery read from batches are not in the file yet.
             epochs_changed: true,
             unsynced_since_ms: None,

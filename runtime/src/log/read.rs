@@ -2,7 +2,8 @@
 //!
 //! A plan is made from what the log knows; running it needs nothing but the disk, so a read never
 //! holds up an append. A batch whose checksum is wrong ends the read with an error that names file
-//! and position: what a log cannot vouch for, it does not serve.
+//! and position: what a log cannot vouch for, it does not serve. So does one whose base offset or epoch
+//! cannot be, for no checksum covers these.
 
 use std::{
     path::{Path, PathBuf},
@@ -13,9 +14,10 @@ use bytes::Bytes;
 
 use super::{
     LogPlace,
-    compact::Swaps,
+    compact::{self, Swaps},
+    epochs::Epochs,
     index::{OFFSET_ENTRY, OffsetEntry},
-    recovery::BATCH_BYTES_LIMIT,
+    recovery::{self, BATCH_BYTES_LIMIT},
     segment::{Indexed, Kind},
 };
 use crate::{
@@ -33,14 +35,26 @@ const READ_BYTES_MIN: usize = 16 << 10;
 #[derive(Clone, Debug)]
 pub(super) struct Extent {
     pub(super) base: Offset,
+    /// The offset after them.
+    pub(super) end: Offset,
     /// Bytes of its `.log` that hold batches.
     pub(super) size: u64,
     pub(super) indexed: Indexed,
     pub(super) file: Option<File>,
     /// Where a batch is known to begin whose base offset is at most what is looked for.
     pub(super) from: u64,
+    pub(super) meets: Meets,
     /// Whether `from` came from memory, so that the index file has nothing better.
     pub(super) is_exact: bool,
+}
+
+/// What the batch at some place must say of itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Meets {
+    /// Its base offset; a later one where there may be holes.
+    Base(Offset),
+    /// Its last offset, as an index has it.
+    Last(Offset),
 }
 
 /// A read to be carried out.
@@ -51,6 +65,9 @@ pub struct ReadPlan {
     pub(super) from: Offset,
     pub(super) end: Offset,
     pub(super) bytes_max: usize,
+    /// Whether compaction may have taken batches out: where that is not known, the disk is asked.
+    pub(super) has_holes: bool,
+    pub(super) epochs: Rc<Epochs>,
     pub(super) swaps: Swaps,
 }
 
@@ -114,7 +131,7 @@ impl ReadPlan {
     /// [`ReadFailure`] where the disk refuses, or the first batch wanted is damaged; batches before
     /// a damaged one are returned, and the next read meets it.
     pub async fn run(self, disk: DiskHandle) -> Result<ReadDone, ReadFailure> {
-        let ReadPlan { place, extent, from, end, bytes_max, swaps } = self;
+        let ReadPlan { place, extent, from, end, bytes_max, has_holes, epochs, swaps } = self;
         let file = match open(&place.dir, &disk, &extent).await {
             Err(error) if error.is_not_found() => return Err(ReadFailure::Removed),
             opened => opened?,
@@ -123,7 +140,8 @@ impl ReadPlan {
         if extent.file.is_none() && swaps.were_made() {
             return Err(ReadFailure::Removed);
         }
-        let mut position = search(&place.dir, &disk, &extent, &file, from).await?;
+        let (mut position, meets) = search(&place.dir, &disk, &extent, &file, from).await?;
+        let mut walk = Walk { meets, end: extent.end, has_holes, epochs: &epochs };
         let mut want = bytes_max.clamp(READ_BYTES_MIN, READ_BYTES_MAX);
         let mut done = ReadDone { next: from, ..ReadDone::default() };
         while position < extent.size {
@@ -137,7 +155,7 @@ impl ReadPlan {
                 position: position + at as u64,
                 reason,
             };
-            match take(&chunk, from, end, bytes_max) {
+            match take(&chunk, &mut walk, (from, end), bytes_max) {
                 Taken::Batches { range, next, at } => {
                     done.batches = chunk.slice(range);
                     done.next = next;
@@ -157,10 +175,60 @@ impl ReadPlan {
                     want = needed;
                 }
                 Taken::Nothing { skipped, .. } => position += skipped as u64,
+                Taken::Bad { at, .. }
+                    if !walk.has_holes && compact::is_marked(&place, &disk).await? =>
+                {
+                    walk.has_holes = true;
+                    position += at as u64;
+                }
                 Taken::Bad { at, reason } => return Err(damaged(at, reason)),
             }
         }
         Ok(done)
+    }
+}
+
+/// What is known of the batches that a read comes by, and what no checksum of theirs covers.
+struct Walk<'a> {
+    meets: Meets,
+    /// The offset after the last of them.
+    end: Offset,
+    has_holes: bool,
+    epochs: &'a Epochs,
+}
+
+impl Walk<'_> {
+    /// The offset after a batch: where it must be, which is what it says only if it is sound.
+    fn next(&self, header: &BatchHeader) -> Offset {
+        match self.meets {
+            Meets::Base(at) if !self.has_holes => at.plus(header.last_offset_delta.into()).next(),
+            Meets::Last(last) => last.next(),
+            Meets::Base(_) => header.next_offset(),
+        }
+    }
+
+    /// Whether a batch is where it must be; `after` are the bytes that follow it.
+    fn check(&self, header: &BatchHeader, after: Option<&[u8]>) -> Result<(), BatchError> {
+        let next = header.next_offset();
+        let is_met = match self.meets {
+            Meets::Base(at) => recovery::begins(header, at, self.has_holes),
+            Meets::Last(last) => header.last_offset() == last,
+        };
+        // Where there may be holes it could be too far, and then the one behind it tells.
+        let is_passed = self.has_holes
+            && after
+                .and_then(|after| BatchHeader::parse(after).ok())
+                .is_some_and(|after| after.base_offset < next);
+        match is_met && !is_passed && next <= self.end {
+            true => Ok(()),
+            false => Err(recovery::misplaced(header)),
+        }
+    }
+
+    /// Whether a batch may be served.
+    fn vouch(&self, header: &BatchHeader, batch: &[u8]) -> Result<(), BatchError> {
+        self.epochs.check(header)?;
+        batch::check(batch, header)
     }
 }
 
@@ -176,7 +244,12 @@ enum Taken {
     Bad { at: usize, reason: BatchError },
 }
 
-fn take(chunk: &[u8], from: Offset, end: Offset, bytes_max: usize) -> Taken {
+fn take(
+    chunk: &[u8],
+    walk: &mut Walk<'_>,
+    (from, end): (Offset, Offset),
+    bytes_max: usize,
+) -> Taken {
     let mut at = 0;
     let mut begin = None;
     let mut next = from;
@@ -191,8 +264,17 @@ fn take(chunk: &[u8], from: Offset, end: Offset, bytes_max: usize) -> Taken {
             Err(_) => break,
         };
         let stop = at + header.batch_bytes as usize;
-        let is_wanted = header.next_offset() > from;
-        if is_wanted && header.next_offset() > end {
+        let after = walk.next(&header);
+        let is_wanted = after > from;
+        // What was damaged below is nobody's concern here, where it is known how far it goes.
+        if is_wanted || walk.has_holes {
+            match walk.check(&header, chunk.get(stop..)) {
+                Ok(()) => {}
+                Err(reason) if begin.is_none() => return Taken::Bad { at, reason },
+                Err(_) => break,
+            }
+        }
+        if is_wanted && after > end {
             if begin.is_none() {
                 return Taken::End;
             }
@@ -208,15 +290,16 @@ fn take(chunk: &[u8], from: Offset, end: Offset, bytes_max: usize) -> Taken {
             if begin.is_some_and(|begin| stop - begin > bytes_max) {
                 break;
             }
-            match batch::check(&chunk[at..], &header) {
+            match walk.vouch(&header, &chunk[at..]) {
                 Ok(()) => {}
                 Err(reason) if begin.is_none() => return Taken::Bad { at, reason },
                 Err(_) => break,
             }
             begin.get_or_insert(at);
-            next = header.next_offset();
+            next = after;
         }
         at = stop;
+        walk.meets = Meets::Base(after);
         if at == chunk.len() {
             break;
         }
@@ -246,26 +329,27 @@ async fn search(
     extent: &Extent,
     file: &File,
     offset: Offset,
-) -> Result<u64, DiskError> {
+) -> Result<(u64, Meets), DiskError> {
+    let first = (extent.from, extent.meets);
     let wanted = match u32::try_from(offset.since(extent.base)) {
         Ok(wanted) if !extent.is_exact && extent.indexed.offsets > 0 => wanted,
-        _ => return Ok(extent.from),
+        _ => return Ok(first),
     };
     let path = Kind::Index.path(dir, extent.base);
     let parse = |bytes: &[u8]| OffsetEntry::parse(bytes).map(|e| (u64::from(e.last), e));
     let count = extent.indexed.offsets;
     // The last entry whose batch ends before what is wanted: its position is a good place to begin.
     let found = last_below(disk, path, OFFSET_ENTRY, count, u64::from(wanted), parse).await?;
-    let Some((_, entry)) = found else { return Ok(extent.from) };
+    let Some((_, entry)) = found else { return Ok(first) };
     let position = u64::from(entry.position);
     if position <= extent.from || position >= extent.size {
-        return Ok(extent.from);
+        return Ok(first);
     }
     // Index files bear no checksum: the batch itself must say what its entry says.
     let header = BatchHeader::parse(&disk.read(file, position, HEADER_BYTES).await?);
-    let last = header.map(|header| header.last_offset());
-    let is_true = last.is_ok_and(|last| last == extent.base.plus(entry.last.into()));
-    Ok(if is_true { position } else { extent.from })
+    let last = extent.base.plus(entry.last.into());
+    let is_true = header.is_ok_and(|header| header.last_offset() == last);
+    Ok(if is_true { (position, Meets::Last(last)) } else { first })
 }
 
 /// Place and content of the last of `count` rising entries of a file whose key is below `wanted`; `None` where there is
@@ -310,7 +394,7 @@ pub(super) async fn locate(
     offset: Offset,
 ) -> Result<(Offset, u64), DiskError> {
     let file = open(&place.dir, disk, extent).await?;
-    let mut position = search(&place.dir, disk, extent, &file, offset).await?;
+    let (mut position, _) = search(&place.dir, disk, extent, &file, offset).await?;
     let mut end = extent.base;
     while position < extent.size {
         let bytes = disk.read(&file, position, HEADER_BYTES).await?;

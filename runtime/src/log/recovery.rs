@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use super::{
     Cut, LogConfig, LogPlace, OpenError, Replay,
     checkpoint::Checkpoint,
+    compact,
     epochs::{self, Epochs},
     index::{IndexTail, OFFSET_ENTRY, TIME_ENTRY},
     io::{self, IndexWrite},
@@ -26,7 +27,7 @@ use super::{
 use crate::{
     batch::{self, BatchError, BatchHeader, HEADER_BYTES},
     disk::{Entry, File, OpenMode, actor::DiskHandle},
-    ids::{LeaderEpoch, Offset},
+    ids::Offset,
     journal::Journaled,
 };
 
@@ -101,11 +102,10 @@ pub(super) async fn recover(
         (None, Some((base, _))) => Checkpoint::empty(*base),
         (None, None) => unreachable!("there is a point or a segment"),
     };
-    let epochs = Epochs::default();
+    let epochs = epochs::read(place, disk, found, point.end).await?;
     let mut recovery =
         Recovery { disk, place, config, found, point, replay, epochs, bytes_read: 0 };
     recovery.check_point(&bases)?;
-    recovery.read_epochs().await?;
     recovery.remove_leftovers(&mut bases).await?;
     let snapshots = recovery.replay_before_point(&bases).await?;
     let (mut closed, mut active) = recovery.read_after_point(&bases).await?;
@@ -175,19 +175,6 @@ impl Recovery<'_> {
         }
     }
 
-    async fn read_epochs(&mut self) -> Result<(), OpenError> {
-        let path = self.place.dir.join(epochs::FILE);
-        if let Some(entry) = self.found.iter().find(|entry| entry.name == epochs::FILE) {
-            let file = self.disk.open(path, OpenMode::Read).await?;
-            let len = entry.len.min(1 << 20) as usize;
-            let bytes = self.disk.read(&file, 0, len).await?;
-            self.epochs =
-                std::str::from_utf8(&bytes).ok().and_then(Epochs::parse).unwrap_or_default();
-            self.epochs.truncate_to(self.point.end);
-        }
-        Ok(())
-    }
-
     /// Removes segments that lie below the log's start, and files that were never finished.
     async fn remove_leftovers(&self, bases: &mut Vec<(Offset, u64)>) -> Result<(), OpenError> {
         // The one that holds the recovery point stays until that has moved.
@@ -236,13 +223,22 @@ impl Recovery<'_> {
             let is_last = *base == self.point.segment;
             let end = if is_last { self.point.position } else { *len };
             let mut scan = self.begin(*base, *len, 0, Indexed::default()).await?;
-            scan.has_holes = true;
+            scan.has_holes = self.is_compacted();
             self.scan(&mut scan, end, from).await?;
-            if let Some(reason) = scan.stopped {
-                return Err(self.damaged(self.log_path(*base), scan.segment.size, reason));
-            }
+            let end = next.min(self.point.end);
+            let reason = match scan.stopped {
+                Some(reason) => reason.to_string(),
+                None if scan.segment.end == end => continue,
+                None => format!("it goes to offset {}, and not to {end}", scan.segment.end),
+            };
+            return Err(self.damaged(self.log_path(*base), scan.segment.size, reason));
         }
         Ok(snapshots)
+    }
+
+    /// Whether compaction may have taken batches out: it says so before it does.
+    fn is_compacted(&self) -> bool {
+        self.found.iter().any(|entry| entry.name == compact::MARK_FILE)
     }
 
     async fn begin(
@@ -368,7 +364,7 @@ impl Recovery<'_> {
             let mut at = 0;
             while at < chunk.len() {
                 let from_offset = scan.segment.end;
-                match whole(&chunk[at..], from_offset, scan.has_holes) {
+                match self.whole(&chunk[at..], from_offset, scan.has_holes) {
                     Ok(header) => {
                         let batch = &chunk[at..at + header.batch_bytes as usize];
                         self.take(scan, &header, batch, from);
@@ -399,11 +395,24 @@ impl Recovery<'_> {
         Ok(())
     }
 
+    /// As [`whole`]; and of an epoch that is known, below the recovery point.
+    fn whole(
+        &self,
+        bytes: &[u8],
+        offset: Offset,
+        has_holes: bool,
+    ) -> Result<BatchHeader, BatchError> {
+        let header = whole(bytes, offset, has_holes)?;
+        if header.base_offset < self.point.end {
+            self.epochs.check(&header)?;
+        }
+        Ok(header)
+    }
+
     /// Takes a whole batch in: into indexes, epochs, and the owner's state.
     fn take(&mut self, scan: &mut Scan, header: &BatchHeader, batch: &[u8], from: Offset) {
         let Scan { segment, tail, .. } = scan;
-        let epoch = LeaderEpoch(u32::try_from(header.leader_epoch).unwrap_or(0));
-        self.epochs.note(epoch, header.base_offset);
+        self.epochs.note(epochs::epoch_of(header), header.base_offset, self.point.end);
         if segment.is_empty() {
             segment.begun_ms = begun_ms(header);
         }
@@ -518,10 +527,19 @@ pub(super) fn whole(
         return Err(BatchError::Short { bytes: bytes.len(), needed });
     }
     batch::check(bytes, &header)?;
-    let base = header.base_offset;
-    if base < offset || (base > offset && !has_holes) {
-        let value = header.base_offset.as_i64();
-        return Err(BatchError::Field { field: "base offset", value });
+    if !begins(&header, offset, has_holes) {
+        return Err(misplaced(&header));
     }
     Ok(header)
+}
+
+/// Whether a batch begins at `offset`, or after it where there may be holes.
+pub(super) fn begins(header: &BatchHeader, offset: Offset, has_holes: bool) -> bool {
+    let base = header.base_offset;
+    base == offset || (base > offset && has_holes)
+}
+
+/// The error of a batch that does not begin where it must.
+pub(super) fn misplaced(header: &BatchHeader) -> BatchError {
+    BatchError::Field { field: "base offset", value: header.base_offset.as_i64() }
 }

@@ -6,6 +6,7 @@ use super::{
     LogPlace,
     checkpoint::{self, Checkpoint, CheckpointError},
     compact::{self, SettleError},
+    epochs::{self, Epochs},
     io,
     open::make_checkpoint,
     recovery::{self, BATCH_BYTES_LIMIT},
@@ -80,6 +81,9 @@ pub async fn repair(disk: DiskHandle, place: &LogPlace) -> Result<Option<Repaire
     let Some(&(first, _)) = bases.first() else {
         return Err(RepairError::NoLog(place.dir.to_path_buf()));
     };
+    let is_compacted = found.iter().any(|entry| entry.name == compact::MARK_FILE);
+    let known_to = point.map_or(Offset::ZERO, |point| point.end);
+    let epochs = epochs::read(place, disk, &found, known_to).await?;
     let mut end = first;
     let mut newest = (-1, first);
     let mut kept = 0;
@@ -92,15 +96,10 @@ pub async fn repair(disk: DiskHandle, place: &LogPlace) -> Result<Option<Repaire
         let file = disk.open(Kind::Log.path(&place.dir, *base), OpenMode::ReadWrite).await?;
         newest = (-1, *base);
         let is_last = at + 1 == bases.len();
-        // Compaction leaves holes, below the recovery point only.
-        let holes_to = match &point {
-            Some(point) if *base == point.segment => point.position,
-            Some(point) if *base < point.segment => u64::MAX,
-            None if !is_last => u64::MAX,
-            _ => 0,
-        };
+        let holes_to = if is_compacted { holes_to(point.as_ref(), *base, is_last) } else { 0 };
         let from = (end, holes_to);
-        let (position, next, reason) = walk(disk, &file, *len, from, &mut newest).await?;
+        let (position, next, reason) =
+            walk(disk, (&file, *len), from, &epochs, &mut newest).await?;
         end = next;
         if reason.is_some() {
             bad = Some((file, position, *len, is_last));
@@ -131,6 +130,16 @@ pub async fn repair(disk: DiskHandle, place: &LogPlace) -> Result<Option<Repaire
     let start = point.map_or(first, |point| point.start.max(first)).min(end);
     let cutting = Cutting { file, segment, position, len, end, newest, gone, start, number };
     Ok(Some(cut(disk, place, cutting).await?))
+}
+
+/// Up to which byte of a segment compaction may have left holes: below the recovery point only.
+fn holes_to(point: Option<&Checkpoint>, base: Offset, is_last: bool) -> u64 {
+    match point {
+        Some(point) if base == point.segment => point.position,
+        Some(point) if base < point.segment => u64::MAX,
+        None if !is_last => u64::MAX,
+        _ => 0,
+    }
 }
 
 /// Finishes or undoes a compaction that was cut short. A copy that is damaged is set aside.
@@ -187,8 +196,7 @@ async fn cut(disk: &DiskHandle, place: &LogPlace, cutting: Cutting) -> Result<Re
     }
     disk.sync_dir(&*place.dir).await?;
     // Offsets above the new end will be given to other records, which were never compacted.
-    disk.remove_under(place.dir.join(compact::MARK_FILE), &place.ticket).await?;
-    disk.sync_dir(&*place.dir).await?;
+    compact::forget_mark(place, disk).await?;
     // Copies are safe: now the point comes down, and only then what is above it goes.
     let indexed = Indexed::default();
     let point = Checkpoint { number, start, end, segment, position, indexed, newest };
@@ -230,9 +238,9 @@ async fn set_aside(
 /// Reads batches from the beginning: where they end, the offset after them, and why.
 async fn walk(
     disk: &DiskHandle,
-    file: &File,
-    len: u64,
+    (file, len): (&File, u64),
     (mut end, holes_to): (Offset, u64),
+    epochs: &Epochs,
     newest: &mut (i64, Offset),
 ) -> Result<(u64, Offset, Option<BatchError>), DiskError> {
     let mut position = 0;
@@ -243,7 +251,9 @@ async fn walk(
             Err(reason) => return Ok((position, end, Some(reason))),
         };
         let bytes = disk.read(file, position, needed.min(BATCH_BYTES_LIMIT) as usize).await?;
-        match recovery::whole(&bytes, end, position < holes_to) {
+        let whole = recovery::whole(&bytes, end, position < holes_to)
+            .and_then(|header| epochs.check(&header).map(|()| header));
+        match whole {
             Ok(header) => {
                 end = header.next_offset();
                 if header.max_timestamp > newest.0 {

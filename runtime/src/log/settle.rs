@@ -1,6 +1,6 @@
 //! What the outcome of an effect makes of a log, and what time does.
 
-use std::mem;
+use std::{mem, rc::Rc};
 
 use super::{
     Log, LogFailure, LogIoDone, Mark, Wanted,
@@ -103,7 +103,7 @@ impl Log {
                 self.start = checkpoint.start;
                 self.closed.retain(|segment| !segments.contains(&segment.base));
                 self.compactor.removed(&segments);
-                self.epochs.trim_to(self.start);
+                Rc::make_mut(&mut self.epochs).trim_to(self.start);
                 self.epochs_changed = true;
                 if matches!(self.wanted.front(), Some(Wanted::Trim(_))) {
                     self.wanted.pop_front();
@@ -170,7 +170,7 @@ impl Log {
         self.filled = end.position;
         self.checkpoint = checkpoint;
         self.start = checkpoint.start;
-        self.epochs = epochs;
+        self.epochs = Rc::new(epochs);
         self.snapshots = snapshots;
         self.written = end;
         self.synced = end;

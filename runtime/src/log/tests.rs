@@ -5,5 +5,6 @@ mod compaction_beside;
 mod driver;
 mod failures;
 mod golden;
+mod misplaced;
 mod model;
 mod stories;

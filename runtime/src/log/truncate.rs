@@ -9,7 +9,7 @@
 use super::{
     LogPlace,
     checkpoint::Checkpoint,
-    compact::MARK_FILE,
+    compact,
     epochs::{self, Epochs},
     index::{IndexTail, OFFSET_ENTRY, OffsetEntry, TIME_ENTRY, TimeEntry, relative},
     io,
@@ -75,8 +75,7 @@ pub(super) async fn run(
     };
     if work.cleaned_to.is_none_or(|cleaned| cleaned > end) {
         // Offsets above the new end will be given to other records.
-        disk.remove_under(place.dir.join(MARK_FILE), &place.ticket).await?;
-        disk.sync_dir(&*place.dir).await?;
+        compact::forget_mark(place, disk).await?;
     }
     io::write_checkpoint(place, disk, &checkpoint).await?;
     disk.commit(JournalEntry::TruncatedTo { log: place.id, offset: end }, &place.ticket).await?;

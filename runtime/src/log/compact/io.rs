@@ -132,13 +132,7 @@ pub(crate) async fn run(
             Ok(JobDone::Replaced)
         }
         Job::Mark { at } => {
-            let mut mark = Vec::with_capacity(MARK_BYTES);
-            mark.extend(MAGIC);
-            mark.extend(VERSION.to_be_bytes());
-            mark.extend([0; 2]);
-            mark.extend(at.0.to_be_bytes());
-            mark.extend(crc32c(&[&mark]).to_be_bytes());
-            disk.write_atomically(&place.dir.join(MARK_FILE), mark.into(), ticket).await?;
+            write_mark(place, disk, at).await?;
             Ok(JobDone::Marked)
         }
         Job::Discard { base } => {
@@ -151,6 +145,32 @@ pub(crate) async fn run(
             Ok(JobDone::Discarded)
         }
     }
+}
+
+async fn write_mark(place: &LogPlace, disk: &DiskHandle, at: Offset) -> Result<(), DiskError> {
+    let mut mark = Vec::with_capacity(MARK_BYTES);
+    mark.extend(MAGIC);
+    mark.extend(VERSION.to_be_bytes());
+    mark.extend([0; 2]);
+    mark.extend(at.0.to_be_bytes());
+    mark.extend(crc32c(&[&mark]).to_be_bytes());
+    disk.write_atomically(&place.dir.join(MARK_FILE), mark.into(), &place.ticket).await
+}
+
+/// Whether the log was ever compacted: then offsets may be missing in it.
+pub(crate) async fn is_marked(place: &LogPlace, disk: &DiskHandle) -> Result<bool, DiskError> {
+    match disk.open(place.dir.join(MARK_FILE), OpenMode::Read).await {
+        Err(error) if error.is_not_found() => Ok(false),
+        opened => opened.map(|_| true),
+    }
+}
+
+/// What was compacted is to be looked at once more; that it was is not forgotten.
+pub(crate) async fn forget_mark(place: &LogPlace, disk: &DiskHandle) -> Result<(), DiskError> {
+    if is_marked(place, disk).await? {
+        write_mark(place, disk, Offset::ZERO).await?;
+    }
+    Ok(())
 }
 
 async fn read_mark(place: &LogPlace, disk: &DiskHandle) -> Result<JobDone, DiskError> {
@@ -220,6 +240,10 @@ async fn create(
 async fn prepare(place: &LogPlace, disk: &DiskHandle, copy: Copy) -> Result<(), DiskError> {
     let Copy { base, file, offsets, times } = copy;
     disk.sync(&file).await?;
+    // Readers take a hole for damage unless the log is known to be compacted.
+    if !is_marked(place, disk).await? {
+        write_mark(place, disk, Offset::ZERO).await?;
+    }
     for (kind, bytes) in [(Kind::Index, offsets), (Kind::TimeIndex, times)] {
         let index = create(place, disk, kind, base).await?;
         if !bytes.is_empty() {

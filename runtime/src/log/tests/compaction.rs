@@ -14,7 +14,7 @@ use crate::{
         sim::{Faults, SimDisks},
     },
     era::EraGate,
-    ids::ArbiterId,
+    ids::{ArbiterId, LeaderEpoch},
     rng::Rng,
     sim::{Planted, World},
 };

@@ -10,6 +10,7 @@ use crate::{
     batch::{self, BatchBuilder, RecordRef},
     disk::DiskHandle,
     era::{EraGate, Ticket, take_over},
+    ids::LeaderEpoch,
     ids::LogId,
     journal::Journaled,
 };
@@ -167,6 +168,11 @@ impl Driver {
             self.pass(1000);
         }
         panic!("the log does not settle: {:?}", self.log);
+    }
+
+    /// Bytes of its active segment.
+    pub(super) fn active_bytes(&self) -> u64 {
+        self.log.segments().last().map_or(0, |segment| segment.size)
     }
 
     /// Closes it in order.

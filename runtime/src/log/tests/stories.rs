@@ -16,7 +16,7 @@ use crate::{
         sim::{Faults, SimDisks},
     },
     era::EraGate,
-    ids::ArbiterId,
+    ids::{ArbiterId, LeaderEpoch},
     journal::Journaled,
     rng::Rng,
 };
