@@ -299,3 +299,44 @@ impl Delivery for TopicSink {
         vec![("skipped", self.skipped)]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use flumen_runtime::{batch, clock::ManualClock, ids::Offset};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::agent::event::Event;
+
+    #[test]
+    fn a_record_is_of_its_event_s_time_but_never_of_a_time_to_come() {
+        let now_ms = 10_000;
+        let mut sink = TopicSink::new(TopicSinkOptions::new("t", &[]));
+        sink.clock = Some(Arc::new(ManualClock::at(now_ms)));
+        sink.kept = Some(Kept { producer: ProducerId::owned_by(Uuid::nil()), counts: vec![0] });
+        sink.known = vec![0];
+        let event = |offset, put_ms, time: Option<&str>| {
+            let mut event = Event::new(&b"x"[..]);
+            if let Some(time) = time {
+                event.headers.insert("timestamp", time);
+            }
+            TakenEvent { offset: Offset(offset), put_ms, event }
+        };
+        let day_ms = 86_400_000;
+        let events = [
+            event(0, 9_000, None),
+            // Put before somebody set the clock back by a day.
+            event(1, now_ms + day_ms, None),
+            event(2, 9_000, Some("400")),
+            event(3, 9_000, Some("99000")),
+        ];
+        let mut batches = sink.route(&events).remove(0);
+        batches.end();
+        let bytes = batches.ended.freeze();
+        let (header, _) = batch::split(&bytes).next().unwrap().unwrap();
+        let records = batch::records(&bytes, &header).unwrap();
+        let times: Vec<i64> = records.map(|record| record.unwrap().timestamp).collect();
+        assert_eq!(times, [9_000, now_ms, 400, now_ms]);
+        assert_eq!(header.max_timestamp, now_ms);
+    }
+}

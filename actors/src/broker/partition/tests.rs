@@ -170,6 +170,30 @@ fn acknowledged_batches_survive_power_cuts_and_repeats_are_still_known() {
 }
 
 #[test]
+fn a_clock_that_leaps_makes_no_producer_unknown_neither_in_a_life_nor_between_two() {
+    const DAYS_MS: i64 = 3 * 86_400_000;
+    simulate(async |world| {
+        life(&world, options(), End::Kill, async |node| {
+            node.append(record(0, "a")).await.unwrap();
+            world.clock.jump(DAYS_MS);
+            // Producers are looked at with the ticks.
+            world.pass(5 * SECOND).await;
+            assert!(node.append(record(0, "a")).await.unwrap().is_duplicate);
+            world.clock.jump(-DAYS_MS);
+            world.pass(5 * SECOND).await;
+            assert!(node.append(record(0, "a")).await.unwrap().is_duplicate);
+        })
+        .await;
+        world.clock.jump(DAYS_MS);
+        life(&world, options(), End::Exit, async |node| {
+            world.pass(5 * SECOND).await;
+            assert!(node.append(record(0, "a")).await.unwrap().is_duplicate);
+        })
+        .await;
+    });
+}
+
+#[test]
 fn a_waiting_consumer_is_woken_by_the_append_and_not_before() {
     simulate(async |world| {
         life(&world, options(), End::Exit, async |node| {
