@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -10,13 +11,14 @@ use flumen_actors::broker::{
     names::{TopicName, TopicPartition},
     partition::probe::{Probe, Snapshot},
 };
-use flumen_runtime::{ids::Offset, sim::End};
+use flumen_runtime::{disk::sim::SimDisks, ids::Offset, sim::End};
 
 use crate::{
     coverage::Coverage,
     damage::Flip,
     invariants::{
-        coord_1::Changes, grp_7::Commits, log_2::DurableEnds, part_1, part_2::HighWatermarks,
+        coord_1::Changes, era_1, grp_7::Commits, log_2::DurableEnds, part_1,
+        part_2::HighWatermarks, tsk_2,
     },
     oracle::{Ledger, Value},
 };
@@ -43,14 +45,30 @@ pub(crate) struct Known {
     may_have_lost: BTreeSet<TopicPartition>,
     /// The partition of which a bit was turned.
     flip: Option<(TopicPartition, Flip)>,
+    /// What the node's disks are.
+    disks: Option<SimDisks>,
+    /// The head file of the channel, and the topic that its events go to.
+    pub(crate) heads: Option<(PathBuf, TopicName)>,
     /// The newest life of each partition's actor in this life of the process.
     lives: BTreeMap<TopicPartition, u64>,
 }
 
 impl Known {
-    /// A new life of the process begins.
-    pub(crate) fn process_begins(&mut self) {
+    /// A new life of the process begins, on `disks`.
+    pub(crate) fn process_begins(&mut self, disks: &SimDisks) {
         self.lives.clear();
+        self.disks = Some(disks.clone());
+    }
+
+    /// What can be seen from outside at any moment.
+    pub(crate) fn look(&self) {
+        let Some(disks) = &self.disks else { return };
+        era_1::check(&disks.seen());
+        if let Some((file, topic)) = &self.heads
+            && let Some(head) = disks.content(file)
+        {
+            tsk_2::check(&head, self.durable_ends.records_of(topic));
+        }
     }
 
     /// A life of the process has ended so. A power cut takes what a lazy topic had not synced; a kill
@@ -163,5 +181,6 @@ impl Probe for Book {
         known.coverage.met("ahead of the disk", is_ahead.into());
         known.high_watermarks.check(partition, &snapshot.marks);
         known.durable_ends.check(partition, &snapshot.marks);
+        known.look();
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! The owner appends, trims and cuts; at each opening the log must hold all that was durable, and
 //! nothing that is not a prefix of what was appended since; and the state that replay gives must be
-//! the one that appending gave. Half of the logs are compacted on the way: of what is decided, the
-//! last record of each key is there at the end.
+//! the one that appending gave. Half of the logs are compacted on the way, and have producers with
+//! transactions: of what is decided, the last record of each key is there at the end, every marker, and
+//! each producer's last batch.
 
 mod compacted;
 mod owner;
@@ -12,20 +13,20 @@ use std::{cell::RefCell, collections::BTreeMap, path::Path, rc::Rc, sync::Arc, t
 
 use bytes::{Bytes, BytesMut};
 use flumen_runtime::{
-    batch::{self, BatchBuilder, BatchHeader, Compression, RecordRef},
+    batch::{self, BatchHeader, Compression, RecordRef},
     disk::{DiskHandle, sim::Faults},
     era::{EraGate, take_over},
     ids::{ArbiterId, LeaderEpoch, LogId, Offset},
-    log::{self, ClosedLog, Compaction, Decided, Log, LogConfig, LogPlace, ReadDone, ReadFailure},
+    log::{self, ClosedLog, Compaction, Log, LogConfig, LogPlace, ReadDone, ReadFailure},
     rng::Rng,
     sim::{self, End, Outcome, Planted, World},
 };
 
 use self::{
-    compacted::Seen,
+    compacted::{Next, Seen, Writers},
     owner::{Driver, History},
 };
-use crate::{coverage::Coverage, invariants::era_1, runner};
+use crate::{coverage::Coverage, disks, invariants::era_1, runner};
 
 const DIR: &str = "/data/log";
 
@@ -40,8 +41,10 @@ struct Model {
     trimmed: u64,
     /// A cut to this offset was asked for and is not known to be done.
     cutting: Option<u64>,
-    /// Below this, which is decided, batches may have been compacted; it is not cut off.
+    /// Below this, which is decided, batches may have been compacted.
     compacted_to: u64,
+    /// What compaction was told of lies below, and is not cut off.
+    told_to: u64,
     /// What the last clean stop left, where the next opening is to use it.
     closed: Option<(ClosedLog, History)>,
     coverage: Coverage,
@@ -113,7 +116,6 @@ pub(crate) fn scenario(seed: u64, planted: &[Planted]) -> Outcome<Coverage> {
             let (model, config) = (model.clone(), config.clone());
             let (inside, rng) = (world.clone(), &mut rng);
             world.process(1, async move |_| (life(&inside, &config, &model, rng).await, ())).await;
-            era_1::check(&world.disks.seen());
         }
         world.disks.set_faults(Faults::none());
         let (inside, last) = (world.clone(), model.clone());
@@ -178,6 +180,12 @@ async fn life(world: &World, config: &LogConfig, model: &RefCell<Model>, rng: &m
         let now = world.now_ms();
         match rng.below(44) {
             0..22 => append(&mut driver, model, rng, now),
+            43 if rng.chance(1, 3) => {
+                if spoil(world, &mut driver, model, rng).await {
+                    // What a sync has lost is still in the page cache, as if it were safe.
+                    return End::PowerCut;
+                }
+            }
             22..32 => world.pass(Duration::from_millis(rng.below(20))).await,
             32 => trim(&mut driver, model, rng),
             33 => cut(&mut driver, model, rng),
@@ -200,6 +208,7 @@ async fn life(world: &World, config: &LogConfig, model: &RefCell<Model>, rng: &m
             let _ = old.settle();
             old.pump(now);
         }
+        era_1::check(&world.disks.seen());
     }
     end(world, driver, model, rng).await
 }
@@ -208,11 +217,18 @@ fn other(superseded: &[Driver]) -> ArbiterId {
     ArbiterId(superseded.len() as u32 + 1)
 }
 
-/// A batch at the end of `log`: with keys, some of them tombstones, where it is compacted.
-fn batch(log: &Log, rng: &mut Rng, now_ms: i64) -> Bytes {
+/// A batch at the end of `log`: with keys, some of them tombstones, where it is compacted, and some of
+/// `writers`, who have transactions.
+fn batch(log: &Log, writers: &Writers, rng: &mut Rng, now_ms: i64) -> Bytes {
     let base = log.end();
     let is_keyed = log.config().compaction.is_some();
-    let mut builder = BatchBuilder::new(now_ms);
+    let mut builder = match writers.next(is_keyed, rng, now_ms) {
+        Next::Batch(builder) => builder,
+        Next::Marker(mut marker) => {
+            batch::stamp(&mut marker, base, LeaderEpoch(0));
+            return marker.freeze();
+        }
+    };
     let value = vec![rng.below(256) as u8; [10, 100, 1000, 5000][rng.below(4) as usize]];
     for _ in 0..1 + rng.below(4) {
         let key = is_keyed.then(|| [rng.below(12) as u8]);
@@ -246,7 +262,7 @@ fn append(driver: &mut Driver, model: &RefCell<Model>, rng: &mut Rng, now_ms: i6
     if model.cutting.is_some() {
         return;
     }
-    let batch = batch(&driver.log, rng, now_ms);
+    let batch = batch(&driver.log, &Writers::of(&model, u64::MAX), rng, now_ms);
     let header = BatchHeader::parse(&batch).expect("it was just built");
     driver.log.append(batch.clone(), &header);
     driver.owner.note(&header);
@@ -258,7 +274,7 @@ fn haunt(superseded: &mut [Driver], rng: &mut Rng, now_ms: i64) {
     if let Some(old) = superseded.last_mut()
         && old.log.failure().is_none()
     {
-        let batch = batch(&old.log, rng, now_ms);
+        let batch = batch(&old.log, &Writers::default(), rng, now_ms);
         let header = BatchHeader::parse(&batch).expect("it was just built");
         old.log.append(batch, &header);
         old.owner.note(&header);
@@ -284,7 +300,7 @@ fn cut(driver: &mut Driver, model: &RefCell<Model>, rng: &mut Rng) {
         return;
     }
     // What is decided is never cut off.
-    let first = driver.log.start().0.max(model.compacted_to);
+    let first = driver.log.start().0.max(model.told_to);
     let keys: Vec<u64> = model.batches.range(first..).map(|(base, _)| *base).collect();
     if keys.is_empty() {
         return;
@@ -299,6 +315,10 @@ fn cut(driver: &mut Driver, model: &RefCell<Model>, rng: &mut Rng) {
 /// Applies what has come to its end.
 fn settle(driver: &mut Driver, model: &RefCell<Model>) {
     driver.settle().unwrap_or_else(|failure| panic!("LOG-5: {failure}"));
+    settled(driver, model);
+}
+
+fn settled(driver: &mut Driver, model: &RefCell<Model>) {
     let mut model = model.borrow_mut();
     if let Some(offset) = model.cutting
         && driver.log.end().0 <= offset
@@ -313,16 +333,42 @@ fn settle(driver: &mut Driver, model: &RefCell<Model>) {
     }
 }
 
+/// For a while the disk is full, or fails some of what it is asked. Tells whether it failed any.
+async fn spoil(world: &World, driver: &mut Driver, model: &RefCell<Model>, rng: &mut Rng) -> bool {
+    let errors = || world.disks.seen().write_errors + world.disks.seen().sync_errors;
+    let before = errors();
+    let usual = disks::spoil(world, rng);
+    for step in 0..30 {
+        let now = world.now_ms();
+        if step < 15 && !driver.log.is_full() && rng.chance(1, 2) {
+            append(driver, model, rng, now);
+        }
+        driver.log.tick(now);
+        driver.pump(now);
+        world.pass(Duration::from_millis(rng.below(200))).await;
+        if step == 15 {
+            world.disks.set_faults(usual);
+        }
+        if let Err(failure) = driver.settle() {
+            assert!(errors() > before, "LOG-5: {failure}");
+            break;
+        }
+        settled(driver, model);
+    }
+    world.disks.set_faults(usual);
+    errors() > before
+}
+
 /// Has the log compacted where it wants that, and lets that go on for a while.
 async fn compact(world: &World, driver: &mut Driver, model: &RefCell<Model>, rng: &mut Rng) {
     let is_cutting = model.borrow().cutting.is_some();
     if !is_cutting && driver.log.wants_compaction(world.now_ms()) {
-        let end = driver.log.durable_end();
-        {
-            let mut model = model.borrow_mut();
-            model.compacted_to = model.compacted_to.max(end.0);
-        }
-        driver.log.compact(Decided { end, ..Decided::default() });
+        let durable = driver.log.durable_end().0;
+        let decided = Writers::of(&model.borrow(), durable).decided(durable);
+        let mut model = model.borrow_mut();
+        model.compacted_to = model.compacted_to.max(decided.end.0);
+        model.told_to = model.told_to.max(durable);
+        driver.log.compact(decided);
     }
     for _ in 0..rng.below(40) {
         driver.pump(world.now_ms());
@@ -367,7 +413,11 @@ async fn read_all(driver: &Driver, model: &RefCell<Model>, now_ms: i64) {
     }
     let how = driver.log.config().compaction.unwrap_or_default();
     let age_ms = how.tombstone_age_ms.cast_signed();
-    seen.check(&model.borrow(), (driver.log.start().0, now_ms), age_ms);
+    let met = seen.check(&model.borrow(), (driver.log.start().0, now_ms), age_ms);
+    let mut model = model.borrow_mut();
+    model.coverage.met("aborted record gone", met.aborted_gone);
+    model.coverage.met("emptied batch", met.emptied);
+    model.coverage.met("marker in a compacted log", met.markers);
 }
 
 /// The end of a life: in order, by a kill, or with the power.
@@ -395,7 +445,13 @@ async fn end(world: &World, mut driver: Driver, model: &RefCell<Model>, rng: &mu
 }
 
 /// Runs that met nothing have shown nothing.
-const WANTED: [&str; 11] = [
+const WANTED: [&str; 17] = [
+    "full disk",
+    "write error",
+    "sync error",
+    "aborted record gone",
+    "emptied batch",
+    "marker in a compacted log",
     "torn page",
     "torn tail",
     "lost page",

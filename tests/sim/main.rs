@@ -12,6 +12,7 @@ mod book;
 mod clock;
 mod coverage;
 mod damage;
+mod disks;
 mod invariants;
 mod log;
 mod node;

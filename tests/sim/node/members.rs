@@ -29,18 +29,35 @@ struct Member {
     positions: Positions,
 }
 
-/// Comes and goes until its task ends.
-pub(crate) async fn come_and_go(
-    world: World,
-    book: Book,
-    broker: Broker,
-    topics: Vec<TopicName>,
-    mut rng: Rng,
-) {
-    loop {
-        let (mut member, mut deliveries) = Member::join(&world, &book, &broker, &topics);
-        let stay = Duration::from_millis(500 + rng.below(6_000));
-        let leaves = tokio::time::Instant::now() + stay;
+/// Who becomes a member now and then.
+pub(crate) struct Visitor {
+    pub(crate) world: World,
+    pub(crate) book: Book,
+    pub(crate) broker: Broker,
+    pub(crate) topics: Vec<TopicName>,
+    pub(crate) rng: Rng,
+}
+
+impl Visitor {
+    /// Comes and goes until its task ends.
+    pub(crate) async fn come_and_go(mut self) {
+        loop {
+            let stay_ms = 500 + self.rng.below(6_000);
+            self.stay(stay_ms).await;
+            let away = Duration::from_millis(self.rng.below(1_000));
+            self.world.pass(away).await;
+        }
+    }
+
+    /// Comes once.
+    pub(crate) async fn come_once(mut self, stay_ms: u64) {
+        self.stay(stay_ms).await;
+    }
+
+    async fn stay(&mut self, stay_ms: u64) {
+        let Visitor { world, book, broker, topics, rng } = self;
+        let (mut member, mut deliveries) = Member::join(world, book, broker, topics);
+        let leaves = tokio::time::Instant::now() + Duration::from_millis(stay_ms);
         while let Ok(Some(delivery)) = tokio::time::timeout_at(leaves, deliveries.next()).await {
             if member.take(delivery, rng.chance(1, 2)).await.is_err() {
                 break;
@@ -53,7 +70,6 @@ pub(crate) async fn come_and_go(
         }
         // One that was not closed leaves when its stream is dropped.
         drop(deliveries);
-        world.pass(Duration::from_millis(rng.below(1_000))).await;
     }
 }
 
