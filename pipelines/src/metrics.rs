@@ -1,6 +1,6 @@
 //! What there is to be watched of a node, as text for Prometheus: `http://HOST:PORT/metrics`.
 //!
-//! Most of it is asked of the node when the page is, by a client like any other ([`collect`]), so that
+//! Most of it is asked of the node when the page is, by a client like any other (`collect`), so that
 //! nothing is counted twice. What only the gateway knows, it counts with a few additions a request.
 //! Offsets only grow: the rate of an end offset is that of the records that come in.
 

@@ -5,7 +5,7 @@
 //! topic's settings need it ([`Limits::needs_records`]): that is what makes storing cheap, and it means
 //! that a hostile client can store a block that nobody can decode: it harms who reads that topic, not
 //! the broker. Where they are compressed, or are to be, that is done beforehand: see
-//! [`prepare`](super::prepare).
+//! `prepare`.
 
 use std::ops::Range;
 

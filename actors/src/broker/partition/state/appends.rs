@@ -34,7 +34,7 @@ struct Plan {
 
 impl<A, F> State<A, F> {
     /// Takes `batches` in as the leader: all of them, or none. Compressed records are not looked at: where
-    /// they must be, they are [prepared](super::super::prepare).
+    /// they must be, they are prepared.
     ///
     /// # Errors
     /// [`AppendError`]; nothing has changed then.
