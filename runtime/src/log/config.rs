@@ -22,6 +22,9 @@ pub struct LogConfig {
     pub sync_batches: u64,
     /// Longest time that a written batch stays unsynced, where `sync_batches` does not say sooner.
     pub sync_interval: Option<Duration>,
+    /// Bytes after which a log syncs although nobody waits for it: a roll has to wait for what is
+    /// left, and a recovery has to read it.
+    pub unsynced_bytes_max: u64,
     /// Whether small batches of a lightly written log are made durable by the shared journal.
     pub journal: bool,
     /// Bytes of each new segment that are filled with zeros when it is made. Busy logs fill further
@@ -74,6 +77,7 @@ impl Default for LogConfig {
             batch_bytes_max: 1024 * 1024 + 12,
             sync_batches: 1,
             sync_interval: None,
+            unsynced_bytes_max: 256 << 20,
             journal: true,
             zero_fill_bytes: 0,
             checkpoint_bytes: 32 << 20,

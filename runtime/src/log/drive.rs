@@ -235,7 +235,9 @@ impl Log {
     }
 
     fn sync_is_due(&self, now_ms: i64) -> bool {
-        if !self.config.is_lazy() || self.wanted.contains(&Wanted::Close) {
+        let unsynced = self.written.position.saturating_sub(self.synced.position);
+        let is_much = unsynced >= self.config.unsynced_bytes_max;
+        if !self.config.is_lazy() || is_much || self.wanted.contains(&Wanted::Close) {
             return true;
         }
         match (self.config.sync_interval, self.unsynced_since_ms) {
@@ -461,8 +463,13 @@ impl Log {
     fn zero(&mut self) -> Option<Work> {
         let ahead = self.filled.saturating_sub(self.active.size);
         let window = (self.active.size / 2).min(ZERO_BYTES);
-        let is_wanted = self.is_busy() && self.active.size >= BUSY_BYTES && ahead < window;
+        // They make syncs cheap, which nobody waits for in a lazy log, and cost a write of each byte.
+        let is_useful = self.is_busy() && !self.config.is_lazy();
+        let is_wanted = is_useful && self.active.size >= BUSY_BYTES && ahead < window;
         if self.running.zero || self.zero_refused || self.is_full() || !is_wanted {
+            return None;
+        }
+        if std::env::var_os("NOZERO").is_some() {
             return None;
         }
         let file = self.file.clone()?;

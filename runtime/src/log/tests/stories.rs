@@ -302,6 +302,27 @@ fn only_the_active_segment_ends_in_zeros_and_a_clean_stop_cuts_them() {
 }
 
 #[test]
+fn a_busy_lazy_log_has_no_zeros_and_syncs_before_much_is_unsynced() {
+    in_simulation(|| async {
+        let unsynced_bytes_max = 4 << 20;
+        let lazy =
+            LogConfig { sync_batches: u64::MAX, unsynced_bytes_max, ..without_checkpoints() };
+        let machine = Machine::new(lazy);
+        let mut driver = machine.open().await;
+        for tag in 0..4 {
+            driver.append(1, 1_000_000, tag);
+            driver.idle().await.unwrap();
+        }
+        assert_eq!(driver.log.durable_end(), Offset(0), "nobody waits for it");
+        let size = driver.log.bytes();
+        assert_eq!(machine.content(&segment(0)).len() as u64, size, "nothing lies behind it");
+        driver.append(1, 1_000_000, 4);
+        driver.idle().await.unwrap();
+        assert_eq!(driver.log.durable_end(), Offset(5));
+    });
+}
+
+#[test]
 fn what_is_older_or_more_than_may_be_is_removed_by_whole_segments() {
     in_simulation(|| async {
         let config =
