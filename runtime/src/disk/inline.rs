@@ -4,8 +4,10 @@
 //! times as much as doing it (4 KiB to 64 KiB, ext4, whose buffered writes io_uring always hands to
 //! a kernel thread). But the kernel may hold a writer back, when too much is dirty or its journal
 //! is full. So the time each takes is looked at: one beyond [`STALL_MIN`] sends that file's writes
-//! elsewhere for [`AVOID`], and is counted. It must have waited, too: on a busy machine a thread
-//! loses its core for milliseconds, and to write elsewhere would only cost it more.
+//! elsewhere for [`AVOID_TIMES`] as long, and is counted: whatever the disk does, an arbiter stalls
+//! for a small part of its time, and after a short stall writes are not kept elsewhere for long, where
+//! each costs the wake-up of a thread. It must have waited, too: on a busy machine a thread loses its
+//! core for milliseconds, and to write elsewhere would only cost it more.
 
 use std::{
     io::IoSliceMut,
@@ -27,7 +29,7 @@ pub(super) const WRITE_BYTES_MAX: usize = 256 * 1024;
 /// Most bytes of an inline read.
 const READ_BYTES_MAX: usize = 64 * 1024;
 const STALL_MIN: Duration = Duration::from_millis(2);
-const AVOID: Duration = Duration::from_secs(1);
+const AVOID_TIMES: u32 = 32;
 
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
@@ -42,11 +44,12 @@ impl Stalls {
     }
 
     fn note(&self, file: &File, started: Instant, ended: Instant, has_waited: impl Fn() -> bool) {
-        if ended.duration_since(started) <= STALL_MIN || !has_waited() {
+        let took = ended.duration_since(started);
+        if took <= STALL_MIN || !has_waited() {
             return;
         }
         self.0.fetch_add(1, Ordering::Relaxed);
-        let until = ended.duration_since(*START) + AVOID;
+        let until = ended.duration_since(*START) + took * AVOID_TIMES;
         file.0.stalled_until_us.store(until.as_micros() as u64, Ordering::Relaxed);
     }
 }
@@ -117,12 +120,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stalled_inline_write_sends_its_file_elsewhere_for_a_second_and_is_counted() {
+    async fn a_stalled_inline_write_sends_its_file_elsewhere_for_some_time_and_is_counted() {
         let dir = tempfile::tempdir().unwrap();
         let open =
             Op::Open { path: dir.path().join("file"), mode: OpenMode::CreateNew, ticket: None };
         let Ok(Done::File(file)) = calls::run(open) else { panic!("a new file opens") };
-        let ticket = take_over(&EraGate::new(Path::new("f")), AVOID).await.unwrap();
+        let ticket =
+            take_over(&EraGate::new(Path::new("f")), Duration::from_secs(1)).await.unwrap();
         let write = |len: usize| Op::Write {
             file: file.clone(),
             position: 0,
@@ -144,8 +148,12 @@ mod tests {
         assert_eq!(stalls.count(), before, "it has not waited, but been without a core");
         stalls.note(&file, now, now + STALL_MIN * 2, || true);
         assert_eq!(stalls.count(), before + 1);
+        stalls.note(&file, now, now + Duration::from_secs(60), || true);
         assert!(attempt(write(1), &stalls).is_err(), "it would be made elsewhere");
-        assert!(avoids(&file, now + AVOID));
-        assert!(!avoids(&file, now + AVOID + STALL_MIN * 3));
+        stalls.note(&file, now, now + STALL_MIN * 2, || true);
+        let ended = now + STALL_MIN * 2;
+        let long = STALL_MIN * 2 * AVOID_TIMES;
+        assert!(avoids(&file, ended + long - STALL_MIN));
+        assert!(!avoids(&file, ended + long + STALL_MIN));
     }
 }
