@@ -8,11 +8,10 @@
 
 use std::{env, io, net::SocketAddr};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use flumen_actors::gateway::{
     api::ApiKey,
     codec::{HeaderError, Output, RequestFrame, unsupported_api_versions},
-    frame::{Next, next_request},
     messages::{
         api_versions::{ApiVersion, ApiVersionsResponse},
         metadata::{
@@ -65,15 +64,27 @@ async fn serve(mut stream: TcpStream, here: SocketAddr) -> io::Result<()> {
         if stream.read_buf(&mut buffer).await? == 0 {
             return Ok(());
         }
-        while let Next::Frame(frame) =
-            next_request(&mut buffer, FRAME_BYTES_MAX).map_err(io::Error::other)?
-        {
+        while let Some(frame) = cut(&mut buffer)? {
             answer(frame, here, &mut output)?;
         }
         for slice in output.take_slices() {
             stream.write_all(&slice).await?;
         }
     }
+}
+
+/// The next request, without its length, where it is whole.
+fn cut(buffer: &mut BytesMut) -> io::Result<Option<Bytes>> {
+    let Some(head) = buffer.first_chunk() else { return Ok(None) };
+    let length = usize::try_from(i32::from_be_bytes(*head)).unwrap_or(usize::MAX);
+    if length > FRAME_BYTES_MAX {
+        return Err(io::Error::other("this is no request"));
+    }
+    if buffer.len() < head.len() + length {
+        return Ok(None);
+    }
+    buffer.advance(head.len());
+    Ok(Some(buffer.split_to(length).freeze()))
 }
 
 fn answer(frame: Bytes, here: SocketAddr, output: &mut Output) -> io::Result<()> {

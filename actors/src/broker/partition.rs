@@ -146,12 +146,18 @@ struct Cutting {
     is_closing: bool,
 }
 
+/// What the actor of `partition` is called.
+#[must_use]
+pub fn actor_name(partition: &TopicPartition) -> String {
+    format!("partition/{partition}")
+}
+
 /// A partition under supervision, and its address. Transient: made anew when it fails, with the newest
 /// role and settings it was given; place and deadlines are the caller's to set.
 #[must_use]
 pub fn child_spec(options: PartitionOptions) -> (ChildSpec, Addr<Partition>) {
     let PartitionOptions { config, role, epoch, .. } = options;
-    let name = format!("partition/{}", options.partition);
+    let name = actor_name(&options.partition);
     let assigned = Assigned { config, role, epoch, high_watermark: Offset::ZERO };
     let shared = Arc::new(Shared {
         partition: options.partition,

@@ -16,19 +16,22 @@
 //! request gets a buffer of exactly its length. Each turn has a budget, so that a greedy client does
 //! not hold the arbiter.
 //!
+//! It may move once to another arbiter: see [`moving`].
+//!
 //! # Failure
 //! A connection is temporary: whatever goes wrong with it closes it, and the client connects again.
 //! Its socket is also on the list of its arbiter, which shuts it down when the arbiter is given up.
 
 mod answer;
 mod intake;
+mod moving;
 mod order;
 mod outgoing;
 
 use std::{
     any::Any,
     cell::Cell,
-    fmt, io,
+    fmt, io, mem,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
@@ -39,6 +42,7 @@ use actix::{Actor, ActorFuture, AsyncContext, Context as ActorContext, Handler};
 use bytes::BufMut;
 use flumen_runtime::{
     credit::{Acquire, Credit, Permit},
+    ids::ArbiterId,
     mailbox::Drain,
     supervision::Incarnation,
 };
@@ -49,6 +53,7 @@ use tokio::{
 
 pub(crate) use self::answer::{Answer, Reply};
 pub use self::intake::{BadLength, Frame, Intake, Taken};
+pub(crate) use self::moving::{Carried, Move};
 use self::{order::InOrder, outgoing::Outgoing};
 use super::limits::Limits;
 use crate::answer::{Answering, later};
@@ -83,6 +88,10 @@ pub(crate) trait Serve {
     /// Whether `frame` must wait until the answers to all before it have left.
     fn must_wait(&self, frame: &Frame) -> bool;
 
+    /// The arbiter to which the connection is to move before `frame` is taken up: asked while nothing
+    /// is in work, and answered once.
+    fn home(&mut self, frame: &Frame) -> Option<ArbiterId>;
+
     /// What a peer speaks whose first bytes are no length of a request, for the log; none where that
     /// is not known.
     fn recognise(&self, head: [u8; 4]) -> Option<String>;
@@ -105,6 +114,8 @@ enum End {
     Refused(String),
     #[error("the node stops")]
     Drained,
+    #[error("it goes on where its partition is")]
+    Moves(ArbiterId),
 }
 
 /// See the module.
@@ -116,6 +127,9 @@ pub(crate) struct Connection<S: ByteStream> {
     limits: Arc<Limits>,
     room: Room,
     intake: Intake,
+    /// Where it goes on, once it has been told.
+    moves_to: Option<ArbiterId>,
+    goes_on: Option<Move<S>>,
     /// A request that must wait for the answers before it.
     held: Option<Frame>,
     /// Bytes that were read before there was room for their request.
@@ -186,11 +200,15 @@ pub(crate) struct Parts<S> {
     pub(crate) room: Room,
     /// What is given back when the connection ends.
     pub(crate) kept: Box<dyn Any>,
+    /// What it brings along from another arbiter.
+    pub(crate) carried: Carried,
+    /// How it moves to another, where it can.
+    pub(crate) goes_on: Option<Move<S>>,
 }
 
 impl<S: ByteStream> Connection<S> {
     pub(crate) fn new(incarnation: &Incarnation<Self>, parts: Parts<S>) -> Self {
-        let Parts { stream, peer, serve, limits, room, kept } = parts;
+        let Parts { stream, peer, serve, limits, room, kept, carried, goes_on } = parts;
         let now = Instant::now();
         let clock = Clock {
             timer: Box::pin(tokio::time::sleep_until(now + limits.idle_max)),
@@ -206,8 +224,10 @@ impl<S: ByteStream> Connection<S> {
             intake: Intake::new(limits.frame_bytes_max),
             limits,
             room,
-            held: None,
-            unread: Vec::new(),
+            moves_to: None,
+            goes_on,
+            held: carried.held,
+            unread: carried.unread,
             waits_for_room: None,
             order: InOrder::default(),
             outgoing: Outgoing::default(),
@@ -225,6 +245,9 @@ impl<S: ByteStream> Connection<S> {
         let mut budget = TURN_BYTES;
         loop {
             let stopped_reading = self.take_in(cx, &mut budget)?;
+            if let Some(arbiter) = self.moves_to {
+                return Err(End::Moves(arbiter));
+            }
             self.collect(cx);
             let sent = self.outgoing.poll_send(&mut self.stream, cx)?.is_ready();
             // What comes behind it is not answered any more, so it is not waited for.
@@ -257,6 +280,7 @@ impl<S: ByteStream> Connection<S> {
             && self.outgoing.len() < UNSENT_BYTES_MAX
             && self.held.as_ref().is_none_or(|_| self.is_quiet())
             && !muted
+            && self.moves_to.is_none()
             && self.closes.is_none()
             && self.draining.is_none()
     }
@@ -274,7 +298,7 @@ impl<S: ByteStream> Connection<S> {
                 continue;
             }
             if !self.unread.is_empty() {
-                let unread = std::mem::take(&mut self.unread);
+                let unread = mem::take(&mut self.unread);
                 self.parse(&unread)?;
                 if !self.unread.is_empty() && self.poll_room(cx).is_pending() {
                     return Ok(false);
@@ -379,7 +403,11 @@ impl<S: ByteStream> Connection<S> {
     fn arrived(&mut self, frame: Frame) {
         self.clock.arriving = None;
         self.clock.last_request = Instant::now();
-        if self.serve.must_wait(&frame) && !self.is_quiet() {
+        if self.goes_on.is_some() && self.is_quiet() {
+            self.moves_to = self.serve.home(&frame);
+        }
+        let must_wait = self.serve.must_wait(&frame) && !self.is_quiet();
+        if must_wait || self.moves_to.is_some() {
             self.held = Some(frame);
         } else {
             self.take_up(frame);
@@ -456,9 +484,13 @@ impl<S: ByteStream> Connection<S> {
             End::NotKafka(..) | End::Slow | End::Refused(_) => {
                 tracing::warn!(%peer, why = %end, "a connection was closed");
             }
-            End::Gone | End::Broken(_) | End::Idle(_) | End::Drained => {
+            End::Gone | End::Broken(_) | End::Idle(_) | End::Drained | End::Moves(_) => {
                 tracing::debug!(%peer, why = %end, "a connection has ended");
             }
+        }
+        if let (End::Moves(arbiter), Some(go_on)) = (end, self.goes_on.take()) {
+            let carried = Carried { held: self.held.take(), unread: mem::take(&mut self.unread) };
+            go_on(&self.stream, *arbiter, carried);
         }
         if let Some(answer) = self.draining.take() {
             answer.give(());

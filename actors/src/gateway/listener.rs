@@ -12,6 +12,7 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream},
+    os::fd::AsFd as _,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -22,13 +23,14 @@ use std::{
 use actix::{Actor, AsyncContext, Context, Handler, WrapFuture};
 use flumen_runtime::{
     mailbox::Drain,
+    placement::Place,
     supervision::{ChildSpec, Incarnation, Restart, StartError},
 };
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{
     Shared,
-    connection::{Connection, Parts},
+    connection::{Carried, Connection, Move, Parts},
     requests::Requests,
     slots::Slot,
 };
@@ -158,7 +160,10 @@ async fn accept(shared: Arc<Shared>, bound: Bound, socket: TcpListener) {
     loop {
         match socket.accept().await {
             Ok((stream, peer)) => match shared.slots.take(peer.ip(), shared.connections_max()) {
-                Ok(slot) => begin(&shared, &bound, stream, peer, slot),
+                Ok(slot) => match ready(stream) {
+                    Ok(stream) => Begin::first(&shared, &bound, stream, peer, slot).start(),
+                    Err(error) => tracing::debug!(%peer, %error, "a connection has ended"),
+                },
                 Err(why) => tracing::warn!(%peer, %why, "a connection was refused"),
             },
             Err(error) => {
@@ -169,55 +174,96 @@ async fn accept(shared: Arc<Shared>, bound: Bound, socket: TcpListener) {
     }
 }
 
-/// What a connection is begun with; taken by the one life that it has.
-type Begin = Mutex<Option<(StdStream, Slot)>>;
-
 /// The name of another connection.
 pub(super) fn next_name() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     format!("connection/{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-fn begin(shared: &Arc<Shared>, bound: &Bound, stream: TcpStream, peer: SocketAddr, slot: Slot) {
-    let stream = match stream.set_nodelay(true).and_then(|()| stream.into_std()) {
-        Ok(stream) => stream,
-        Err(error) => return tracing::debug!(%peer, %error, "a connection has ended"),
-    };
-    let begin: Begin = Mutex::new(Some((stream, slot)));
-    let (made, bound) = (shared.clone(), bound.clone());
-    let (child, _) = ChildSpec::actor(next_name(), move |incarnation| {
-        let begin = begin.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let (stream, slot) = begin.ok_or_else(|| StartError::new("a connection lives once"))?;
-        connection(incarnation, &made, &bound, stream, slot, peer).map_err(StartError::new)
-    });
-    let child = child.restart(Restart::Temporary).stop_within(STOP_WITHIN);
-    let connections = shared.connections.clone();
-    // As many of these are under way as there are slots.
-    actix_rt::spawn(async move {
-        if let Err(error) = connections.start_child(child).await {
-            tracing::debug!(%peer, %error, "a connection was not begun");
-        }
-    });
+fn ready(stream: TcpStream) -> io::Result<StdStream> {
+    stream.set_nodelay(true)?;
+    stream.into_std()
 }
 
-fn connection(
-    incarnation: &Incarnation<Connection<TcpStream>>,
-    shared: &Arc<Shared>,
-    bound: &Bound,
+/// What a connection is begun with, and begun again where it moves to.
+struct Begin {
+    shared: Arc<Shared>,
+    bound: Bound,
     stream: StdStream,
-    slot: Slot,
     peer: SocketAddr,
-) -> io::Result<Connection<TcpStream>> {
-    let guard = incarnation.local().sockets().register(&stream)?;
-    let parts = Parts {
-        stream: TcpStream::from_std(stream)?,
-        peer: peer.to_string().into(),
-        serve: Box::new(Requests::new(shared.clone(), bound.endpoint.clone(), peer)),
-        limits: shared.limits.clone(),
-        room: shared.request_room.clone(),
-        kept: Box::new((slot, guard)),
-    };
-    Ok(Connection::new(incarnation, parts))
+    /// Its own as long as either life of it holds it.
+    slot: Arc<Slot>,
+    place: Place,
+    carried: Carried,
+}
+
+impl Begin {
+    /// A connection that was accepted.
+    fn first(
+        shared: &Arc<Shared>,
+        bound: &Bound,
+        stream: StdStream,
+        peer: SocketAddr,
+        slot: Slot,
+    ) -> Self {
+        let (shared, bound, slot) = (shared.clone(), bound.clone(), Arc::new(slot));
+        Self { shared, bound, stream, peer, slot, place: Place::Any, carried: Carried::default() }
+    }
+
+    /// Starts its actor.
+    fn start(self) {
+        let (peer, place) = (self.peer, self.place.clone());
+        let connections = self.shared.connections.clone();
+        // Taken by the one life that it has.
+        let begin = Mutex::new(Some(self));
+        let (child, _) = ChildSpec::actor(next_name(), move |incarnation| {
+            let begin = begin.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let begin = begin.ok_or_else(|| StartError::new("a connection lives once"))?;
+            begin.connection(incarnation).map_err(StartError::new)
+        });
+        let child = child.restart(Restart::Temporary).place(place).stop_within(STOP_WITHIN);
+        // As many of these are under way as there are slots.
+        actix_rt::spawn(async move {
+            if let Err(error) = connections.start_child(child).await {
+                tracing::debug!(%peer, %error, "a connection was not begun");
+            }
+        });
+    }
+
+    fn connection(
+        self,
+        incarnation: &Incarnation<Connection<TcpStream>>,
+    ) -> io::Result<Connection<TcpStream>> {
+        let Begin { shared, bound, stream, peer, slot, place, carried } = self;
+        let local = incarnation.local();
+        let guard = local.sockets().register(&stream)?;
+        let mut requests = Requests::new(shared.clone(), bound.endpoint.clone(), peer);
+        let goes_on: Option<Move<TcpStream>> = (place == Place::Any).then(|| {
+            requests.seek_home(local.clone());
+            let (shared, slot) = (shared.clone(), slot.clone());
+            let go_on = move |stream: &TcpStream, arbiter, carried| {
+                let place = Place::On(arbiter);
+                match stream.as_fd().try_clone_to_owned().map(StdStream::from) {
+                    Ok(stream) => {
+                        Begin { shared, bound, stream, peer, slot, place, carried }.start();
+                    }
+                    Err(error) => tracing::warn!(%peer, %error, "a connection was not moved"),
+                }
+            };
+            Box::new(go_on) as Move<TcpStream>
+        });
+        let parts = Parts {
+            stream: TcpStream::from_std(stream)?,
+            peer: peer.to_string().into(),
+            serve: Box::new(requests),
+            limits: shared.limits.clone(),
+            room: shared.request_room.clone(),
+            kept: Box::new((slot, guard)),
+            carried,
+            goes_on,
+        };
+        Ok(Connection::new(incarnation, parts))
+    }
 }
 
 impl Handler<Drain> for Listener {

@@ -5,8 +5,9 @@
 
 use std::{cell::Cell, future::Future, net::SocketAddr, rc::Rc, sync::Arc};
 
+use bytes::Bytes;
 use bytestring::ByteString;
-use flumen_runtime::credit::Permit;
+use flumen_runtime::{credit::Permit, ids::ArbiterId, placement::Local};
 use futures::FutureExt;
 use tokio::time::Instant;
 
@@ -26,6 +27,11 @@ use super::{
         list_offsets, metadata, partitions, produce, producer_ids, topics,
     },
     listener::Endpoint,
+    messages::{fetch::FetchRequest, produce::ProduceRequest},
+};
+use crate::broker::{
+    names::{PartitionId, TopicPartition},
+    partition,
 };
 
 /// From this length on an answer takes of the node's room for answers until it is sent.
@@ -58,11 +64,45 @@ pub(super) struct Requests {
     client_id: Option<ByteString>,
     /// Taken out by the one fetch that is in work.
     session: Rc<Cell<fetch::Session>>,
+    /// Where it is, until a request has said where it belongs.
+    seeks_home: Option<Rc<Local>>,
 }
 
 impl Requests {
     pub(super) fn new(shared: Arc<Shared>, listener: Endpoint, peer: SocketAddr) -> Self {
-        Self { shared, listener, peer, client_id: None, session: Rc::default() }
+        Self { shared, listener, peer, client_id: None, session: Rc::default(), seeks_home: None }
+    }
+
+    /// Has the first request that writes or reads a partition say where the connection belongs: it is
+    /// on `local` now.
+    pub(super) fn seek_home(&mut self, local: Rc<Local>) {
+        self.seeks_home = Some(local);
+    }
+
+    /// The partition that a request writes or reads first; none where it is not of that kind.
+    fn first_partition(&self, frame: &Frame) -> Option<TopicPartition> {
+        // A copy, for the frame itself must stay nobody else's.
+        let bytes =
+            (frame.bytes.len() < LARGE_BYTES * 2).then(|| Bytes::copy_from_slice(&frame.bytes));
+        let request = RequestFrame::parse(bytes?).ok()?;
+        let (topic, number) = match request.header.api {
+            ApiKey::Produce => {
+                let asked = request.decode::<ProduceRequest>().ok()?;
+                let topic = asked.topic_data.into_iter().next()?;
+                (topic.name.parse().ok()?, topic.partition_data.first()?.index)
+            }
+            ApiKey::Fetch => {
+                let asked = request.decode::<FetchRequest>().ok()?;
+                let topic = asked.topics.into_iter().next()?;
+                let number = topic.partitions.first()?.partition;
+                let topics = self.shared.broker.topics();
+                let by_id = topics.iter().find(|(_, known)| known.id == topic.topic_id);
+                let by_id = by_id.map(|(name, _)| name.clone());
+                (by_id.or_else(|| topic.topic.parse().ok())?, number)
+            }
+            _ => return None,
+        };
+        Some(TopicPartition { topic, partition: PartitionId(u32::try_from(number).ok()?) })
     }
 
     fn context(&self, header: &RequestHeader, bytes: usize) -> RequestContext {
@@ -229,6 +269,14 @@ impl Serve for Requests {
         // The first two bytes of a request are its API.
         let api = frame.bytes.first_chunk().map(|number| i16::from_be_bytes(*number));
         api.and_then(ApiKey::from_number).is_some_and(is_answer_large)
+    }
+
+    fn home(&mut self, frame: &Frame) -> Option<ArbiterId> {
+        self.seeks_home.as_ref()?;
+        let partition = self.first_partition(frame)?;
+        let local = self.seeks_home.take()?;
+        let home = local.services().places.get(partition::actor_name(&partition).as_str())?;
+        (home != local.arbiter()).then_some(home)
     }
 
     fn recognise(&self, head: [u8; 4]) -> Option<String> {

@@ -7,6 +7,7 @@ mod configs;
 mod fetches;
 mod groups;
 mod hostile;
+mod moves;
 mod produces;
 mod topics;
 
@@ -17,10 +18,13 @@ use flumen_runtime::{
     batch::{BatchBuilder, RecordRef},
     clock::ManualClock,
     disk::sim::{Faults, SimDisks},
+    ids::ArbiterId,
+    mailbox::ActorName,
     placement::{LocalPlacement, Services},
+    registry::Directory,
     rng::Rng,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use uuid::Uuid;
 
 use super::{
@@ -51,6 +55,8 @@ struct World {
     root: SupervisorRef,
     broker: Broker,
     shared: Arc<Shared>,
+    /// On which arbiter each actor is.
+    places: Directory<ActorName, ArbiterId>,
 }
 
 impl World {
@@ -75,9 +81,10 @@ impl World {
         };
         let (gateway_child, gateway) = start(gateway, broker.clone());
         let root = SupervisorSpec::new("root").child(child).child(gateway_child);
+        let places = services.places.clone();
         let root = root.start(LocalPlacement::new(2, services));
         broker.ready().await.expect("a sound machine starts");
-        Self { root, broker, shared: gateway.shared }
+        Self { root, broker, shared: gateway.shared, places }
     }
 
     /// The same with a topic `t` of three partitions.
@@ -94,12 +101,12 @@ impl World {
 }
 
 /// A client of few words.
-struct Client {
-    stream: DuplexStream,
+struct Client<S = DuplexStream> {
+    stream: S,
     next: i32,
 }
 
-impl Client {
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// Sends a request; the number that its answer will carry.
     async fn send<R: Request>(&mut self, version: i16, request: &R) -> RequestHeader {
         self.next += 1;

@@ -7,7 +7,7 @@ use tokio::io::DuplexStream;
 
 use super::{
     Gateway,
-    connection::{Connection, Parts},
+    connection::{Carried, Connection, Parts},
     listener::{Endpoint, STOP_WITHIN, next_name},
     requests::Requests,
 };
@@ -40,6 +40,8 @@ impl Gateway {
                 limits: shared.limits.clone(),
                 room: shared.request_room.clone(),
                 kept: Box::new(()),
+                carried: Carried::default(),
+                goes_on: None,
             };
             Ok(Connection::new(incarnation, parts))
         });

@@ -251,7 +251,7 @@ async fn start_coordinator(
         let (name_of_it, groups) = (child_name.as_str(), shared.groups.subscribe());
         let (child, address) = GroupCoordinator::child_spec(name_of_it, log.clone(), groups);
         // Beside its partition: what they say to each other stays on one core.
-        (child.place(Place::With(format!("partition/{name}").as_str().into())), address)
+        (child.place(Place::With(partition::actor_name(&name).into())), address)
     };
     let address = start_child(&shared.coordinators_supervisor, &child_name, make).await?;
     shared.coordinators.insert(partition.0, address);

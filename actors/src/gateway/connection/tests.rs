@@ -54,6 +54,10 @@ impl Serve for Echo {
         frame.bytes.starts_with(b"W")
     }
 
+    fn home(&mut self, _: &Frame) -> Option<ArbiterId> {
+        None
+    }
+
     fn recognise(&self, _: [u8; 4]) -> Option<String> {
         None
     }
@@ -83,6 +87,8 @@ fn connect(limits: Limits) -> Client {
         limits: Arc::new(limits),
         room: room.clone(),
         kept: Box::new(()),
+        carried: Carried::default(),
+        goes_on: None,
     };
     PARTS.with_borrow_mut(|slot| slot.replace(parts));
     let (child, _) = ChildSpec::actor("connection", |incarnation| {
