@@ -33,6 +33,8 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Fewest bytes that may be read at once.
 const READ_BYTES: usize = 256 << 10;
+/// Bytes of a frame's length.
+const PREFIX: usize = 4;
 const FRAME_BYTES_MAX: usize = 100 << 20;
 
 fn main() -> io::Result<()> {
@@ -75,15 +77,15 @@ async fn serve(mut stream: TcpStream, here: SocketAddr) -> io::Result<()> {
 
 /// The next request, without its length, where it is whole.
 fn cut(buffer: &mut BytesMut) -> io::Result<Option<Bytes>> {
-    let Some(head) = buffer.first_chunk() else { return Ok(None) };
+    let Some(head) = buffer.first_chunk::<PREFIX>() else { return Ok(None) };
     let length = usize::try_from(i32::from_be_bytes(*head)).unwrap_or(usize::MAX);
     if length > FRAME_BYTES_MAX {
         return Err(io::Error::other("this is no request"));
     }
-    if buffer.len() < head.len() + length {
+    if buffer.len() < PREFIX + length {
         return Ok(None);
     }
-    buffer.advance(head.len());
+    buffer.advance(PREFIX);
     Ok(Some(buffer.split_to(length).freeze()))
 }
 
