@@ -14,6 +14,7 @@ pub mod consumer;
 pub mod controller;
 pub mod directories;
 pub mod group_coordinator;
+pub mod kafka_import;
 pub mod names;
 pub mod partition;
 
@@ -502,12 +503,9 @@ impl Broker {
     /// # Errors
     /// [`TopicError`].
     pub async fn ensure_offsets_topic(&self) -> Result<Topic, TopicError> {
-        let spec = TopicSpec::new(OFFSETS_TOPIC, self.shared.spec.offsets_partitions)
-            .expect("the name fits")
-            .set("cleanup.policy", "compact")
-            .and_then(|spec| spec.set("segment.bytes", "104857600"))
-            .expect("the settings fit");
-        self.ensure_topic(spec).await
+        let spec = TopicSpec::new(OFFSETS_TOPIC, self.shared.spec.offsets_partitions);
+        let spec = spec.expect("the name fits");
+        self.ensure_topic(TopicSpec { settings: Settings::offsets_topic(), ..spec }).await
     }
 
     /// All coordinators that there are; none before the first group.

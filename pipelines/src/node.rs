@@ -25,6 +25,7 @@ use flumen_actors::{
     broker::{
         self, Broker, BrokerSpec, DataDirectory, NodeId, Settings, TopicError,
         group_coordinator::turn,
+        kafka_import::{self, ImportError, Imported},
         names::{TopicName, TopicPartition},
         partition::messages::{At, FindOffset, PartitionStatus, Status},
     },
@@ -35,7 +36,8 @@ use flumen_actors::{
     },
 };
 use flumen_runtime::{
-    data_dir::{DataDir, DataDirError, Identity},
+    clock::{Clock as _, SystemClock},
+    data_dir::{DataDir, DataDirError, Identity, kafka::KafkaDir, kafka_id},
     disk::{DiskMaker as _, Engine, EngineError, RealDisks},
     ids::Offset,
     journal,
@@ -74,6 +76,9 @@ pub struct NodeOptions {
     pub topic_defaults: TopicDefaults,
     /// Settings of topics that do not set them themselves.
     pub topic_settings: Settings,
+    /// Whether log directories of Kafka's are taken over, for good: see
+    /// [`kafka_import`]. Else they are refused.
+    pub takes_over_kafka: bool,
 }
 
 /// An address to listen on.
@@ -101,6 +106,7 @@ impl NodeOptions {
             limits: Limits::default(),
             topic_defaults: TopicDefaults::default(),
             topic_settings: Settings::default(),
+            takes_over_kafka: false,
         }
     }
 }
@@ -123,6 +129,14 @@ pub enum NodeError {
     /// Nothing was given to keep data in.
     #[error("a node needs a data directory; name one with `--data DIR`")]
     NoData,
+    /// A log directory of Kafka's, where nobody said that it is to be taken over.
+    #[error(
+        "`{}` is a log directory of Kafka: `flumen serve` takes it over, for good", .0.display()
+    )]
+    Kafka(PathBuf),
+    /// Kafka's log directories cannot be taken over.
+    #[error(transparent)]
+    Import(#[from] ImportError),
     /// An address cannot be listened on.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -304,6 +318,7 @@ fn within_reach(address: SocketAddr, loopback: IpAddr) -> SocketAddr {
 
 fn start(options: NodeOptions) -> Result<(Node, Vec<DataDir>), NodeError> {
     let listeners = bind(&options.listen)?;
+    take_over_kafka(&options)?;
     let mut rng = Rng::from_system();
     let mut directories: Vec<DataDir> = Vec::new();
     for path in &options.data {
@@ -339,7 +354,7 @@ fn start(options: NodeOptions) -> Result<(Node, Vec<DataDir>), NodeError> {
         listeners,
         limits: options.limits,
         node,
-        cluster: directories.first().map(DataDir::cluster).unwrap_or_default().to_string(),
+        cluster: kafka_id(directories.first().map(DataDir::cluster).unwrap_or_default()),
         defaults: options.topic_defaults,
     };
     let (gateway_child, gateway) = gateway::start(spec, broker.clone());
@@ -351,6 +366,33 @@ fn start(options: NodeOptions) -> Result<(Node, Vec<DataDir>), NodeError> {
     let (about, running) = (about.into(), Arc::default());
     let node = Node { broker, root, pipelines, gateway, placement, data, about, running };
     Ok((node, directories))
+}
+
+/// Takes over log directories of Kafka's where that is wanted; says plainly what that means.
+fn take_over_kafka(options: &NodeOptions) -> Result<(), NodeError> {
+    if !options.takes_over_kafka {
+        let mut kafka_s = options.data.iter();
+        let is_kafka_s = |path: &&PathBuf| matches!(KafkaDir::find(path), Ok(Some(_)));
+        return kafka_s.find(is_kafka_s).map_or(Ok(()), |dir| Err(NodeError::Kafka(dir.clone())));
+    }
+    let node = NodeId(i32::try_from(options.node).unwrap_or(i32::MAX));
+    let imported = kafka_import::take_over(&options.data, node, SystemClock.now_ms())?;
+    let Some(Imported { topics, partitions, offsets, left }) = imported else { return Ok(()) };
+    tracing::warn!(
+        topics,
+        partitions,
+        offsets,
+        "took over the log directories of Kafka; they are Flumen's from now on, and Kafka does not open them \
+         any more"
+    );
+    tracing::warn!(
+        "settings of topics stand in Kafka's metadata and were not taken over: all have the defaults, but for \
+         retention.ms=-1, so that nothing is deleted; set what they had, such as cleanup.policy=compact"
+    );
+    for dir in left {
+        tracing::warn!(dir = %dir.display(), "left as it is, unread: it is for Kafka alone, or was given up by it");
+    }
+    Ok(())
 }
 
 /// Binds all addresses before anything else is begun, so that a port in use is known at once.

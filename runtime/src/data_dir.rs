@@ -16,6 +16,7 @@
 //! - DIR-3: the marker of a clean stop is gone, durably, before anything else of the directory can
 //!   be written.
 
+pub mod kafka;
 mod listen;
 mod properties;
 

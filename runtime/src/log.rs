@@ -53,6 +53,7 @@
 //! refuses all the same is made again, at the same place, once a look at the disk finds room. Reads
 //! and retention go on.
 
+pub mod adopt;
 mod checkpoint;
 mod closed;
 mod compact;

@@ -66,10 +66,11 @@ pub struct ServeArgs {
 /// [`CliError`].
 pub fn run(args: ServeArgs) -> Result<(), CliError> {
     let is_listing = args.settings;
-    let (options, metrics) = options(args)?;
+    let (mut options, metrics) = options(args)?;
     if is_listing {
         return list(&options);
     }
+    options.takes_over_kafka = true;
     if let Some(complaint) = open_files::allow_as_many_as_may_be() {
         tell(complaint);
     }

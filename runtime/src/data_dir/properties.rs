@@ -38,15 +38,30 @@ pub enum MetaError {
 impl Meta {
     /// Reads the text. The format comes first: what a later one changed must not be judged here.
     pub(super) fn parse(text: &str) -> Result<Meta, MetaError> {
-        let lines = text.lines().map(str::trim).filter(|line| !line.starts_with(['#', '!']));
-        let pairs = lines.filter_map(|line| line.split_once('='));
-        let values: BTreeMap<_, _> = pairs.map(|(key, v)| (key.trim(), v.trim())).collect();
-        let number = |key| {
-            let text = *values.get(key).ok_or(MetaError::Missing(key))?;
-            let malformed =
-                || MetaError::Malformed { key, value: text.into(), expected: "a number" };
-            text.parse::<u32>().map_err(|_| malformed())
-        };
+        let values = values(text);
+        match number(&values, "flumen.format")? {
+            FORMAT => Meta::read(&values),
+            newer if newer > FORMAT => Err(MetaError::Newer(newer)),
+            other => {
+                let (key, expected) = ("flumen.format", "a format that ever was");
+                Err(MetaError::Malformed { key, value: other.to_string(), expected })
+            }
+        }
+    }
+
+    /// Reads the text as Kafka has written it since 3.7, and demands since 4.0.
+    pub(super) fn parse_kafka(text: &str) -> Result<Meta, MetaError> {
+        let values = values(text);
+        match number(&values, "version")? {
+            1 => Meta::read(&values),
+            other => {
+                let (key, expected) = ("version", "1, which Kafka without ZooKeeper writes");
+                Err(MetaError::Malformed { key, value: other.to_string(), expected })
+            }
+        }
+    }
+
+    fn read(values: &BTreeMap<&str, &str>) -> Result<Meta, MetaError> {
         let id = |key| {
             let text = *values.get(key).ok_or(MetaError::Missing(key))?;
             let expected = "an id of 22 characters in base64";
@@ -56,20 +71,24 @@ impl Meta {
                 expected,
             })
         };
-        match number("flumen.format")? {
-            FORMAT => {}
-            newer if newer > FORMAT => return Err(MetaError::Newer(newer)),
-            other => {
-                let (key, expected) = ("flumen.format", "a format that ever was");
-                return Err(MetaError::Malformed { key, value: other.to_string(), expected });
-            }
-        }
         Ok(Meta {
-            node: number("node.id")?,
+            node: number(values, "node.id")?,
             cluster: id("cluster.id")?,
             directory: id("directory.id")?,
         })
     }
+}
+
+fn values(text: &str) -> BTreeMap<&str, &str> {
+    let lines = text.lines().map(str::trim).filter(|line| !line.starts_with(['#', '!']));
+    let pairs = lines.filter_map(|line| line.split_once('='));
+    pairs.map(|(key, value)| (key.trim(), value.trim())).collect()
+}
+
+fn number(values: &BTreeMap<&str, &str>, key: &'static str) -> Result<u32, MetaError> {
+    let text = *values.get(key).ok_or(MetaError::Missing(key))?;
+    let malformed = || MetaError::Malformed { key, value: text.into(), expected: "a number" };
+    text.parse::<u32>().map_err(|_| malformed())
 }
 
 impl fmt::Display for Meta {

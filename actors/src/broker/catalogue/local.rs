@@ -3,7 +3,14 @@
 //! Each record of the log is one [`Change`], sealed with magic and version. Beside it the log keeps
 //! the whole catalogue at each recovery point, so that opening reads no more than the changes since.
 
-use std::{path::Path, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    fs,
+    io::{self, Write as _},
+    path::Path,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use flumen_runtime::{
@@ -95,6 +102,35 @@ impl Replay for State {
 
 fn failed(reason: impl ToString) -> CoordinationError {
     CoordinationError { reason: reason.to_string() }
+}
+
+/// Makes the catalogue of a node whose first data directory is `data` of `changes`, before any node runs
+/// on it; one that was there is replaced. Whole or not at all, and durable, when it returns.
+///
+/// # Errors
+/// What the system says.
+pub fn begin_with(data: &Path, changes: &[Change], now_ms: i64) -> io::Result<()> {
+    let (beside, dir) = (data.join(format!("{FOLDER}.tmp")), data.join(FOLDER));
+    for old in [&beside, &dir] {
+        match fs::remove_dir_all(old) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    fs::create_dir(&beside)?;
+    let mut file = fs::File::create(beside.join(format!("{:020}.log", 0)))?;
+    for (offset, change) in (0..).zip(changes) {
+        let value = codec::seal(KIND, VERSION, change).map_err(io::Error::other)?;
+        let mut builder = BatchBuilder::new(now_ms);
+        builder.push(RecordRef { timestamp: now_ms, value: Some(&value), ..RecordRef::default() });
+        let mut batch = builder.build();
+        batch::stamp(&mut batch, Offset(offset), LeaderEpoch(0));
+        file.write_all(&batch)?;
+    }
+    file.sync_all()?;
+    fs::File::open(&beside)?.sync_all()?;
+    fs::rename(&beside, &dir)?;
+    fs::File::open(data)?.sync_all()
 }
 
 impl LocalCoordination {

@@ -10,7 +10,10 @@ use flumen_runtime::{
 };
 
 use super::{GroupCoordinator, Phase, records, state::Shard};
-use crate::broker::partition::messages::{Fetch, FetchError, Fetched};
+use crate::broker::{
+    names::Isolation,
+    partition::messages::{AbortedTransaction, Fetch, FetchError, Fetched},
+};
 
 const RETRY: Duration = Duration::from_millis(50);
 const WAIT: Duration = Duration::from_secs(1);
@@ -27,7 +30,9 @@ impl GroupCoordinator {
     }
 
     fn fetch_from(&mut self, offset: Offset, wait: Duration, ctx: &mut Context<Self>) {
-        let fetched = self.log.fetch.send(Fetch::from(offset).wait(wait)).into_actor(self);
+        // What a transaction committed with its records counts once it is decided, and if it held.
+        let fetch = Fetch { isolation: Isolation::Committed, ..Fetch::from(offset).wait(wait) };
+        let fetched = self.log.fetch.send(fetch).into_actor(self);
         ctx.spawn(fetched.map(move |fetched, act, ctx| act.on_fetched(offset, fetched, ctx)));
     }
 
@@ -39,8 +44,9 @@ impl GroupCoordinator {
     ) {
         match fetched {
             Ok(Ok(fetched)) => {
-                let next =
-                    fetched.batches.iter().fold(from, |next, bytes| self.replay(next, bytes));
+                let aborted = &fetched.aborted;
+                let replay = |next, bytes| self.replay(next, bytes, aborted);
+                let next = fetched.batches.iter().fold(from, replay);
                 if next >= fetched.marks.log_end {
                     return self.serve(next, ctx);
                 }
@@ -62,13 +68,20 @@ impl GroupCoordinator {
     }
 
     /// Replays the batches in `bytes` from offset `next` on; the offset after them.
-    fn replay(&mut self, mut next: Offset, bytes: &Bytes) -> Offset {
+    fn replay(
+        &mut self,
+        mut next: Offset,
+        bytes: &Bytes,
+        aborted: &[AbortedTransaction],
+    ) -> Offset {
         for batch in batch::split(bytes) {
             let Ok((header, batch)) = batch else { break };
             if header.next_offset() <= next {
                 continue;
             }
-            if !header.attributes.is_control() {
+            let is_void = header.attributes.is_transactional()
+                && aborted.iter().any(|transaction| transaction.holds(&header));
+            if !header.attributes.is_control() && !is_void {
                 self.replay_batch(next, &bytes.slice_ref(batch), &header);
             }
             next = header.next_offset();

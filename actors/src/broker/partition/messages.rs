@@ -9,7 +9,7 @@ use std::time::Duration;
 use actix::Message;
 use bytes::{Bytes, BytesMut};
 use flumen_runtime::{
-    batch::{BatchError, Compression},
+    batch::{BatchError, BatchHeader, Compression},
     credit::Permit,
     ids::{LeaderEpoch, Offset},
 };
@@ -405,6 +405,15 @@ pub struct AbortedTransaction {
     pub first_offset: Offset,
     /// Offset of its abort marker.
     pub last_offset: Offset,
+}
+
+impl AbortedTransaction {
+    /// Whether the batch with this header is one of its own.
+    #[must_use]
+    pub fn holds(&self, header: &BatchHeader) -> bool {
+        header.producer_id == self.producer.0
+            && (self.first_offset..self.last_offset).contains(&header.base_offset)
+    }
 }
 
 /// Why nothing was read.

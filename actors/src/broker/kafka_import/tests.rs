@@ -1,0 +1,226 @@
+//! Directories as Kafka leaves them, made here; `tests/kafka_dir.rs` takes over those of Kafka itself.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use flumen_runtime::{
+    batch::{self, Attributes, BatchBuilder, RecordRef},
+    codec::crc32c,
+    ids::{LeaderEpoch, Offset},
+};
+
+use super::*;
+use crate::broker::partition::replay::Replayed;
+
+const META: &str = "#\nversion=1\nnode.id=7\ncluster.id=AAECAwQFBgcICQoLDA0ODw\ndirectory.id=YEPCGCRsDdf1mNXwax2x7w\n";
+const ID: &str = "version: 0\ntopic_id: PaSJ3ruOQ5CPW7rvFoP7GA\n";
+
+/// A directory that Kafka has left in order, with one partition `orders-0` of these batches.
+struct Kafka(tempfile::TempDir);
+
+impl Kafka {
+    fn with(batches: &[Vec<u8>]) -> Self {
+        let kafka = Self(tempfile::tempdir().unwrap());
+        kafka.put("meta.properties", META.as_bytes());
+        kafka.put(".kafka_cleanshutdown", br#"{"version":0,"brokerEpoch":5}"#);
+        kafka.partition("orders-0", batches);
+        kafka
+    }
+
+    fn partition(&self, name: &str, batches: &[Vec<u8>]) {
+        self.put(&format!("{name}/00000000000000000000.log"), &batches.concat());
+        self.put(&format!("{name}/partition.metadata"), ID.as_bytes());
+        self.put(&format!("{name}/leader-epoch-checkpoint"), b"0\n1\n3 0\n");
+    }
+
+    fn put(&self, name: &str, bytes: &[u8]) {
+        let path = self.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn take_over(&self) -> Result<Option<Imported>, ImportError> {
+        take_over(&[self.path().to_path_buf()], NodeId(1), 1_000)
+    }
+
+    /// It is refused with a sentence that says this, and nothing of it is touched.
+    #[track_caller]
+    fn is_refused(&self, words: &str) {
+        let before = files(self.path());
+        let why = self.take_over().unwrap_err().to_string();
+        assert!(why.contains(words), "no `{words}` in: {why}");
+        assert_eq!(files(self.path()), before);
+    }
+}
+
+/// All files below `dir`, with their contents.
+fn files(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => found.extend(files(&path)),
+            false => found.push((path.clone(), fs::read(path).unwrap())),
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Three records of producer 40, at `offset`.
+fn records(offset: u64, attributes: u16) -> Vec<u8> {
+    let sequence = i32::try_from(offset).unwrap();
+    let mut builder = BatchBuilder::new(500).producer(40, 0, sequence);
+    builder = builder.attributes(Attributes(attributes));
+    for value in [b"a", b"b", b"c"] {
+        let value = Some(value.as_slice());
+        builder.push(RecordRef { timestamp: 500, value, ..RecordRef::default() });
+    }
+    stamped(builder, offset)
+}
+
+fn stamped(builder: BatchBuilder, offset: u64) -> Vec<u8> {
+    let mut batch = builder.build();
+    batch::stamp(&mut batch, Offset(offset), LeaderEpoch(3));
+    batch.to_vec()
+}
+
+/// The marker that ends the transaction of producer 40: kind 0 aborts.
+fn marker(offset: u64, kind: u8) -> Vec<u8> {
+    let mut builder = BatchBuilder::new(500).producer(40, 0, -1);
+    builder = builder.attributes(Attributes(Attributes::CONTROL | Attributes::TRANSACTIONAL));
+    let (key, value) = ([0, 0, 0, kind], [0, 0, 0, 0, 0, 9]);
+    let (key, value) = (Some(key.as_slice()), Some(value.as_slice()));
+    builder.push(RecordRef { timestamp: 500, key, value, headers: &[] });
+    stamped(builder, offset)
+}
+
+#[test]
+fn what_is_taken_over_is_ours_and_knows_its_producers_and_its_aborted_transactions() {
+    let batches = [records(0, 0), records(3, Attributes::TRANSACTIONAL), marker(6, 0)];
+    let kafka = Kafka::with(&batches);
+    fs::create_dir(kafka.path().join("__cluster_metadata-0")).unwrap();
+    let imported = kafka.take_over().unwrap().unwrap();
+    let left = vec![kafka.path().join("__cluster_metadata-0")];
+    assert_eq!(imported, Imported { topics: 1, partitions: 1, offsets: 7, left });
+    assert_eq!(kafka.take_over().unwrap(), None, "it is ours now");
+    let state = fs::read(kafka.path().join("orders-0/00000000000000000007.snapshot")).unwrap();
+    let replayed = Replayed::restored(&state).unwrap();
+    assert_eq!(replayed.producers.tail(ProducerId(40)).unwrap().last_sequence, 5);
+    let aborted = replayed.transactions.aborted();
+    assert_eq!((aborted[0].first_offset, aborted[0].last_offset), (Offset(3), Offset(6)));
+    let text = fs::read_to_string(kafka.path().join("meta.properties")).unwrap();
+    assert!(text.contains("node.id=1\n") && text.contains("AAECAwQFBgcICQoLDA0ODw"), "{text}");
+}
+
+#[test]
+fn an_import_that_was_cut_short_is_made_again_to_the_same_end() {
+    let batches = [records(0, 0), records(3, Attributes::TRANSACTIONAL), marker(6, 0)];
+    let (whole, cut) = (Kafka::with(&batches), Kafka::with(&batches));
+    whole.take_over().unwrap();
+    cut.take_over().unwrap();
+    // All but the last step is done, and some of it half.
+    cut.put("meta.properties", META.as_bytes());
+    cut.put("flumen-import", b"");
+    cut.put(".catalogue/00000000000000000000.log", b"half");
+    cut.put(".catalogue.tmp/00000000000000000000.log", b"half");
+    fs::remove_file(cut.path().join("orders-0/recovery-point")).unwrap();
+    cut.take_over().unwrap().unwrap();
+    let relative = |kafka: &Kafka| -> Vec<(PathBuf, Vec<u8>)> {
+        let below = |path: PathBuf| path.strip_prefix(kafka.path()).unwrap().to_path_buf();
+        files(kafka.path()).into_iter().map(|(path, bytes)| (below(path), bytes)).collect()
+    };
+    assert_eq!(relative(&cut), relative(&whole));
+}
+
+#[test]
+fn an_import_of_two_directories_that_was_cut_short_between_them_is_finished() {
+    let (first, second) = (Kafka::with(&[records(0, 0)]), Kafka::with(&[]));
+    fs::remove_dir_all(second.path().join("orders-0")).unwrap();
+    second.partition("orders-1", &[records(0, 0)]);
+    let paths = [&first, &second].map(|kafka| kafka.path().to_path_buf());
+    let whole = take_over(&paths, NodeId(1), 1_000).unwrap().unwrap();
+    assert_eq!((whole.topics, whole.partitions), (1, 2));
+    first.put("meta.properties", META.as_bytes());
+    first.put("flumen-import", b"");
+    assert_eq!(take_over(&paths, NodeId(1), 1_000).unwrap(), Some(whole));
+    assert_eq!(take_over(&paths, NodeId(1), 1_000).unwrap(), None);
+}
+
+#[test]
+fn a_directory_of_ours_that_has_lost_its_format_is_not_taken_for_kafka_s() {
+    let kafka = Kafka::with(&[records(0, 0)]);
+    kafka.take_over().unwrap();
+    kafka.put("meta.properties", META.as_bytes());
+    kafka.is_refused("put that file back");
+}
+
+#[test]
+fn what_is_not_as_a_clean_stop_leaves_it_is_refused_and_left_as_it_was() {
+    let kafka = Kafka::with(&[records(0, 0)]);
+    fs::remove_file(kafka.path().join(".kafka_cleanshutdown")).unwrap();
+    kafka.is_refused("did not stop in order");
+    let mut torn = records(3, 0);
+    torn.truncate(torn.len() - 1);
+    Kafka::with(&[records(0, 0), torn]).is_refused("damaged at byte");
+    let mut changed = records(0, 0);
+    *changed.last_mut().unwrap() ^= 1;
+    Kafka::with(&[changed]).is_refused("checksum");
+    Kafka::with(&[records(3, 0), records(0, 0)]).is_refused("do not belong there");
+}
+
+#[test]
+fn message_sets_of_before_kafka_0_11_are_refused_by_their_version() {
+    // Offset, size, CRC, magic 1, attributes, timestamp, no key, no value.
+    let mut old = vec![0; 8];
+    old.extend(22_i32.to_be_bytes());
+    old.extend([0, 0, 0, 0, 1, 0]);
+    old.extend([0; 8]);
+    old.extend([0xff; 8]);
+    Kafka::with(&[old]).is_refused("a batch of format v1");
+}
+
+#[test]
+fn an_undecided_transaction_is_refused_and_a_decided_one_is_not() {
+    let open = records(0, Attributes::TRANSACTIONAL);
+    Kafka::with(std::slice::from_ref(&open)).is_refused("an open transaction of producer 40");
+    Kafka::with(&[open, marker(3, 1)]).take_over().unwrap().unwrap();
+}
+
+#[test]
+fn partitions_that_other_nodes_hold_and_directories_that_are_not_kafka_s_are_refused() {
+    let kafka = Kafka::with(&[records(0, 0)]);
+    kafka.partition("orders-2", &[records(0, 0)]);
+    kafka.is_refused("partition 1 of topic `orders` is in none");
+    let kafka = Kafka::with(&[records(0, 0)]);
+    fs::remove_file(kafka.path().join("orders-0/partition.metadata")).unwrap();
+    kafka.is_refused("partition.metadata");
+    let (kafka, empty) = (Kafka::with(&[records(0, 0)]), tempfile::tempdir().unwrap());
+    for paths in [[kafka.path(), empty.path()], [empty.path(), kafka.path()]] {
+        let paths = paths.map(Path::to_path_buf);
+        let why = take_over(&paths, NodeId(1), 1_000).unwrap_err();
+        assert!(matches!(why, ImportError::Mixed { .. }), "{why}");
+    }
+}
+
+#[test]
+fn the_records_of_groups_must_be_readable() {
+    let kafka = Kafka::with(&[]);
+    // It says that it is LZ4; nobody looks into it here.
+    let mut batch = records(0, 0);
+    batch[22] = 3;
+    let sum = crc32c(&[&batch[21..]]);
+    batch[17..21].copy_from_slice(&sum.to_be_bytes());
+    kafka.partition("__consumer_offsets-0", &[batch]);
+    kafka.put(
+        "__consumer_offsets-0/partition.metadata",
+        b"version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAAAQ\n",
+    );
+    kafka.is_refused("compressed records of groups");
+}
