@@ -142,9 +142,9 @@ fn gives_what_was_put_into_it(data: &Path, puts: u64) {
         for (number, (offset, value, kind)) in (0..).zip(&found) {
             assert_eq!((*offset, kind.as_deref()), (number, Some(&b"access@1"[..])));
             // The program of then, and that of now.
-            let old = Bincode::<AccessV1>::default().read(value, kind.as_deref()).unwrap();
+            let old = Bincode::<AccessV1>::default().read(value.into(), kind.as_deref()).unwrap();
             assert_eq!(old, access(number));
-            let new = Bincode::<Access>::default().read(value, kind.as_deref()).unwrap();
+            let new = Bincode::<Access>::default().read(value.into(), kind.as_deref()).unwrap();
             assert_eq!(new, Access { path: old.path, status: old.status, is_cached: false });
         }
         let lines = records(&node, &partition("lines")).await;

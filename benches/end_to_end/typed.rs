@@ -105,7 +105,7 @@ fn bare(events: u64) -> f64 {
         bytes.clear();
         format.write(&event, &mut bytes).expect("it can be encoded");
         let value = Bytes::copy_from_slice(&bytes);
-        let read: Access = format.read(&value, Some(header.as_bytes())).expect("it was encoded");
+        let read = format.read((&value).into(), Some(header.as_bytes())).expect("it was encoded");
         sum = sum.wrapping_add(read.sum());
     }
     std::hint::black_box(sum);
@@ -152,10 +152,10 @@ async fn synced(ack: actix::dev::Request<flumen_actors::broker::partition::Parti
 fn take(bytes: &Bytes, format: &Bincode<Access>, decoded: &mut (u64, u64)) {
     for split in batch::split(bytes) {
         let (header, whole) = split.expect("what was appended is whole");
-        let records = batch::records(&bytes.slice_ref(whole), &header).expect("not compressed");
-        for record in records {
+        let mut records = batch::records(&bytes.slice_ref(whole), &header).expect("not compressed");
+        while let Some(record) = records.lend() {
             let record = record.expect("it was encoded here");
-            let value = record.value.as_ref().expect("every event has a value");
+            let value = record.value.expect("every event has a value");
             let event = format.read(value, record.header(TYPE_HEADER)).expect("it is an access");
             decoded.0 += 1;
             decoded.1 += event.sum();

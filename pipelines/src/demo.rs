@@ -24,7 +24,7 @@ use std::{
 
 use bytes::Bytes;
 use flumen_actors::broker::{TopicSpec, names::TopicName};
-use flumen_runtime::{batch::Record, latency::Latency};
+use flumen_runtime::{batch::RecordView, latency::Latency};
 use futures::future::{self, Either};
 use tokio::time::Instant;
 
@@ -80,14 +80,14 @@ impl Waited {
         self.latency.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn note(&self, record: &Record) {
+    fn note(&self, record: &RecordView<'_>) {
         if let Some(line) = record.value.as_deref().and_then(Line::parse) {
             let waited = self.epoch.elapsed().saturating_sub(line.due);
             self.latency.lock().unwrap_or_else(PoisonError::into_inner).record(waited);
         }
     }
 
-    fn observer(&self) -> impl Fn(&Record) + Send + Sync + 'static {
+    fn observer(&self) -> impl Fn(&RecordView<'_>) + Send + Sync + 'static {
         let waited = self.clone();
         move |record| waited.note(record)
     }

@@ -27,7 +27,7 @@ use flumen_actors::{
     },
 };
 use flumen_runtime::{
-    batch::Record,
+    batch::RecordView,
     latency::Latency,
     mailbox::ActorName,
     supervision::{ChildSpec, SupervisorRef, SupervisorSpec},
@@ -106,7 +106,7 @@ impl StageHandle {
 
     fn measure(&self, node: &Node, also: Option<Observer>) -> Observer {
         let (clock, latency) = (node.services().clock.clone(), self.latency.clone());
-        Arc::new(move |record: &Record| {
+        Arc::new(move |record: &RecordView<'_>| {
             let waited = u64::try_from(clock.now_ms() - record.timestamp).unwrap_or(0);
             let mut latency = latency.lock().unwrap_or_else(PoisonError::into_inner);
             latency.record(Duration::from_millis(waited));

@@ -38,8 +38,9 @@ pub struct Item<T> {
 }
 
 /// From a record to what the operators make of it.
-type Chain<T> =
-    Arc<dyn Fn(&batch::Record, &mut dyn FnMut(Item<T>)) -> Result<(), ValueError> + Send + Sync>;
+type Chain<T> = Arc<
+    dyn Fn(&batch::RecordView<'_>, &mut dyn FnMut(Item<T>)) -> Result<(), ValueError> + Send + Sync,
+>;
 
 /// Operators one after the other, from the records of a topic to values of type `T`.
 pub struct Operators<T> {
@@ -55,7 +56,7 @@ impl<T> Clone for Operators<T> {
 
 impl<T: 'static> Operators<T> {
     fn of(
-        chain: impl Fn(&batch::Record, &mut dyn FnMut(Item<T>)) -> Result<(), ValueError>
+        chain: impl Fn(&batch::RecordView<'_>, &mut dyn FnMut(Item<T>)) -> Result<(), ValueError>
         + Send
         + Sync
         + 'static,
@@ -66,9 +67,13 @@ impl<T: 'static> Operators<T> {
     /// Reads values in `format`. Records without a value (tombstones) are passed over.
     pub fn read(format: impl Format<T> + Send + Sync) -> Self {
         Self::of(move |record, out| {
-            if let Some(bytes) = &record.value {
+            if let Some(bytes) = record.value {
                 let value = format.read(bytes, record.header(TYPE_HEADER))?;
-                out(Item { key: record.key.clone(), timestamp: record.timestamp, value });
+                out(Item {
+                    key: record.key.map(|key| key.share()),
+                    timestamp: record.timestamp,
+                    value,
+                });
             }
             Ok(())
         })
@@ -133,7 +138,7 @@ impl<T: 'static> Operators<T> {
     /// [`ValueError`] where the record is not of the type that is read.
     pub fn run(
         &self,
-        record: &batch::Record,
+        record: &batch::RecordView<'_>,
         out: &mut dyn FnMut(Item<T>),
     ) -> Result<(), ValueError> {
         (self.chain)(record, out)
@@ -147,17 +152,17 @@ mod tests {
     use super::*;
     use crate::typed::Json;
 
-    fn record(value: Option<&[u8]>) -> batch::Record {
+    fn records(value: Option<&[u8]>) -> batch::Records {
         let mut builder = BatchBuilder::new(5);
         builder.push(RecordRef { timestamp: 5, key: Some(b"k"), value, headers: &[] });
         let bytes = builder.build().freeze();
         let header = BatchHeader::parse(&bytes).unwrap();
-        batch::records(&bytes, &header).unwrap().next().unwrap().unwrap()
+        batch::records(&bytes, &header).unwrap()
     }
 
     fn results<T: 'static>(operators: &Operators<T>, value: Option<&[u8]>) -> Vec<Item<T>> {
-        let mut all = Vec::new();
-        operators.run(&record(value), &mut |item| all.push(item)).unwrap();
+        let (mut all, mut records) = (Vec::new(), records(value));
+        operators.run(&records.lend().unwrap().unwrap(), &mut |item| all.push(item)).unwrap();
         all
     }
 
@@ -181,6 +186,7 @@ mod tests {
     fn tombstones_are_passed_over_and_wrong_values_are_errors() {
         let operators = Operators::<u32>::read(Json);
         assert!(results(&operators, None).is_empty());
-        assert!(operators.run(&record(Some(b"x")), &mut |_| {}).is_err());
+        let mut wrong = records(Some(b"x"));
+        assert!(operators.run(&wrong.lend().unwrap().unwrap(), &mut |_| {}).is_err());
     }
 }

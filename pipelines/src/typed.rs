@@ -8,7 +8,7 @@
 use std::{fmt::Debug, marker::PhantomData};
 
 use bytes::Bytes;
-use flumen_runtime::codec;
+use flumen_runtime::{batch::Lent, codec};
 use serde::{Serialize, de::DeserializeOwned};
 
 /// Header that names a value's type and version, in UTF-8: `<name>@<version>`.
@@ -142,7 +142,7 @@ pub trait Format<T>: Clone + 'static {
     ///
     /// # Errors
     /// [`ValueError`], each with what was found and what was expected.
-    fn read(&self, value: &Bytes, header: Option<&[u8]>) -> Result<T, ValueError>;
+    fn read(&self, value: Lent<'_>, header: Option<&[u8]>) -> Result<T, ValueError>;
 }
 
 /// bincode through serde, with the type's name and version in a header: the default.
@@ -172,17 +172,17 @@ impl<T: Record> Format<T> for Bincode<T> {
         })
     }
 
-    fn read(&self, value: &Bytes, header: Option<&[u8]>) -> Result<T, ValueError> {
+    fn read(&self, value: Lent<'_>, header: Option<&[u8]>) -> Result<T, ValueError> {
         let header = header.ok_or_else(|| ValueError::Untyped { wanted: wanted::<T>() })?;
         match parse_header(header) {
             Some((name, version)) if name == T::TYPE && version == T::VERSION => {
-                codec::decode(value).map_err(|error| ValueError::Malformed {
+                codec::decode(&value).map_err(|error| ValueError::Malformed {
                     wanted: wanted::<T>(),
                     reason: error.to_string(),
                 })
             }
             Some((name, version)) if name == T::TYPE && version < T::VERSION => {
-                T::upgrade(version, value)
+                T::upgrade(version, &value)
             }
             _ => Err(ValueError::Mismatch {
                 found: String::from_utf8_lossy(header).into_owned(),
@@ -214,8 +214,8 @@ impl<T: Serialize + DeserializeOwned + 'static> Format<T> for Json {
         })
     }
 
-    fn read(&self, value: &Bytes, _: Option<&[u8]>) -> Result<T, ValueError> {
-        serde_json::from_slice(value).map_err(|error| ValueError::Malformed {
+    fn read(&self, value: Lent<'_>, _: Option<&[u8]>) -> Result<T, ValueError> {
+        serde_json::from_slice(&value).map_err(|error| ValueError::Malformed {
             wanted: format!("JSON of {}", std::any::type_name::<T>()),
             reason: error.to_string(),
         })
@@ -236,8 +236,8 @@ impl Format<Bytes> for Raw {
         Ok(())
     }
 
-    fn read(&self, value: &Bytes, _: Option<&[u8]>) -> Result<Bytes, ValueError> {
-        Ok(value.clone())
+    fn read(&self, value: Lent<'_>, _: Option<&[u8]>) -> Result<Bytes, ValueError> {
+        Ok(value.share())
     }
 }
 
@@ -284,7 +284,8 @@ mod tests {
     #[test]
     fn an_older_version_is_upgraded() {
         let (bytes, header) = written(&Old { path: "/".into() });
-        let read = Bincode::<Access>::default().read(&bytes, Some(header.as_bytes())).unwrap();
+        let read =
+            Bincode::<Access>::default().read((&bytes).into(), Some(header.as_bytes())).unwrap();
         assert_eq!(read, Access { path: "/".into(), status: 200 });
     }
 
@@ -294,7 +295,7 @@ mod tests {
         assert_eq!(header, "access@2");
         let old = Bincode::<Old>::default();
         for found in ["access@2", "order@1", "access@x"] {
-            let error = old.read(&bytes, Some(found.as_bytes())).unwrap_err().to_string();
+            let error = old.read((&bytes).into(), Some(found.as_bytes())).unwrap_err().to_string();
             assert!(error.contains(found) && error.contains("access@1"), "{error}");
         }
     }
@@ -303,8 +304,8 @@ mod tests {
     fn bytes_without_a_type_or_that_are_not_of_it_are_told_apart() {
         let format = Bincode::<Access>::default();
         let bytes = Bytes::from_static(b"not bincode");
-        assert!(matches!(format.read(&bytes, None), Err(ValueError::Untyped { .. })));
-        let read = format.read(&bytes, Some(b"access@2"));
+        assert!(matches!(format.read((&bytes).into(), None), Err(ValueError::Untyped { .. })));
+        let read = format.read((&bytes).into(), Some(b"access@2"));
         assert!(matches!(read, Err(ValueError::Malformed { .. })));
     }
 
@@ -314,9 +315,9 @@ mod tests {
         let value = vec![1_u32, 2, 3];
         Json.write(&value, &mut bytes).unwrap();
         assert_eq!(bytes, b"[1,2,3]");
-        let back: Vec<u32> = Json.read(&bytes.into(), None).unwrap();
+        let back: Vec<u32> = Json.read((&Bytes::from(bytes)).into(), None).unwrap();
         assert_eq!(back, value);
         let raw = Bytes::from_static(b"\x00\xff");
-        assert_eq!(Raw.read(&raw, None).unwrap(), raw);
+        assert_eq!(Raw.read((&raw).into(), None).unwrap(), raw);
     }
 }

@@ -36,7 +36,7 @@ pub use builder::{BatchBuilder, RecordRef};
 pub use compression::{Codec, EXPANDED_BYTES_MAX};
 pub use header::{Attributes, BatchHeader, Compression};
 pub use recode::recode;
-pub use record::{HeaderIter, Record, Records, expand, records};
+pub use record::{HeaderIter, Lent, Record, RecordView, Records, expand, records};
 pub use retain::{emptied, retain};
 
 use crate::{

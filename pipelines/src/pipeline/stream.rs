@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use flumen_actors::broker::TopicSpec;
-use flumen_runtime::batch::Record;
+use flumen_runtime::batch::RecordView;
 
 use super::{MakeOutlet, Pipeline, StagePlan};
 use crate::{
@@ -46,7 +46,7 @@ impl<'p, T: 'static> Stream<'p, T> {
 
     /// Shows every record to `see` as it is taken in, before the operators: for measurements.
     #[must_use]
-    pub fn observe(mut self, see: impl Fn(&Record) + Send + Sync + 'static) -> Self {
+    pub fn observe(mut self, see: impl Fn(&RecordView<'_>) + Send + Sync + 'static) -> Self {
         self.observer = Some(Arc::new(see));
         self
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use flumen_actors::broker::names::TopicPartition;
-use flumen_runtime::{batch::Record, ids::Offset};
+use flumen_runtime::{batch::RecordView, ids::Offset};
 use futures::{FutureExt as _, future, future::LocalBoxFuture};
 
 use super::{
@@ -35,7 +35,11 @@ impl<T: 'static> Outlet for Each<T> {
         future::ready(Ok(())).boxed_local()
     }
 
-    fn take(&mut self, partition: &TopicPartition, record: &Record) -> Result<(), StageError> {
+    fn take(
+        &mut self,
+        partition: &TopicPartition,
+        record: &RecordView<'_>,
+    ) -> Result<(), StageError> {
         let taken = self.operators.run(record, &mut |item| (self.each)(item.value));
         taken.map_err(|error| StageError::Value {
             partition: partition.clone(),

@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use flumen_actors::broker::names::TopicPartition;
-use flumen_runtime::{batch::Record, failpoint, ids::Offset};
+use flumen_runtime::{batch::RecordView, failpoint, ids::Offset};
 use futures::{FutureExt as _, future::LocalBoxFuture};
 
 use super::{
@@ -105,7 +105,11 @@ impl Outlet for Files {
         .boxed_local()
     }
 
-    fn take(&mut self, partition: &TopicPartition, record: &Record) -> Result<(), StageError> {
+    fn take(
+        &mut self,
+        partition: &TopicPartition,
+        record: &RecordView<'_>,
+    ) -> Result<(), StageError> {
         let part = self.parts.entry(partition.clone()).or_default();
         if record.offset < part.first {
             return Ok(());

@@ -6,7 +6,7 @@ use std::{
 };
 
 use flumen_actors::broker::names::TopicPartition;
-use flumen_runtime::{batch::Record, ids::Offset};
+use flumen_runtime::{batch::RecordView, ids::Offset};
 use futures::{FutureExt as _, future, future::LocalBoxFuture};
 
 use super::{
@@ -86,7 +86,11 @@ impl Outlet for Fold {
         future::ready(begun).boxed_local()
     }
 
-    fn take(&mut self, partition: &TopicPartition, record: &Record) -> Result<(), StageError> {
+    fn take(
+        &mut self,
+        partition: &TopicPartition,
+        record: &RecordView<'_>,
+    ) -> Result<(), StageError> {
         let counts = self.counts.entry(partition.clone()).or_default();
         let taken = self.operators.run(record, &mut |item| {
             let (name, amount) = item.value;

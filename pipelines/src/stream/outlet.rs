@@ -1,7 +1,7 @@
 //! Where a stream ends: what puts results out, and knows what it has put out.
 
 use flumen_actors::broker::names::TopicPartition;
-use flumen_runtime::{batch::Record, ids::Offset};
+use flumen_runtime::{batch::RecordView, ids::Offset};
 use futures::future::LocalBoxFuture;
 
 use crate::typed::ValueError;
@@ -73,7 +73,11 @@ pub trait Outlet {
     ///
     /// # Errors
     /// [`StageError::Value`].
-    fn take(&mut self, partition: &TopicPartition, record: &Record) -> Result<(), StageError>;
+    fn take(
+        &mut self,
+        partition: &TopicPartition,
+        record: &RecordView<'_>,
+    ) -> Result<(), StageError>;
 
     /// Puts out, safely, what was taken in of `partition`; everything below `next` is finished then.
     /// The state is committed with that position.

@@ -19,7 +19,7 @@ use flumen_actors::broker::{
     partition::messages::{Append, AppendError, LastSequence},
 };
 use flumen_runtime::{
-    batch::{BatchBuilder, Record, RecordRef},
+    batch::{BatchBuilder, RecordRef, RecordView},
     codec::crc32c,
     ids::Offset,
     rng::Rng,
@@ -226,7 +226,11 @@ impl<T: 'static> Outlet for ToTopic<T> {
         .boxed_local()
     }
 
-    fn take(&mut self, partition: &TopicPartition, record: &Record) -> Result<(), StageError> {
+    fn take(
+        &mut self,
+        partition: &TopicPartition,
+        record: &RecordView<'_>,
+    ) -> Result<(), StageError> {
         let Self { sources, operators, encode, type_header, value, .. } = self;
         let Some(Source { producer, over, lanes }) = sources.get_mut(partition) else {
             return Ok(());

@@ -29,7 +29,7 @@ use flumen_actors::{
 };
 use flumen_runtime::{
     aside::aside,
-    batch::{self, BatchError, BatchHeader, Compression, EXPANDED_BYTES_MAX, Record},
+    batch::{self, BatchError, BatchHeader, Compression, EXPANDED_BYTES_MAX, RecordView},
     ids::Offset,
     mailbox::{ActorName, Drain},
     supervision::{ChildSpec, Incarnation},
@@ -43,7 +43,7 @@ use super::outlet::{Outlet, StageError};
 const FINISH_BYTES: usize = 4 << 20;
 
 /// Sees every record that a stage takes in: for latencies.
-pub type Observer = Arc<dyn Fn(&Record) + Send + Sync>;
+pub type Observer = Arc<dyn Fn(&RecordView<'_>) + Send + Sync>;
 
 /// What a stage is made with, in each of its lives.
 #[derive(Clone)]
@@ -242,8 +242,8 @@ impl Life {
                     continue;
                 }
                 let all = expand(whole, header).await;
-                let all = all.map_err(|error| unreadable(header.base_offset, &error))?;
-                for record in all {
+                let mut all = all.map_err(|error| unreadable(header.base_offset, &error))?;
+                while let Some(record) = all.lend() {
                     let record = record.map_err(|error| unreadable(header.base_offset, &error))?;
                     if record.offset >= records.position && record.offset < records.next {
                         self.outlet.take(partition, &record)?;

@@ -25,10 +25,12 @@ pub struct BatchBuilder {
     bytes: Vec<u8>,
 }
 
+#[inline]
 fn field_len(field: Option<&[u8]>) -> usize {
     field.map_or(1, |bytes| varint::len(bytes.len() as i64) + bytes.len())
 }
 
+#[inline]
 fn put_field(to: &mut Vec<u8>, field: Option<&[u8]>) {
     match field {
         None => varint::put(to, -1),

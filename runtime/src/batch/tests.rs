@@ -94,6 +94,34 @@ fn building_does_not_copy() {
     assert_eq!(builder.build().as_ptr(), before);
 }
 
+#[test]
+fn the_headers_of_each_record_are_checked_though_those_before_were_right() {
+    let named = |name: &'static str| [(name, Some(&b"x"[..]))];
+    let (same, other) = (named("name"), named("eman"));
+    let mut builder = BatchBuilder::new(0);
+    for headers in [&same, &same, &other, &other, &same] {
+        builder.push(RecordRef { headers, ..RecordRef::default() });
+    }
+    let batch = builder.build();
+    let header = BatchHeader::parse(&batch).unwrap();
+    let read = |batch: &[u8]| {
+        let batch = Bytes::copy_from_slice(batch);
+        let names = records(&batch, &header).unwrap().map(|record| {
+            record.map(|record| record.headers().map(|(name, _)| name.to_owned()).collect())
+        });
+        names.collect::<Result<Vec<Vec<String>>, _>>()
+    };
+    assert_eq!(read(&batch).unwrap().concat(), ["name", "name", "eman", "eman", "name"]);
+    for (index, (at, _)) in (0..).zip(
+        batch.windows(4).enumerate().filter(|(_, four)| [&b"name"[..], b"eman"].contains(four)),
+    ) {
+        let mut bad = batch.to_vec();
+        bad[at] = 0xff;
+        let reason = "a header's name is not UTF-8";
+        assert_eq!(read(&bad), Err(BatchError::Record { index, reason }));
+    }
+}
+
 type Owned = (i64, Option<Vec<u8>>, Option<Vec<u8>>, Vec<(String, Option<Vec<u8>>)>);
 
 fn any_record() -> impl Strategy<Value = Owned> {
@@ -146,13 +174,15 @@ proptest! {
             let Ok((header, batch)) = batch else { break };
             let batch = Bytes::copy_from_slice(batch);
             if let Ok(records) = records(&batch, &header) {
-                prop_assert!(records.count() <= header.record_count as usize + 1);
+                let headers = |record: Result<Record, _>| record.map(|r| r.headers().count());
+                let read: Vec<_> = records.map(headers).collect();
+                prop_assert!(read.len() <= header.record_count as usize + 1);
             }
         }
     }
 
     #[test]
-    fn varints_come_back(value in any::<i64>()) {
+    fn varints_come_back(value in prop_oneof![any::<i64>(), -20_000..20_000_i64]) {
         let mut bytes = Vec::new();
         varint::put(&mut bytes, value);
         prop_assert_eq!(bytes.len(), varint::len(value));

@@ -12,6 +12,11 @@ fn zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)) as u64
 }
 
+#[inline]
+fn unzigzag(value: u64) -> i64 {
+    (value >> 1) as i64 ^ -((value & 1) as i64)
+}
+
 /// Writes `value` at the beginning of `to`, which has room for it; returns the bytes it took.
 #[inline]
 pub(super) fn put(to: &mut Vec<u8>, value: i64) {
@@ -27,6 +32,21 @@ pub(super) fn put(to: &mut Vec<u8>, value: i64) {
 /// or go on beyond 64 bits.
 #[inline]
 pub(super) fn take(from: &mut &[u8]) -> Option<i64> {
+    // Most are lengths and differences that one or two bytes hold.
+    match *from {
+        [byte @ ..0x80, rest @ ..] => {
+            *from = rest;
+            Some(unzigzag(u64::from(*byte)))
+        }
+        [low, high @ ..0x80, rest @ ..] => {
+            *from = rest;
+            Some(unzigzag(u64::from(*low & 0x7f) | u64::from(*high) << 7))
+        }
+        _ => take_long(from),
+    }
+}
+
+fn take_long(from: &mut &[u8]) -> Option<i64> {
     let mut value = 0_u64;
     for (place, byte) in from.iter().take(10).enumerate() {
         let bits = u64::from(byte & 0x7f);
@@ -36,7 +56,7 @@ pub(super) fn take(from: &mut &[u8]) -> Option<i64> {
         value |= bits << (7 * place);
         if byte & 0x80 == 0 {
             *from = &from[place + 1..];
-            return Some((value >> 1) as i64 ^ -((value & 1) as i64));
+            return Some(unzigzag(value));
         }
     }
     None
