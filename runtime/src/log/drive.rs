@@ -469,9 +469,6 @@ impl Log {
         if self.running.zero || self.zero_refused || self.is_full() || !is_wanted {
             return None;
         }
-        if std::env::var_os("NOZERO").is_some() {
-            return None;
-        }
         let file = self.file.clone()?;
         let position = self.filled;
         let len = ZERO_BYTES.min(self.config.segment_bytes.saturating_sub(position));
