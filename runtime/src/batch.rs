@@ -37,7 +37,7 @@ pub use compression::{Codec, EXPANDED_BYTES_MAX};
 pub use header::{Attributes, BatchHeader, Compression};
 pub use recode::recode;
 pub use record::{HeaderIter, Lent, Record, RecordView, Records, expand, records};
-pub use retain::{emptied, retain};
+pub use retain::{emptied, filler, retain};
 
 use crate::{
     codec::crc32c,

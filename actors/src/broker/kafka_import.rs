@@ -25,8 +25,13 @@ use std::{
 };
 
 use flumen_runtime::{
+    batch::BatchError,
     clock::UnixMillis,
-    data_dir::{self, DataDirError, kafka::KafkaDir},
+    data_dir::{
+        self, DataDirError,
+        kafka::{self, KafkaDir},
+    },
+    failpoint,
     ids::{LeaderEpoch, Offset},
     log::adopt::AdoptError,
 };
@@ -52,6 +57,9 @@ const PRODUCER_IDS_AHEAD: i64 = 1_000_000;
 const EPOCHS_AHEAD: i32 = 100;
 /// Stands in the first directory while what makes it ours is written.
 const BEGUN: &str = "flumen-import";
+/// What Kafka keeps for itself, and in a form that is not ours.
+const KAFKA_S_OWN: [&str; 4] =
+    ["__cluster_metadata", "__transaction_state", "__share_group_state", "__remote_log_metadata"];
 /// Marks of directories that Kafka has given up or not finished.
 const UNFINISHED: [&str; 3] = ["-delete", "-future", "-stray"];
 
@@ -120,11 +128,13 @@ pub enum ImportError {
         first: Offset,
     },
     /// Groups' offsets that would not be read.
-    #[error(
-        "`{}` holds compressed records of groups, which are not read: set `offsets.topic.compression.codec=0` \
-         and let the groups commit again", .0.display()
-    )]
-    CompressedGroups(PathBuf),
+    #[error("`{}` holds records of groups that cannot be read: {reason}", dir.display())]
+    Groups {
+        /// The partition's directory.
+        dir: PathBuf,
+        /// Why not.
+        reason: BatchError,
+    },
     /// A log cannot be read, or is not whole.
     #[error("{0}; Kafka's directory was left as it was")]
     Log(#[from] AdoptError),
@@ -184,6 +194,12 @@ pub fn take_over(
     node: NodeId,
     now_ms: UnixMillis,
 ) -> Result<Option<Imported>, ImportError> {
+    if find(paths)?.is_none() {
+        return forget_begun(paths).map(|()| None);
+    }
+    let held = paths.iter().map(|path| kafka::hold(path));
+    let _held = held.collect::<Result<Vec<_>, _>>()?;
+    // Another process may have taken it over before we held it, or Kafka been started.
     let Some(dirs) = find(paths)? else { return Ok(None) };
     let mut imported = Imported::default();
     let mut topics = Topics::new();
@@ -206,14 +222,20 @@ pub fn take_over(
     }
     imported.topics = topics.keys().filter(|name| name.as_str() != OFFSETS_TOPIC).count();
     imported.partitions = looked.len();
-    let held = paths.iter().map(|path| data_dir::hold(path));
-    let _held = held.collect::<Result<Vec<_>, _>>()?;
-    // Another process may have taken it over before we held it.
-    if KafkaDir::find(&paths[0])?.is_none() {
-        return Ok(None);
-    }
     write(&dirs, &looked, &changes.finish(), node, now_ms)?;
     Ok(Some(imported))
+}
+
+/// An import that was done, and cut short before it could say so: its mark must not stand where one of
+/// ours has lost its format.
+fn forget_begun(paths: &[PathBuf]) -> Result<(), ImportError> {
+    let Some(first) = paths.first() else { return Ok(()) };
+    let begun = first.join(BEGUN);
+    if !begun.exists() || KafkaDir::taken(first)?.is_none() {
+        return Ok(());
+    }
+    let sync = || fs::File::open(first).and_then(|dir| dir.sync_all());
+    fs::remove_file(&begun).and_then(|()| sync()).map_err(failed("remove", &begun))
 }
 
 /// The directories, if the first is Kafka's.
@@ -270,8 +292,10 @@ fn list(
     entries.sort_by_key(fs::DirEntry::file_name);
     for entry in entries {
         let (dir, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+        // Kafka follows links. One that leads nowhere may be a partition of a disk that is not there.
+        let is_dir = fs::metadata(&dir).map_err(failed("look at", &dir))?.is_dir();
         // What an import that was cut short had begun, it begins again.
-        if !dir.is_dir() || name == "lost+found" || name.starts_with(local::FOLDER) {
+        if !is_dir || name == "lost+found" || name.starts_with(local::FOLDER) {
             continue;
         }
         let split = name.rsplit_once('-').and_then(|(topic, number)| {
@@ -279,7 +303,7 @@ fn list(
         });
         let is_unfinished = UNFINISHED.iter().any(|mark| name.ends_with(mark));
         let (topic, number) = match split.filter(|_| !is_unfinished) {
-            Some((topic, number)) if !is_kafka_s_own(&topic) => (topic, number),
+            Some((topic, number)) if !KAFKA_S_OWN.contains(&topic.as_str()) => (topic, number),
             _ => {
                 left.push(dir);
                 continue;
@@ -295,11 +319,6 @@ fn list(
         }
     }
     Ok(())
-}
-
-/// What Kafka keeps for itself, and in a form that is not ours.
-fn is_kafka_s_own(topic: &TopicName) -> bool {
-    topic.as_str().starts_with("__") && topic.as_str() != OFFSETS_TOPIC
 }
 
 fn topic_id(dir: &Path) -> Result<Option<Uuid>, ImportError> {
@@ -401,12 +420,17 @@ fn write(
     let begun = first.join(BEGUN);
     let sync = || fs::File::open(first).and_then(|dir| dir.sync_all());
     fs::write(&begun, "").and_then(|()| sync()).map_err(failed("write", &begun))?;
+    failpoint::pass("import: begun");
     looked.iter().try_for_each(|one| one.log.adopt(&one.state))?;
     local::begin_with(first, changes, now_ms).map_err(failed("write the catalogue in", first))?;
+    failpoint::pass("import: catalogue written");
     let node = u32::try_from(node.0).unwrap_or_default();
     // The first is what tells whether it is done.
-    dirs.iter().rev().try_for_each(|(path, dir)| dir.take_over(path, node))?;
-    fs::remove_file(&begun).map_err(failed("remove", &begun))
+    for (path, dir) in dirs.iter().rev() {
+        dir.take_over(path, node)?;
+        failpoint::pass("import: directory taken");
+    }
+    fs::remove_file(&begun).and_then(|()| sync()).map_err(failed("remove", &begun))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use super::{
     Attributes, BatchHeader, Codec, Compression, HEADER_BYTES, Record, compression, varint,
 };
+use crate::ids::{LeaderEpoch, Offset};
 
 /// The batch of `header` with only the records `kept`, some of its own in their order. With a
 /// `horizon` (Unix ms) its tombstones may go from then on. They are compressed with the batch's codec.
@@ -69,13 +70,33 @@ pub fn emptied(header: &BatchHeader) -> Bytes {
     bytes.into()
 }
 
+/// A batch without a record and of nobody, which takes the offsets from `from` up to `to`.
+///
+/// # Panics
+/// Where no batch can have so many, or none is taken.
+#[must_use]
+pub fn filler(from: Offset, to: Offset, epoch: LeaderEpoch) -> Bytes {
+    let last_offset_delta = i32::try_from(to.since(from).checked_sub(1).expect("an offset"));
+    emptied(&BatchHeader {
+        base_offset: from,
+        batch_bytes: HEADER_BYTES as u32,
+        leader_epoch: epoch.0 as i32,
+        crc: 0,
+        attributes: Attributes::default(),
+        last_offset_delta: last_offset_delta.expect("as many as a batch can have").unsigned_abs(),
+        base_timestamp: -1,
+        max_timestamp: -1,
+        producer_id: -1,
+        producer_epoch: -1,
+        base_sequence: -1,
+        record_count: 0,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        batch::{self, BatchBuilder, RecordRef},
-        ids::{LeaderEpoch, Offset},
-    };
+    use crate::batch::{self, BatchBuilder, RecordRef};
 
     fn batch_of_four(bits: u16) -> (BatchHeader, Bytes, Vec<Record>) {
         let mut builder = BatchBuilder::new(1_000).attributes(Attributes(bits)).producer(7, 2, 40);

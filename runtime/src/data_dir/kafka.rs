@@ -1,14 +1,47 @@
 //! A log directory of Kafka's own, and how it becomes a data directory of ours.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs::{self, File},
+    io,
+    path::Path,
+};
 
+use rustix::{
+    fs::{FlockOperation, fcntl_lock, flock},
+    io::Errno,
+};
 use uuid::Uuid;
 
 use super::{
-    CLEAN, DataDirError, META, META_TMP, io_error,
+    CLEAN, DataDirError, LOCK, META, META_TMP, io_error,
     properties::{Meta, MetaError},
     write_whole,
 };
+
+/// Keeps Kafka and every node of ours out of a directory until it is dropped.
+#[derive(Debug)]
+pub struct Held(
+    #[expect(dead_code, reason = "the locks are held as long as the file is open")] File,
+);
+
+/// Keeps Kafka and every node of ours out of Kafka's directory at `path`. Nothing that is in it changes.
+///
+/// # Errors
+/// [`DataDirError::InUse`] where one of them runs on it.
+pub fn hold(path: &Path) -> Result<Held, DataDirError> {
+    let file = path.join(LOCK);
+    let opened = File::options().write(true).create(true).truncate(false).open(&file);
+    let lock = opened.map_err(io_error("open", &file))?;
+    // The first is our nodes', the second that of Java: neither knows of the other's.
+    let operation = FlockOperation::NonBlockingLockExclusive;
+    match flock(&lock, operation).and_then(|()| fcntl_lock(&lock, operation)) {
+        Ok(()) => Ok(Held(lock)),
+        Err(Errno::WOULDBLOCK | Errno::ACCESS) => {
+            Err(DataDirError::InUse { path: path.into(), pid: None })
+        }
+        Err(error) => Err(io_error("lock", &file)(error.into())),
+    }
+}
 
 /// What Kafka's `meta.properties` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

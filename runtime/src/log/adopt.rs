@@ -2,8 +2,11 @@
 //!
 //! The log is read whole, every batch and its checksum, so that what is wrong with it is known before
 //! anything is changed. Then it is given what only ours have: the owner's state at its end, and a
-//! recovery point there. Both are written whole or not at all, so an adoption that was cut short is
-//! simply made again. This runs before any actor does: it uses `std::fs` and blocks.
+//! recovery point there. One that was compacted gets the mark of that, and where the other program left
+//! less of a segment than goes up to the next, a batch without records that takes the offsets between:
+//! here segments follow each other without a gap. All of it is written whole or not at all, so an
+//! adoption that was cut short is simply made again. This runs before any actor does: it uses `std::fs`
+//! and blocks.
 
 use std::{
     fs::{self, File},
@@ -15,13 +18,16 @@ use bytes::Bytes;
 
 use super::{
     checkpoint::{self, Checkpoint},
+    compact,
+    epochs::{self, Epochs},
     index::{OFFSET_ENTRY, TIME_ENTRY},
     recovery::BATCH_BYTES_LIMIT,
     segment::{Indexed, Kind},
 };
 use crate::{
     batch::{self, BatchError, BatchHeader, PREFIX_BYTES},
-    ids::Offset,
+    failpoint,
+    ids::{LeaderEpoch, Offset},
 };
 
 /// Bytes that are read at once.
@@ -47,6 +53,22 @@ pub enum AdoptError {
     /// There is no segment.
     #[error("`{}` holds no segment", .0.display())]
     Empty(PathBuf),
+    /// Segments are in the middle of being replaced.
+    #[error("`{}` is to take the place of a segment, which was not finished: start Kafka, and stop it again", .0.display())]
+    Unfinished(PathBuf),
+    /// The log begins before its first segment.
+    #[error(
+        "`{}` begins at offset {start}, and its first segment at {first}: what lies between is in remote storage, \
+         which is not read", dir.display()
+    )]
+    Remote {
+        /// The log's directory.
+        dir: PathBuf,
+        /// Where it begins.
+        start: Offset,
+        /// Where its first segment does.
+        first: Offset,
+    },
     /// A batch that is not whole, not itself, or not in its place.
     #[error("`{}` is damaged at byte {position}: {reason}", file.display())]
     Damaged {
@@ -80,35 +102,51 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> AdoptE
 pub struct Adoptable {
     dir: PathBuf,
     point: Checkpoint,
+    /// Whether offsets are missing, as after a compaction.
+    has_holes: bool,
+    gaps: Vec<Gap>,
 }
 
-/// The segments' base offsets in `dir`, and those of states that its owner kept, each in order.
+/// Offsets between the last batch of a segment and the next segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Gap {
+    segment: Offset,
+    from: Offset,
+    to: Offset,
+    epoch: i32,
+}
+
+/// The segments' base offsets in `dir`, or those of states that its owner kept, in order.
 fn files(dir: &Path, kind: Kind) -> Result<Vec<Offset>, AdoptError> {
-    let entries = fs::read_dir(dir).map_err(failed("list", dir))?;
-    let mut found = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(failed("list", dir))?;
-        if let Some((_, base)) =
-            Kind::parse(&entry.file_name().to_string_lossy()).filter(|(parsed, _)| *parsed == kind)
-        {
-            found.push(base);
-        }
-    }
+    let names = names(dir)?;
+    let parsed = names.iter().filter_map(|name| Kind::parse(name));
+    let mut found: Vec<_> =
+        parsed.filter(|(parsed, _)| *parsed == kind).map(|(_, base)| base).collect();
     found.sort();
     Ok(found)
 }
 
-/// The states that the log's owner kept in `dir`, the newest first.
+fn names(dir: &Path) -> Result<Vec<String>, AdoptError> {
+    let entries = fs::read_dir(dir).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+    let entries = entries.map_err(failed("list", dir))?;
+    Ok(entries.iter().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
+}
+
+/// The states that the log's owner kept in `dir`, the newest first; each is read when it is asked for.
 ///
 /// # Errors
 /// [`AdoptError::Io`].
-pub fn kept_states(dir: &Path) -> Result<Vec<(Offset, Vec<u8>)>, AdoptError> {
+pub fn kept_states(
+    dir: &Path,
+) -> Result<impl Iterator<Item = Result<(Offset, Vec<u8>), AdoptError>>, AdoptError> {
     let kept = files(dir, Kind::Snapshot)?.into_iter().rev();
-    kept.map(|at| {
+    Ok(kept.map(|at| {
         let path = Kind::Snapshot.path(dir, at);
-        fs::read(&path).map(|bytes| (at, bytes)).map_err(failed("read", &path))
-    })
-    .collect()
+        let mut bytes = Vec::new();
+        let read =
+            File::open(&path).and_then(|file| file.take(BATCH_BYTES_LIMIT).read_to_end(&mut bytes));
+        read.map(|_| (at, bytes)).map_err(failed("read", &path))
+    }))
 }
 
 /// Reads the log in `dir`, which begins at `start` if it does not begin with its first segment, and
@@ -123,13 +161,36 @@ pub fn look_through(
 ) -> Result<Adoptable, AdoptError> {
     let bases = files(dir, Kind::Log)?;
     let first = *bases.first().ok_or_else(|| AdoptError::Empty(dir.to_path_buf()))?;
-    let mut point = Checkpoint::empty(first);
-    for (place, base) in bases.iter().enumerate() {
-        let limit = bases.get(place + 1).copied().unwrap_or(Offset(i64::MAX as u64));
-        point = Checkpoint { segment: *base, end: *base, position: 0, ..Checkpoint::empty(*base) };
-        read_segment(dir, &mut point, limit, &mut visit)?;
+    if let Some(unfinished) = names(dir)?.iter().find(|name| name.ends_with(".swap")) {
+        return Err(AdoptError::Unfinished(dir.join(unfinished)));
     }
-    point.start = start.unwrap_or(first).max(first).min(point.end);
+    if let Some(start) = start.filter(|start| *start < first) {
+        return Err(AdoptError::Remote { dir: dir.to_path_buf(), start, first });
+    }
+    let led = led(dir);
+    let (mut point, mut gaps, mut has_holes) = (Checkpoint::empty(first), Vec::new(), false);
+    let mut epoch = -1;
+    for (place, base) in bases.iter().enumerate() {
+        let next = bases.get(place + 1).copied();
+        point = Checkpoint { segment: *base, end: *base, position: 0, ..Checkpoint::empty(*base) };
+        read_segment(dir, &mut point, next, |end, header, batch| {
+            has_holes |= header.base_offset > end;
+            epoch = header.leader_epoch;
+            visit(header, batch);
+        })?;
+        if let Some(to) = next.filter(|next| *next > point.end) {
+            if to.since(*base) > i32::MAX as u64 {
+                let (file, position) = (Kind::Log.path(dir, *base), point.position);
+                let reason =
+                    format!("it ends at offset {}, and the next begins at {to}", point.end);
+                return Err(AdoptError::Damaged { file, position, reason });
+            }
+            let known = led.at(point.end).and_then(|epoch| i32::try_from(epoch.0).ok());
+            let (segment, from, epoch) = (*base, point.end, known.unwrap_or(epoch));
+            gaps.push(Gap { segment, from, to, epoch });
+        }
+    }
+    point.start = start.unwrap_or(first).min(point.end);
     let entries = |kind: Kind, bytes: usize| {
         let len = fs::metadata(kind.path(dir, point.segment)).map_or(0, |file| file.len());
         u32::try_from(len / bytes as u64).unwrap_or(0)
@@ -138,16 +199,25 @@ pub fn look_through(
         offsets: entries(Kind::Index, OFFSET_ENTRY),
         times: entries(Kind::TimeIndex, TIME_ENTRY),
     };
-    Ok(Adoptable { dir: dir.to_path_buf(), point })
+    has_holes |= !gaps.is_empty();
+    Ok(Adoptable { dir: dir.to_path_buf(), point, has_holes, gaps })
 }
 
-/// Reads the segment that `point` begins with, up to its end, where `point` then stands.
+/// What the log's `leader-epoch-checkpoint` says.
+fn led(dir: &Path) -> Epochs {
+    let text = fs::read_to_string(dir.join(epochs::FILE)).unwrap_or_default();
+    Epochs::parse(&text).unwrap_or_default()
+}
+
+/// Reads the segment that `point` begins with, up to its end, where `point` then stands. Shows each batch,
+/// and where the one before it ended.
 fn read_segment(
     dir: &Path,
     point: &mut Checkpoint,
-    limit: Offset,
-    visit: &mut impl FnMut(&BatchHeader, &Bytes),
+    next: Option<Offset>,
+    mut visit: impl FnMut(Offset, &BatchHeader, &Bytes),
 ) -> Result<(), AdoptError> {
+    let limit = next.unwrap_or(Offset(i64::MAX as u64));
     let path = Kind::Log.path(dir, point.segment);
     let file = File::open(&path).map_err(failed("open", &path))?;
     let len = file.metadata().map_err(failed("open", &path))?.len();
@@ -178,11 +248,12 @@ fn read_segment(
         let checked = BatchHeader::parse(&whole)
             .and_then(|header| batch::check(&whole, &header).map(|()| header));
         let header = checked.map_err(|error: BatchError| damaged(error.to_string()))?;
-        if header.base_offset < point.end || header.next_offset() > limit {
+        let is_far = header.next_offset().since(point.segment) > i32::MAX as u64;
+        if header.base_offset < point.end || header.next_offset() > limit || is_far {
             let (from, to) = (header.base_offset, header.last_offset());
             return Err(damaged(format!("offsets {from} to {to} do not belong there")));
         }
-        visit(&header, &whole);
+        visit(point.end, &header, &whole);
         (point.position, point.end) = (position + bytes, header.next_offset());
         if header.max_timestamp > point.newest.0 {
             point.newest = (header.max_timestamp, header.last_offset());
@@ -201,23 +272,53 @@ impl Adoptable {
     /// Takes it over: `state` is its owner's at its end.
     ///
     /// # Errors
-    /// [`AdoptError::Io`]; it may be tried again.
+    /// [`AdoptError`]; it may be tried again.
     pub fn adopt(&self, state: &[u8]) -> Result<(), AdoptError> {
-        write_whole(&Kind::Snapshot.path(&self.dir, self.point.end), state)?;
+        self.gaps.iter().try_for_each(|gap| self.fill(gap))?;
+        if self.has_holes {
+            let mark = compact::mark(Offset::ZERO);
+            write_whole(&self.dir.join(compact::MARK_FILE), |file| file.write_all(&mark))?;
+            failpoint::pass("adopt: marked");
+        }
+        let snapshot = Kind::Snapshot.path(&self.dir, self.point.end);
+        write_whole(&snapshot, |file| file.write_all(state))?;
+        failpoint::pass("adopt: state written");
+        // Removed files that the other program would have deleted at its next start.
+        for name in names(&self.dir)?.iter().filter(|name| name.ends_with(".deleted")) {
+            let path = self.dir.join(name);
+            fs::remove_file(&path).map_err(failed("remove", &path))?;
+        }
         let (at, slot) = self.point.slot();
         let mut slots = vec![0; 2 * checkpoint::SLOT_BYTES];
         slots[at as usize..][..slot.len()].copy_from_slice(&slot);
-        write_whole(&self.dir.join(checkpoint::FILE), &slots)?;
+        write_whole(&self.dir.join(checkpoint::FILE), |file| file.write_all(&slots))?;
+        failpoint::pass("adopt: recovery point written");
         let synced = File::open(&self.dir).and_then(|dir| dir.sync_all());
         synced.map_err(failed("sync", &self.dir))
     }
+
+    /// Ends the segment before a gap with a batch that takes its offsets: in a copy, for one that was cut
+    /// short in the middle would be no segment any more.
+    fn fill(&self, gap: &Gap) -> Result<(), AdoptError> {
+        let path = Kind::Log.path(&self.dir, gap.segment);
+        let filler = batch::filler(gap.from, gap.to, LeaderEpoch(gap.epoch.max(0).unsigned_abs()));
+        write_whole(&path, |copy| {
+            io::copy(&mut File::open(&path)?, copy)?;
+            copy.write_all(&filler)
+        })?;
+        failpoint::pass("adopt: gap filled");
+        Ok(())
+    }
 }
 
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), AdoptError> {
+fn write_whole(
+    path: &Path,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> Result<(), AdoptError> {
     let beside = path.with_added_extension("tmp");
     let write = || {
         let mut file = File::create(&beside)?;
-        file.write_all(bytes)?;
+        write(&mut file)?;
         file.sync_all()?;
         fs::rename(&beside, path)
     };

@@ -63,7 +63,7 @@ mod state;
 use std::{cell::Cell, collections::BTreeSet, rc::Rc};
 
 pub(super) use self::io::{
-    Job, JobDone, MARK_FILE, SettleError, forget_mark, is_marked, newer_mark, run, settle,
+    Job, JobDone, MARK_FILE, SettleError, forget_mark, is_marked, mark, newer_mark, run, settle,
 };
 use self::{
     choice::{Bounds, Choice, choose},

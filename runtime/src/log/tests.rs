@@ -1,5 +1,6 @@
 //! The log, from its files' bytes to its lives on a disk that forgets.
 
+mod adopted;
 mod compaction;
 mod compaction_beside;
 mod driver;

@@ -18,7 +18,7 @@ use flumen_runtime::{
     clock::Clock,
     codec,
     disk::DiskHandle,
-    era,
+    era, failpoint,
     ids::{LeaderEpoch, LogId, Offset},
     log::{self, Log, LogConfig, LogPlace, Owner, Replay},
     placement::Local,
@@ -129,6 +129,7 @@ pub fn begin_with(data: &Path, changes: &[Change], now_ms: i64) -> io::Result<()
     }
     file.sync_all()?;
     fs::File::open(&beside)?.sync_all()?;
+    failpoint::pass("import: catalogue beside its place");
     fs::rename(&beside, &dir)?;
     fs::File::open(data)?.sync_all()
 }

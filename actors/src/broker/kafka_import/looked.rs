@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use bytes::Bytes;
 use flumen_runtime::{
-    batch::{BatchHeader, Compression, control::Control},
+    batch::{self, BatchError, BatchHeader, EXPANDED_BYTES_MAX, control::Control},
     clock::UnixMillis,
     ids::Offset,
     log::{
@@ -65,20 +65,23 @@ pub(super) fn look(
     topic: &str,
     now_ms: UnixMillis,
 ) -> Result<Looked, ImportError> {
-    let mut replayed = Replayed::new(now_ms);
-    let kept = adopt::kept_states(dir)?;
-    let from = kept.iter().find(|(at, bytes)| replayed.restore(bytes, *at)).map(|(at, _)| *at);
-    let from = from.unwrap_or_else(|| {
-        replayed = Replayed::new(now_ms);
-        Offset::ZERO
-    });
+    let (mut replayed, mut from) = (Replayed::new(now_ms), Offset::ZERO);
+    for kept in adopt::kept_states(dir)? {
+        let (at, bytes) = kept?;
+        if !bytes.is_empty() && replayed.restore(&bytes, at) {
+            from = at;
+            break;
+        }
+    }
     let (mut transactions, mut epoch, mut producer_max) = (Transactions::default(), -1, -1);
-    let (mut first, mut is_compressed) = (None, false);
+    let (mut first, mut unreadable) = (None, None);
     let log = adopt::look_through(dir, start, |header, batch| {
         first = first.or(Some(header.base_offset));
         epoch = epoch.max(header.leader_epoch);
         producer_max = producer_max.max(header.producer_id);
-        is_compressed |= header.attributes.compression() != Compression::None;
+        if topic == OFFSETS_TOPIC && unreadable.is_none() {
+            unreadable = read_all(header, batch).err();
+        }
         transactions.take(header, batch);
         if header.base_offset >= from {
             replayed.batch(header, batch);
@@ -88,8 +91,8 @@ pub(super) fn look(
         let (producer, first) = (*producer, *first);
         return Err(ImportError::Undecided { dir: dir.to_path_buf(), producer, first });
     }
-    if is_compressed && topic == OFFSETS_TOPIC {
-        return Err(ImportError::CompressedGroups(dir.to_path_buf()));
+    if let Some(reason) = unreadable {
+        return Err(ImportError::Groups { dir: dir.to_path_buf(), reason });
     }
     let known = replayed.producers.describe().into_iter().map(|status| status.producer.0);
     // Those of channels lie far above all that anybody is given.
@@ -98,6 +101,11 @@ pub(super) fn look(
     let state = replayed.producers.encode(&transactions.aborted);
     let offsets = first.map_or(0, |first: Offset| log.end().0 - first.0);
     Ok(Looked { log, state, epoch: epoch.max(led(dir)), producer_max, offsets })
+}
+
+/// Reads every record of a batch, as the groups' coordinator will: what it cannot read, it passes over.
+fn read_all(header: &BatchHeader, batch: &Bytes) -> Result<(), BatchError> {
+    batch::expand(batch, header, EXPANDED_BYTES_MAX)?.try_for_each(|record| record.map(drop))
 }
 
 /// The last epoch of Kafka's `leader-epoch-checkpoint`: it may have led without a record.

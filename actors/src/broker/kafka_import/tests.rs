@@ -6,9 +6,10 @@ use std::{
 };
 
 use flumen_runtime::{
-    batch::{self, Attributes, BatchBuilder, RecordRef},
+    batch::{self, Attributes, BatchBuilder, BatchHeader, Compression, RecordRef},
     codec::crc32c,
     ids::{LeaderEpoch, Offset},
+    log::LogConfig,
 };
 
 use super::*;
@@ -25,6 +26,7 @@ impl Kafka {
         let kafka = Self(tempfile::tempdir().unwrap());
         kafka.put("meta.properties", META.as_bytes());
         kafka.put(".kafka_cleanshutdown", br#"{"version":0,"brokerEpoch":5}"#);
+        kafka.put(".lock", b"");
         kafka.partition("orders-0", batches);
         kafka
     }
@@ -119,10 +121,79 @@ fn what_is_taken_over_is_ours_and_knows_its_producers_and_its_aborted_transactio
     assert!(text.contains("node.id=1\n") && text.contains("AAECAwQFBgcICQoLDA0ODw"), "{text}");
 }
 
-#[test]
-fn an_import_that_was_cut_short_is_made_again_to_the_same_end() {
+/// All files of an import, but for the lock.
+fn relative(kafka: &Kafka) -> Vec<(PathBuf, Vec<u8>)> {
+    let below = |path: PathBuf| path.strip_prefix(kafka.path()).unwrap().to_path_buf();
+    files(kafka.path()).into_iter().map(|(path, bytes)| (below(path), bytes)).collect()
+}
+
+/// Two partitions, one of which was compacted, in a directory that Kafka has left in order.
+fn of_two_kinds() -> Kafka {
     let batches = [records(0, 0), records(3, Attributes::TRANSACTIONAL), marker(6, 0)];
-    let (whole, cut) = (Kafka::with(&batches), Kafka::with(&batches));
+    let kafka = Kafka::with(&batches);
+    kafka.partition("orders-1", &[records(3, 0)]);
+    kafka.put("orders-1/00000000000000000009.log", &records(9, 0));
+    kafka.put("orders-1/00000000000000000009.log.deleted", b"gone");
+    kafka
+}
+
+const KILLED: &str = "FLUMEN_TEST_IMPORT_KILLED";
+
+/// The import of the test below: it starts this executable once more, for this test alone.
+#[test]
+#[ignore = "it is the import that the other test kills"]
+fn import_that_is_killed() {
+    let Ok(told) = std::env::var(KILLED) else { return };
+    let [path, point, nth] = told.split('\n').collect::<Vec<_>>()[..] else { panic!("{told}") };
+    failpoint::arm(point, nth.parse().unwrap());
+    take_over(&[path.into()], NodeId(1), 1_000).unwrap();
+}
+
+/// Whether the import of `kafka` dies at `point` when it comes by for the nth time.
+fn dies(kafka: &Kafka, point: &str, nth: u32) -> bool {
+    use std::os::unix::process::ExitStatusExt as _;
+    let told = format!("{}\n{point}\n{nth}", kafka.path().display());
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "--ignored", "broker::kafka_import::tests::import_that_is_killed"])
+        .env(KILLED, told)
+        .output()
+        .unwrap();
+    let is_killed = child.status.signal() == Some(9);
+    assert!(is_killed || child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
+    is_killed
+}
+
+#[test]
+fn an_import_that_is_killed_anywhere_is_made_again_to_the_same_end() {
+    let whole = of_two_kinds();
+    whole.take_over().unwrap();
+    let mut kills = 0;
+    for (point, times) in [
+        ("import: begun", 1),
+        ("adopt: gap filled", 1),
+        ("adopt: marked", 1),
+        ("adopt: state written", 2),
+        ("adopt: recovery point written", 2),
+        ("import: catalogue beside its place", 1),
+        ("import: catalogue written", 1),
+        ("import: directory taken", 1),
+    ] {
+        for nth in 1..=times {
+            let cut = of_two_kinds();
+            assert!(dies(&cut, point, nth), "`{point}` {nth} is never reached");
+            // Killed once more, where it comes by there again.
+            dies(&cut, point, nth);
+            cut.take_over().unwrap();
+            assert_eq!(relative(&cut), relative(&whole), "`{point}` {nth}");
+            kills += 1;
+        }
+    }
+    assert_eq!(kills, 10);
+}
+
+#[test]
+fn an_import_whose_files_were_left_half_is_made_again_to_the_same_end() {
+    let (whole, cut) = (of_two_kinds(), of_two_kinds());
     whole.take_over().unwrap();
     cut.take_over().unwrap();
     // All but the last step is done, and some of it half.
@@ -132,11 +203,23 @@ fn an_import_that_was_cut_short_is_made_again_to_the_same_end() {
     cut.put(".catalogue.tmp/00000000000000000000.log", b"half");
     fs::remove_file(cut.path().join("orders-0/recovery-point")).unwrap();
     cut.take_over().unwrap().unwrap();
-    let relative = |kafka: &Kafka| -> Vec<(PathBuf, Vec<u8>)> {
-        let below = |path: PathBuf| path.strip_prefix(kafka.path()).unwrap().to_path_buf();
-        files(kafka.path()).into_iter().map(|(path, bytes)| (below(path), bytes)).collect()
-    };
     assert_eq!(relative(&cut), relative(&whole));
+}
+
+#[test]
+fn a_running_kafka_or_node_and_one_that_has_lost_its_mark_are_not_taken_over() {
+    let kafka = Kafka::with(&[records(0, 0)]);
+    let held = data_dir::hold(kafka.path()).unwrap();
+    let before = files(kafka.path());
+    assert!(kafka.take_over().unwrap_err().to_string().contains("in use by another process"));
+    assert_eq!(files(kafka.path()), before);
+    drop(held);
+    kafka.take_over().unwrap().unwrap();
+    // The mark of an import that was killed as it was done goes with the next start.
+    kafka.put("flumen-import", b"");
+    assert_eq!(kafka.take_over().unwrap(), None);
+    kafka.put("meta.properties", META.as_bytes());
+    kafka.is_refused("put that file back");
 }
 
 #[test]
@@ -210,17 +293,69 @@ fn partitions_that_other_nodes_hold_and_directories_that_are_not_kafka_s_are_ref
 }
 
 #[test]
-fn the_records_of_groups_must_be_readable() {
-    let kafka = Kafka::with(&[]);
-    // It says that it is LZ4; nobody looks into it here.
-    let mut batch = records(0, 0);
-    batch[22] = 3;
-    let sum = crc32c(&[&batch[21..]]);
-    batch[17..21].copy_from_slice(&sum.to_be_bytes());
-    kafka.partition("__consumer_offsets-0", &[batch]);
-    kafka.put(
-        "__consumer_offsets-0/partition.metadata",
-        b"version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAAAQ\n",
+fn compressed_records_of_groups_are_taken_and_unreadable_ones_refused() {
+    let groups = |batch: Vec<u8>| {
+        let kafka = Kafka::with(&[]);
+        kafka.partition("__consumer_offsets-0", &[batch]);
+        let id = b"version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAAAQ\n";
+        kafka.put("__consumer_offsets-0/partition.metadata", id);
+        kafka
+    };
+    let plain = records(0, 0);
+    let header = BatchHeader::parse(&plain).unwrap();
+    let all = batch::expand(&plain.clone().into(), &header, 1 << 20).unwrap();
+    let mut packed = batch::recode(&header, &all, Compression::Gzip.into());
+    batch::stamp(&mut packed, Offset(0), LeaderEpoch(3));
+    assert_eq!(groups(packed.to_vec()).take_over().unwrap().unwrap().partitions, 2);
+    // It says that it is LZ4.
+    let mut lying = plain;
+    lying[22] = 3;
+    let sum = crc32c(&[&lying[21..]]);
+    lying[17..21].copy_from_slice(&sum.to_be_bytes());
+    groups(lying).is_refused("records of groups that cannot be read");
+}
+
+#[test]
+fn every_topic_that_is_not_kafka_s_own_is_taken_and_a_link_that_leads_nowhere_refused() {
+    let kafka = Kafka::with(&[records(0, 0)]);
+    let put = |name: &str, id: &str| {
+        kafka.partition(name, &[records(0, 0)]);
+        let id = format!("version: 0\ntopic_id: {id}\n");
+        kafka.put(&format!("{name}/partition.metadata"), id.as_bytes());
+    };
+    put("__debezium-heartbeat.shop-0", "AAAAAAAAAAAAAAAAAAAABA");
+    put("a.b-c.d-0", "AAAAAAAAAAAAAAAAAAAACA");
+    put("__transaction_state-0", "AAAAAAAAAAAAAAAAAAAADA");
+    // As Kafka would, it follows a link.
+    let elsewhere = tempfile::tempdir().unwrap();
+    fs::rename(kafka.path().join("a.b-c.d-0"), elsewhere.path().join("moved")).unwrap();
+    let link = kafka.path().join("a.b-c.d-0");
+    std::os::unix::fs::symlink(elsewhere.path().join("nowhere"), &link).unwrap();
+    let refused = kafka.take_over().unwrap_err().to_string();
+    assert!(refused.contains("cannot look at") && refused.contains("a.b-c.d-0"), "{refused}");
+    fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink(elsewhere.path().join("moved"), &link).unwrap();
+    let imported = kafka.take_over().unwrap().unwrap();
+    assert_eq!((imported.topics, imported.left.len()), (3, 1), "{imported:?}");
+}
+
+#[test]
+fn nothing_is_deleted_of_a_topic_before_somebody_says_what_it_keeps() {
+    let kafka = Kafka::with(&[records(0, 0)]);
+    let paths = [kafka.path().to_path_buf()];
+    let dirs = find(&paths).unwrap().unwrap();
+    let mut topics = Topics::new();
+    list(kafka.path(), dirs[0].1.id(), &mut topics, &mut Vec::new()).unwrap();
+    let mut changes = Changes::new(NodeId(1));
+    for (name, partitions) in &topics {
+        changes.create(name, partitions, &[3]).unwrap();
+    }
+    let topic = changes.catalogue.topics().next().unwrap();
+    // Set on the topic, and so told as such.
+    assert_eq!(topic.settings.explicit().collect::<Vec<_>>(), [("retention.ms", "-1")]);
+    let config = topic.settings.log_config(&LogConfig::default());
+    assert_eq!(
+        (config.retention_ms, config.retention_bytes, config.compaction),
+        (None, None, None)
     );
-    kafka.is_refused("compressed records of groups");
 }

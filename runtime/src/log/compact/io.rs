@@ -147,14 +147,19 @@ pub(crate) async fn run(
     }
 }
 
-async fn write_mark(place: &LogPlace, disk: &DiskHandle, at: Offset) -> Result<(), DiskError> {
+/// What [`MARK_FILE`] holds of a log that is compacted up to `at`.
+pub(crate) fn mark(at: Offset) -> Vec<u8> {
     let mut mark = Vec::with_capacity(MARK_BYTES);
     mark.extend(MAGIC);
     mark.extend(VERSION.to_be_bytes());
     mark.extend([0; 2]);
     mark.extend(at.0.to_be_bytes());
     mark.extend(crc32c(&[&mark]).to_be_bytes());
-    disk.write_atomically(&place.dir.join(MARK_FILE), mark.into(), &place.ticket).await
+    mark
+}
+
+async fn write_mark(place: &LogPlace, disk: &DiskHandle, at: Offset) -> Result<(), DiskError> {
+    disk.write_atomically(&place.dir.join(MARK_FILE), mark(at).into(), &place.ticket).await
 }
 
 /// Whether the log was ever compacted: then offsets may be missing in it.
