@@ -38,6 +38,7 @@ impl From<&AppendError> for ErrorCode {
             }
             AppendError::NotLeader(_) => ErrorCode::NotLeaderOrFollower,
             AppendError::DiskFull(_) => ErrorCode::KafkaStorageError,
+            AppendError::TooFewInSync(_) => ErrorCode::NotEnoughReplicas,
             AppendError::Offline(offline) => offline.into(),
         }
     }

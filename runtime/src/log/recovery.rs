@@ -33,8 +33,9 @@ use crate::{
 
 /// Bytes that recovery reads at once.
 const CHUNK_BYTES: u64 = 512 << 10;
-/// The largest batch that is read from a file, whatever its header claims.
-pub(super) const BATCH_BYTES_LIMIT: u64 = 64 << 20;
+/// The largest batch that is read from a file, whatever its header claims: none that is larger may be
+/// written.
+pub const BATCH_BYTES_LIMIT: u64 = 64 << 20;
 
 /// What recovery found.
 #[derive(Debug)]

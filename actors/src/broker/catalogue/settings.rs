@@ -16,7 +16,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use flumen_runtime::{
     batch::{Codec, Compression},
-    log::{Compaction, LogConfig},
+    log::{BATCH_BYTES_LIMIT, Compaction, LogConfig},
 };
 use serde::{Deserialize, Serialize};
 
@@ -27,8 +27,8 @@ use crate::broker::partition::options::PartitionConfig;
 /// Kafka's "never by count": a topic with this `flush.messages` is *lazy*.
 pub const FLUSH_NEVER: u64 = i64::MAX as u64;
 
-/// No batch is larger, whatever a topic allows.
-const BATCH_BYTES_LIMIT: u64 = 1 << 30;
+/// The records of no batch are more when they are decompressed, whatever a topic allows.
+const EXPANDED_BYTES_LIMIT: u64 = 1 << 30;
 
 /// One setting that a topic may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,7 +200,10 @@ impl Settings {
             behind_max: Some(millis("message.timestamp.before.max.ms")),
             is_append_time: self.get("message.timestamp.type") == Some("LogAppendTime"),
             codec: self.codec(),
-            expanded_bytes_max: self.unsigned("max.decompressed.message.bytes") as usize,
+            expanded_bytes_max: self
+                .unsigned("max.decompressed.message.bytes")
+                .min(EXPANDED_BYTES_LIMIT) as usize,
+            in_sync_min: self.unsigned("min.insync.replicas") as u32,
             ..PartitionConfig::default()
         }
     }
@@ -295,6 +298,14 @@ mod tests {
             lazy.log_config(&LogConfig::default()).sync_interval,
             Some(Duration::from_secs(1))
         );
+    }
+
+    #[test]
+    fn no_topic_takes_a_batch_that_its_log_would_not_read() {
+        let most = i32::MAX.to_string();
+        let greedy = Settings::default().with("max.message.bytes", &most).unwrap();
+        let limits = greedy.partition_config(&LogConfig::default()).rules().limits;
+        assert_eq!(limits.batch_bytes_max as u64, BATCH_BYTES_LIMIT);
     }
 
     #[test]

@@ -38,7 +38,9 @@ pub(super) fn refusal(why: &AppendError) -> Option<GroupError> {
     match why {
         AppendError::Offline(_) => None,
         AppendError::NotLeader(_) => Some(GroupError::NotCoordinator),
-        AppendError::DiskFull(_) => Some(GroupError::CoordinatorNotAvailable),
+        AppendError::DiskFull(_) | AppendError::TooFewInSync(_) => {
+            Some(GroupError::CoordinatorNotAvailable)
+        }
         AppendError::TooLarge { .. } => Some(GroupError::UnknownServer("it is too large")),
         _ => Some(GroupError::UnknownServer("the partition does not take it")),
     }

@@ -126,6 +126,11 @@ pub enum AppendError {
     /// The disk has less free space than its floor; reads and retention go on.
     #[error("the disk of `{0}` is full; retry after retention or someone made room")]
     DiskFull(TopicPartition),
+    /// The topic demands more replicas than there are of it.
+    #[error(
+        "`min.insync.replicas` is {0}, and there is one replica: set it to 1, or do not wait for all (acks=1)"
+    )]
+    TooFewInSync(u32),
     /// The partition does not serve.
     #[error(transparent)]
     Offline(#[from] OfflineError),
@@ -136,9 +141,10 @@ impl AppendError {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
-            AppendError::Corrupt { .. } | AppendError::NotLeader(_) | AppendError::DiskFull(_) => {
-                true
-            }
+            AppendError::Corrupt { .. }
+            | AppendError::NotLeader(_)
+            | AppendError::DiskFull(_)
+            | AppendError::TooFewInSync(_) => true,
             AppendError::Offline(offline) => offline.is_passing,
             AppendError::TooLarge { .. } | AppendError::Invalid(_) | AppendError::Sequence(_) => {
                 false

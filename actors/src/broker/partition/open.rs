@@ -151,6 +151,9 @@ impl Open {
         now_ms: i64,
         ctx: &mut Context<Partition>,
     ) {
+        if let Err(error) = self.state.check_in_sync(append.acks) {
+            return answer.give(Err(error));
+        }
         if self.preparing.is_none() && !prepare::is_needed(&append.batches, self.state.limits()) {
             return self.take(append, answer, now_ms);
         }

@@ -38,6 +38,8 @@ pub struct PartitionConfig {
     /// Most bytes of the records of one batch when they are decompressed
     /// (`max.decompressed.message.bytes`).
     pub expanded_bytes_max: usize,
+    /// How many replicas must have what all of them are waited for with (`min.insync.replicas`).
+    pub in_sync_min: u32,
     /// How long an unused producer's state is kept (`producer.id.expiration.ms`).
     pub producer_age: Duration,
 }
@@ -52,6 +54,7 @@ impl Default for PartitionConfig {
             is_append_time: false,
             codec: None,
             expanded_bytes_max: EXPANDED_BYTES_MAX,
+            in_sync_min: 1,
             producer_age: 24 * HOUR,
         }
     }
@@ -76,6 +79,7 @@ impl PartitionConfig {
                 expanded_bytes_max: self.expanded_bytes_max,
             },
             is_lazy: self.log.is_lazy(),
+            in_sync_min: self.in_sync_min,
             producer_age_ms: millis(self.producer_age),
         }
     }

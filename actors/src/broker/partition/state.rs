@@ -39,7 +39,7 @@ pub(crate) use self::appends::marker;
 pub use self::{appends::Accepted, fetches::ReadRange};
 use super::{
     marks::Marks,
-    messages::{FetchError, Fetched, NotLeaderError, Role},
+    messages::{AppendError, FetchError, Fetched, NotLeaderError, Role},
     parked::{Parked, ParkedFetches},
     producers::Producers,
     tail::Tail,
@@ -56,13 +56,16 @@ pub struct Rules {
     pub limits: Limits,
     /// Nothing waits for a sync.
     pub is_lazy: bool,
+    /// How many replicas must have what all of them are waited for with (`min.insync.replicas`).
+    pub in_sync_min: u32,
     /// How long an unused producer's state is kept.
     pub producer_age_ms: i64,
 }
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { limits: Limits::default(), is_lazy: false, producer_age_ms: 86_400_000 }
+        let limits = Limits::default();
+        Self { limits, is_lazy: false, in_sync_min: 1, producer_age_ms: 86_400_000 }
     }
 }
 
@@ -319,6 +322,17 @@ impl<A, F> State<A, F> {
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.rules.limits
+    }
+
+    /// Whether as many replicas are in sync as an append needs that waits for `acks`: the only one is.
+    ///
+    /// # Errors
+    /// [`AppendError::TooFewInSync`].
+    pub fn check_in_sync(&self, acks: Acks) -> Result<(), AppendError> {
+        match self.rules.in_sync_min {
+            min if min > 1 && acks == Acks::InSync => Err(AppendError::TooFewInSync(min)),
+            _ => Ok(()),
+        }
     }
 
     /// The topic's rules changed.

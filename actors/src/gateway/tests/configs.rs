@@ -244,3 +244,24 @@ fn what_nobody_knows_or_does_not_fit_is_refused_and_changes_nothing() {
         }
     });
 }
+
+#[test]
+fn acks_of_all_are_refused_where_a_topic_wants_more_replicas_than_there_are() {
+    paused(async {
+        let world = World::with_topic().await;
+        let mut client = world.connect().await;
+        let two = [("min.insync.replicas", Some("2"))];
+        assert_eq!(alter(&mut client, (TOPIC, "t"), &two).await, ErrorCode::None);
+        let small = || vec![(0, batch(&["a"]).freeze())];
+        let part = async |client: &mut Client, acks| {
+            let answer = client.ask(9, &produce(acks, small())).await;
+            let part = &answer.responses[0].partition_responses[0];
+            (part.error_code, part.base_offset)
+        };
+        assert_eq!(part(&mut client, -1).await, (ErrorCode::NotEnoughReplicas, -1));
+        assert_eq!(part(&mut client, 1).await, (ErrorCode::None, 0), "nothing was appended");
+        let none = [("min.insync.replicas", None)];
+        assert_eq!(alter(&mut client, (TOPIC, "t"), &none).await, ErrorCode::None);
+        assert_eq!(part(&mut client, -1).await, (ErrorCode::None, 1));
+    });
+}

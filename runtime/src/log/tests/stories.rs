@@ -534,3 +534,20 @@ fn repair_sets_the_damaged_tail_aside_and_the_log_opens_again() {
         assert!(found);
     });
 }
+
+#[actix_rt::test]
+async fn the_largest_batch_that_may_be_written_is_read_and_recovered() {
+    let machine = Machine::new(LogConfig::default());
+    let mut driver = machine.open().await;
+    let most = usize::try_from(BATCH_BYTES_LIMIT).unwrap();
+    let over = batch_of(Offset::ZERO, 1, most, 1_000, 0).len() - most;
+    let batch = driver.append_batch(batch_of(Offset::ZERO, 1, most - over, 1_000, 0));
+    assert_eq!(batch.len(), most);
+    driver.settle().await.unwrap();
+    assert!(driver.read_all(1 << 20).await.unwrap() == [batch.clone()], "it is served");
+    drop(driver);
+    machine.disks.crash();
+    let (mut driver, opened) = machine.try_open(Vec::new()).await.unwrap();
+    assert_eq!(opened.cut, None);
+    assert!(driver.read_all(1 << 20).await.unwrap() == [batch], "it is there");
+}

@@ -132,13 +132,14 @@ pub const SETTINGS: &[Setting] = &[
         "max.decompressed.message.bytes",
         DECOMPRESSED_BYTES,
         (1, i32::MAX - 8),
-        "most bytes of the records of one batch when they are decompressed, where they must be",
+        "most bytes of the records of one batch when they are decompressed, where they must be; more than \
+         1 GiB is taken for 1 GiB",
     ),
     int(
         "max.message.bytes",
         "1048588",
         (0, i32::MAX),
-        "most bytes of one record batch, as it is stored; more than 1 GiB is taken for 1 GiB",
+        "most bytes of one record batch, as it is stored; more than 64 MiB is taken for 64 MiB",
     ),
     long(
         "message.timestamp.after.max.ms",
