@@ -294,7 +294,7 @@ impl<S: ByteStream> Connection<S> {
     fn take_in(&mut self, cx: &mut Context<'_>, budget: &mut usize) -> Result<bool, End> {
         while self.may_take() {
             if let Some(frame) = self.held.take() {
-                self.take_up(frame);
+                self.arrived(frame);
                 continue;
             }
             if !self.unread.is_empty() {

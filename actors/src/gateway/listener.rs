@@ -215,9 +215,12 @@ impl Begin {
         let (peer, place) = (self.peer, self.place.clone());
         let connections = self.shared.connections.clone();
         // Taken by the one life that it has.
-        let begin = Mutex::new(Some(self));
+        let slot = Arc::new(Mutex::new(Some(self)));
+        let take =
+            |slot: &Mutex<Option<Self>>| slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let taken = slot.clone();
         let (child, _) = ChildSpec::actor(next_name(), move |incarnation| {
-            let begin = begin.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let begin = take(&taken);
             let begin = begin.ok_or_else(|| StartError::new("a connection lives once"))?;
             begin.connection(incarnation).map_err(StartError::new)
         });
@@ -226,6 +229,8 @@ impl Begin {
         actix_rt::spawn(async move {
             if let Err(error) = connections.start_child(child).await {
                 tracing::debug!(%peer, %error, "a connection was not begun");
+                // A wedged arbiter may hold the child for ever, but not the socket.
+                drop(take(&slot));
             }
         });
     }

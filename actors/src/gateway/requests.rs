@@ -260,7 +260,11 @@ impl Serve for Requests {
         let context = self.context(&request.header, size);
         match api {
             ApiKey::Produce => produce::handle(&self.shared, &context, request, permit),
-            ApiKey::Fetch => self.fetch(&request, context, permit),
+            ApiKey::Fetch => {
+                // From now on it may have a session, which does not move.
+                self.seeks_home = None;
+                self.fetch(&request, context, permit)
+            }
             _ => self.dispatch(&request, context, permit),
         }
     }

@@ -57,6 +57,7 @@ struct World {
     shared: Arc<Shared>,
     /// On which arbiter each actor is.
     places: Directory<ActorName, ArbiterId>,
+    placement: Arc<LocalPlacement>,
 }
 
 impl World {
@@ -82,9 +83,10 @@ impl World {
         let (gateway_child, gateway) = start(gateway, broker.clone());
         let root = SupervisorSpec::new("root").child(child).child(gateway_child);
         let places = services.places.clone();
-        let root = root.start(LocalPlacement::new(2, services));
+        let placement = LocalPlacement::new(2, services);
+        let root = root.start(placement.clone());
         broker.ready().await.expect("a sound machine starts");
-        Self { root, broker, shared: gateway.shared, places }
+        Self { root, broker, shared: gateway.shared, places, placement }
     }
 
     /// The same with a topic `t` of three partitions.

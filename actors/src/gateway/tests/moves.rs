@@ -3,9 +3,12 @@
 use tokio::net::TcpStream;
 
 use super::*;
-use crate::broker::{
-    names::{PartitionId, TopicPartition},
-    partition,
+use crate::{
+    broker::{
+        names::{PartitionId, TopicPartition},
+        partition,
+    },
+    gateway::messages::metadata::MetadataRequest,
 };
 
 /// Where the newest connection is, once it is the only one of its client.
@@ -25,17 +28,31 @@ async fn settled(world: &World, others: usize) -> ArbiterId {
     panic!("a connection that has moved does not end where it was");
 }
 
-#[actix_rt::test]
-async fn a_connection_goes_on_where_its_partition_is_with_all_that_it_had_read() {
-    let world = World::with_topic().await;
+/// A listener, and where it is reached.
+async fn listen(world: &World) -> std::net::SocketAddr {
     let bound = Bound::bind("plain", "127.0.0.1:0", None).unwrap();
     let listener = listener::child_spec(world.shared.clone(), bound.clone());
     world.root.start_child(listener).await.unwrap();
+    bound.address()
+}
+
+async fn connect(address: std::net::SocketAddr) -> Client<TcpStream> {
+    Client { stream: TcpStream::connect(address).await.unwrap(), next: 0 }
+}
+
+fn home(world: &World, partition: u32) -> ArbiterId {
+    let name = TopicPartition { topic: "t".parse().unwrap(), partition: PartitionId(partition) };
+    world.places.get(partition::actor_name(&name).as_str()).expect("it runs")
+}
+
+#[actix_rt::test]
+async fn a_connection_goes_on_where_its_partition_is_with_all_that_it_had_read() {
+    let world = World::with_topic().await;
+    let address = listen(&world).await;
     let mut clients = Vec::new();
     // Two for each partition, which begin on different arbiters: one of them has to move.
     for number in [0, 0, 1, 1, 2, 2] {
-        let stream = TcpStream::connect(bound.address()).await.unwrap();
-        let mut client = Client { stream, next: 0 };
+        let mut client = connect(address).await;
         let is_read = clients.len() % 2 == 1;
         let asked: Vec<_> =
             (0..3).map(|_| produce(-1, vec![(number, batch(&["a"]).freeze())])).collect();
@@ -57,11 +74,60 @@ async fn a_connection_goes_on_where_its_partition_is_with_all_that_it_had_read()
                 (ErrorCode::None, before + place as i64)
             );
         }
-        let topic = "t".parse().unwrap();
-        let name = TopicPartition { topic, partition: PartitionId(number as u32) };
-        let home = world.places.get(partition::actor_name(&name).as_str());
-        assert_eq!(Some(settled(&world, clients.len()).await), home);
+        assert_eq!(settled(&world, clients.len()).await, home(&world, number as u32));
         clients.push(client);
     }
     assert_eq!(world.shared.slots.taken(), clients.len(), "each has one slot, moved or not");
+}
+
+#[actix_rt::test]
+async fn no_move_loses_a_fetch_session() {
+    let world = World::with_topic().await;
+    let address = listen(&world).await;
+    let mut clients = Vec::new();
+    // Two of each, which begin on different arbiters: one of them would have to move.
+    for has_topics in [true, true, false, false] {
+        let mut client = connect(address).await;
+        let mut first = FetchRequest { session_epoch: 0, ..fetch(&[(0, 0)]) };
+        first.max_wait_ms = 0;
+        if !has_topics {
+            first.topics.clear();
+        }
+        // It comes while something else is in work, and so must wait.
+        let metadata = MetadataRequest { topics: None, ..MetadataRequest::default() };
+        let asked = client.send(9, &metadata).await;
+        let fetched = client.send(12, &first).await;
+        client.receive::<MetadataRequest>(&asked).await;
+        let session_id = client.receive::<FetchRequest>(&fetched).await.session_id;
+        let mut next = FetchRequest { session_id, session_epoch: 1, ..fetch(&[(1, 0)]) };
+        next.max_wait_ms = 0;
+        let went_on = client.ask(12, &next).await;
+        assert_eq!(went_on.error_code, ErrorCode::None);
+        let at = settled(&world, clients.len()).await;
+        assert!(!has_topics || at == home(&world, 0), "a request that waits says where it belongs");
+        clients.push(client);
+    }
+}
+
+#[test]
+fn a_connection_that_an_arbiter_was_given_and_does_not_begin_is_closed() {
+    paused(async {
+        let world = World::with_topic().await;
+        let address = listen(&world).await;
+        let home = home(&world, 0);
+        world.placement.wedge(home, None);
+        // Some begin there, others are to move there.
+        let mut clients = Vec::new();
+        for _ in 0..4 {
+            let mut client = connect(address).await;
+            client.send(9, &produce(-1, vec![(0, batch(&["a"]).freeze())])).await;
+            clients.push(client);
+        }
+        for mut client in clients {
+            // Closed, or answered by whoever took the partition over.
+            let ended = tokio::time::timeout(Duration::from_secs(60), client.frame()).await;
+            assert!(ended.is_ok(), "it hangs at an arbiter that was given up");
+        }
+        assert!(world.shared.slots.taken() <= 4);
+    });
 }
