@@ -142,6 +142,33 @@ fn a_topic_is_followed_until_ctrl_c_or_so_many_records() {
 }
 
 #[test]
+fn partitions_that_a_followed_topic_is_given_are_followed_too() {
+    let Some(place) = Place::new() else { return };
+    let (_node, address) = serve(&place);
+    place.feed(&format!("produce t -b {address}"), "one\n");
+    let follower = place.start(&format!("consume t --follow -b {address}"));
+    follower.has_printed("one\n");
+    place.succeed(&format!("topics grow t 2 -b {address}"));
+    place.feed(&format!("produce t -p 1 -b {address}"), "two\n");
+    follower.has_printed("two\n");
+    assert_eq!(follower.interrupt().out, "one\ntwo\n");
+}
+
+#[test]
+fn what_was_taken_is_counted_where_another_partition_refuses() {
+    let Some(place) = Place::new() else { return };
+    place.succeed("topics create t -p 2 --set max.message.bytes=1000 --data data");
+    let object = |partition: u32, bytes: usize| {
+        format!("{{\"partition\":{partition},\"value\":\"{}\"}}\n", "x".repeat(bytes))
+    };
+    let lines = object(0, 2_000) + &object(1, 10);
+    let said = place.fed("produce t --format json --data data", &lines);
+    assert!(!said.status.success());
+    said.tells(&["1 record went into `t`", "`t-0`", "larger"]);
+    assert_eq!(place.succeed("consume t --data data"), format!("{}\n", "x".repeat(10)));
+}
+
+#[test]
 fn records_go_through_json_as_they_are_and_a_bad_line_is_named() {
     let Some(place) = Place::new() else { return };
     place.feed("produce t --data data --key-separator :", "k:v\nno key\n");

@@ -121,6 +121,7 @@ async fn consume(mut session: Session, args: ConsumeArgs, start: From) -> Result
     if !args.follow {
         reader.end_at(ends);
     }
+    reader.takes_new = args.follow && args.partition.is_empty();
     reader.group = args.group;
     reader.left = args.max.unwrap_or(u64::MAX);
     reader.run().await

@@ -67,7 +67,7 @@ pub enum AcksArg {
     /// All in sync.
     #[value(alias = "-1")]
     All,
-    /// The leader.
+    /// The leader. Where the connection breaks, what is sent again may be there twice.
     #[value(name = "1", alias = "leader")]
     Leader,
     /// Nobody.

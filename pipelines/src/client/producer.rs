@@ -179,7 +179,8 @@ impl Producer {
                 .ok_or_else(|| ClientError::NoLeader(format!("{}-{partition}", self.topic.name)))?;
             by_leader.entry(leader).or_default().push(*partition);
         }
-        let mut outcome = Ok(());
+        // What was taken of an answer is counted, whatever became of the rest.
+        let (mut passing, mut refused) = (None, None);
         for (leader, partitions) in by_leader {
             let request = self.request(&partitions, waiting);
             if self.acks == Acks::None {
@@ -195,12 +196,15 @@ impl Producer {
                         let taken = waiting.remove(&part.index);
                         self.sent += taken.map_or(0, |batch| batch.records);
                     }
-                    Err(error) if error.is_passing() => outcome = Err(error),
-                    Err(error) => return Err(error),
+                    Err(error) if error.is_passing() => passing = Some(error),
+                    Err(error) => drop(refused.get_or_insert(error)),
                 }
             }
+            if refused.is_some() {
+                break;
+            }
         }
-        outcome
+        refused.or(passing).map_or(Ok(()), Err)
     }
 
     fn request(&self, partitions: &[i32], waiting: &BTreeMap<i32, Batch>) -> ProduceRequest {

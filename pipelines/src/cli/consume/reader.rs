@@ -13,6 +13,7 @@ use flumen_actors::gateway::{
 };
 use flumen_runtime::batch::{self, BatchError, BatchHeader, EXPANDED_BYTES_MAX};
 use futures::future::{Either, select};
+use tokio::time::Instant;
 
 use super::{
     super::{CliError, print::counted, progress::Progress, session::Session, tell},
@@ -29,6 +30,8 @@ const ANSWER_BYTES: i32 = 8 << 20;
 const PARTITION_BYTES: i32 = 1 << 20;
 /// How long a node waits for more before it says that there is none.
 const WAIT: Duration = Duration::from_millis(500);
+/// How often it is looked for partitions that the topic was given meanwhile.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// See the module.
 pub(super) struct Reader {
@@ -48,6 +51,9 @@ pub(super) struct Reader {
     printed: u64,
     progress: Progress,
     patience: Option<Patience>,
+    /// Whether partitions that the topic is given are read too.
+    pub(super) takes_new: bool,
+    looked: Instant,
 }
 
 impl Reader {
@@ -60,6 +66,7 @@ impl Reader {
         let open = positions.keys().copied().collect();
         let (ends, group, progress) = (BTreeMap::new(), None, Progress::new(None));
         let (left, printed, patience) = (u64::MAX, 0, None);
+        let (takes_new, looked) = (false, Instant::now());
         Self {
             session,
             topic,
@@ -72,6 +79,8 @@ impl Reader {
             printed,
             progress,
             patience,
+            takes_new,
+            looked,
         }
     }
 
@@ -106,6 +115,9 @@ impl Reader {
             match fetched {
                 Ok(parts) => self.take(parts).await?,
                 Err(error) => self.wait_out(error).await?,
+            }
+            if self.takes_new && self.looked.elapsed() >= LOOK {
+                self.look().await?;
             }
             self.close_ended();
             self.progress.at(self.printed, || counted(self.printed, "record"));
@@ -230,7 +242,10 @@ impl Reader {
             let all = &[number];
             let first =
                 self.session.client.offsets(&self.topic, all, crate::client::Place::Earliest);
-            let first = first.await?.get(&number).copied().unwrap_or(Err(code));
+            let first = match first.await {
+                Ok(found) => found.get(&number).copied().unwrap_or(Err(code)),
+                Err(error) => return self.wait_out(error).await,
+            };
             if let Ok(Some(first)) = first
                 && first > at
             {
@@ -252,13 +267,29 @@ impl Reader {
     async fn wait_out(&mut self, error: ClientError) -> Result<(), CliError> {
         let patience = *self.patience.get_or_insert_default();
         patience.with(error).await?;
+        self.look().await
+    }
+
+    /// Looks who leads, and whether there are more partitions to be read by now.
+    async fn look(&mut self) -> Result<(), CliError> {
+        self.looked = Instant::now();
         match self.session.client.topic(&self.topic.name, false).await {
             Ok(Some(topic)) => self.topic = topic,
             Ok(None) => {
                 let gone = format!("`{}` was deleted", self.topic.name);
                 return Err(CliError::Unreadable(gone));
             }
-            Err(error) => patience.with(error).await?,
+            Err(error) => {
+                let patience = *self.patience.get_or_insert_default();
+                return Ok(patience.with(error).await?);
+            }
+        }
+        let new = self.topic.partitions.keys().filter(|_| self.takes_new);
+        for number in
+            new.filter(|number| !self.positions.contains_key(number)).copied().collect::<Vec<_>>()
+        {
+            self.positions.insert(number, 0);
+            self.open.push_back(number);
         }
         Ok(())
     }
