@@ -7,12 +7,16 @@
 
 #[path = "cli/demo.rs"]
 mod demo;
+#[path = "cli/elsewhere.rs"]
+mod elsewhere;
 #[path = "cli/errors.rs"]
 mod errors;
 #[path = "seccomp/filter.rs"]
 mod filter;
 #[path = "cli/full_disk.rs"]
 mod full_disk;
+#[path = "cli/members.rs"]
+mod members;
 #[path = "power_cut/mount.rs"]
 mod mount;
 #[path = "cli/network.rs"]

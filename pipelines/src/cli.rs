@@ -5,6 +5,7 @@ pub mod demo;
 pub mod dump_log;
 pub mod groups;
 pub mod log;
+pub mod place;
 pub mod print;
 pub mod produce;
 pub mod progress;
@@ -247,6 +248,12 @@ pub enum CliError {
         /// What was given.
         dir: PathBuf,
     },
+    /// Nothing was given to keep positions in.
+    #[error(
+        "the node at `{0}` is reached over the network: say with `--state DIR` where the positions in \
+         the files, and the lines that wait, are kept; give the same directory each time"
+    )]
+    NoState(String),
     /// Files are to be followed in a directory that is not there.
     #[error(
         "cannot follow `{pattern}`: there is no directory `{}`; make it first, or look for a slip in \

@@ -12,8 +12,10 @@
 mod error;
 mod groups;
 mod link;
+mod member;
 mod offsets;
 mod producer;
+mod remote;
 mod topics;
 
 use std::{collections::BTreeMap, fmt, time::Duration};
@@ -29,8 +31,10 @@ use self::link::Link;
 pub use self::{
     error::{ClientError, check, is_passing},
     groups::{Committed, GroupDescription, GroupMember, ListedGroup},
+    member::{Change, Membership},
     offsets::Place,
     producer::{Acks, Producer},
+    remote::RemotePartition,
     topics::{ConfigChange, ConfigEntry, Partition, Topic},
 };
 
@@ -156,6 +160,11 @@ impl Client {
             self.hang_up(node);
         }
         told.map(drop)
+    }
+
+    /// Gives up all connections: what was asked on them is not waited for any more.
+    pub fn hang_up_all(&mut self) {
+        self.links.clear();
     }
 
     fn hang_up(&mut self, node: i32) {

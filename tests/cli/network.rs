@@ -99,6 +99,39 @@ fn topics_are_changed_grown_and_deleted() {
 }
 
 #[test]
+fn a_topic_is_trimmed_to_a_place_in_each_partition() {
+    let Some(place) = Place::new() else { return };
+    let (_node, address) = serve(&place);
+    let node = format!("-b {address}");
+    place.succeed(&format!("topics create t --partitions 2 {node}"));
+    place.feed(&format!("produce t --partition 0 {node}"), &"line\n".repeat(20));
+    place.feed(&format!("produce t --partition 1 {node}"), &"line\n".repeat(8));
+    let begins = |place: &Place| {
+        let told = json(place, &format!("topics describe t {node}"));
+        [0, 1].map(|part| told[0]["partitions"][part]["first_offset"].as_i64().unwrap())
+    };
+    let done = json(&place, &format!("topics trim t --to 5 --partition 0 {node}"));
+    assert_eq!((&done["action"], &done["topics"][0]), (&"trimmed".into(), &"t".into()));
+    let wanted = serde_json::json!([{ "partition": 0, "was": 0, "first_offset": 5 }]);
+    assert_eq!(done["partitions"], wanted);
+    assert_eq!(begins(&place), [5, 0]);
+    let table = place.succeed(&format!("topics trim t --to -6 {node}"));
+    assert!(table.contains("BEGINS AT") && table.contains("14"), "{table}");
+    assert_eq!(begins(&place), [14, 2], "the last six of each");
+    // What is gone stays gone.
+    place.succeed(&format!("topics trim t --to beginning {node}"));
+    place.succeed(&format!("topics trim t --to 3 {node}"));
+    assert_eq!(begins(&place), [14, 3]);
+    place.succeed(&format!("topics trim t --to end {node}"));
+    assert_eq!(begins(&place), [20, 8]);
+    assert_eq!(place.succeed(&format!("consume t {node}")), "");
+    place.refuse(&format!("topics trim t --to lunch {node}"), &["--to lunch", "beginning"]);
+    place.refuse(&format!("topics trim t {node}"), &["--to", "Usage"]);
+    place.refuse(&format!("topics trim u --to end {node}"), &["no topic `u`"]);
+    place.refuse(&format!("topics trim t --to end -p 7 {node}"), &["--partition 7"]);
+}
+
+#[test]
 fn a_group_is_moved_and_forgotten() {
     let Some(place) = Place::new() else { return };
     place.feed("produce t --data data", &"line\n".repeat(20));

@@ -209,6 +209,12 @@ impl Running {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
+    /// Ends it at once.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// What Ctrl-C does.
     pub(crate) fn interrupt(self) -> Said {
         self.signal(Signal::INT);

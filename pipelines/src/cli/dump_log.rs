@@ -1,6 +1,7 @@
 //! `flumen dump-log`: what the files of a log say, as Kafka's DumpLogSegments shows it. It opens them
 //! for reading alone, so a node may run meanwhile.
 
+mod groups;
 mod indexes;
 mod segment;
 
@@ -22,9 +23,13 @@ pub struct DumpLogArgs {
     /// `<data>/<topic>-<partition>`, for all of them.
     #[arg(required = true, value_name = "FILE|DIR")]
     paths: Vec<PathBuf>,
-    /// Also each record of a batch.
+    /// Also each record of a batch. Those of `__consumer_offsets` are told in words: which group is how
+    /// far, and who is in it.
     #[arg(long)]
     records: bool,
+    /// Take records for those of `__consumer_offsets`, wherever the file lies, and show them.
+    #[arg(long)]
+    offsets_decoder: bool,
     /// Print a line of JSON for each batch or entry.
     #[arg(long)]
     json: bool,
@@ -33,6 +38,9 @@ pub struct DumpLogArgs {
 /// Says what is found, each thing as a person reads it or as an object.
 struct Teller {
     records: bool,
+    /// Whether the records at hand are about groups, and whether all are.
+    of_groups: bool,
+    all_of_groups: bool,
     json: bool,
     out: io::BufWriter<io::Stdout>,
 }
@@ -64,7 +72,9 @@ impl Teller {
 /// [`CliError`].
 pub fn run(args: DumpLogArgs) -> Result<(), CliError> {
     let out = io::BufWriter::with_capacity(64 << 10, io::stdout());
-    let mut teller = Teller { records: args.records, json: args.json, out };
+    let all_of_groups = args.offsets_decoder;
+    let records = args.records || all_of_groups;
+    let mut teller = Teller { records, of_groups: false, all_of_groups, json: args.json, out };
     let mut damaged = 0;
     for path in &args.paths {
         for file in files(path)? {
@@ -130,6 +140,7 @@ fn dump(file: &Path, teller: &mut Teller) -> Result<Option<String>, CliError> {
     teller.heading(file)?;
     let kind = kind(file).expect("others were left out");
     if kind == Kind::Segment {
+        teller.of_groups = teller.all_of_groups || groups::is_of_groups(file);
         return Dump::open(file).map_err(failed)?.run(teller);
     }
     let bytes = fs::read(file).map_err(failed)?;

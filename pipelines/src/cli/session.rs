@@ -45,8 +45,11 @@ pub struct NodeArgs {
     makes: bool,
 }
 
-enum Way {
+/// How a node is reached.
+pub(super) enum Way {
+    /// Over the network, at one of these addresses.
     Network(Vec<String>),
+    /// Its files are opened.
     Here(Box<NodeOptions>),
 }
 
@@ -57,7 +60,14 @@ impl NodeArgs {
         Self { makes: true, ..self }
     }
 
-    fn way(&self) -> Result<Way, CliError> {
+    /// A node of this command's own in `dir`, which is made where it is missing.
+    #[must_use]
+    pub fn apart(&self, dir: PathBuf) -> NodeOptions {
+        DataArgs { data: vec![dir], disk: self.disk }.node()
+    }
+
+    /// How the node is reached.
+    pub(super) fn way(&self) -> Result<Way, CliError> {
         if self.data.is_empty() {
             let addresses = self.bootstrap.clone();
             let none = addresses.is_empty();
@@ -112,6 +122,12 @@ where
 }
 
 impl Session {
+    /// Whether the node runs in this process.
+    #[must_use]
+    pub fn is_here(&self) -> bool {
+        self.node.is_some()
+    }
+
     /// The topic called `name`.
     ///
     /// # Errors

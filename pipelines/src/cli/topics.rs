@@ -1,5 +1,7 @@
 //! `flumen topics`: what topics there are, how each partition is, and changes of them.
 
+mod trim;
+
 use std::io::{self, Write};
 
 use clap::{Args, Subcommand};
@@ -83,6 +85,18 @@ enum Action {
         #[arg(value_parser = clap::value_parser!(i32).range(1..))]
         partitions: i32,
     },
+    /// Deletes the oldest records of a topic, for good.
+    Trim {
+        /// Which.
+        topic: String,
+        /// What is kept: all from here on. `end` keeps nothing; or an offset, `-N` for the last N of
+        /// each partition, or a time as for `flumen consume`.
+        #[arg(long, value_name = "WHERE", allow_hyphen_values = true)]
+        to: String,
+        /// Only this partition; may be given more than once.
+        #[arg(long, short, value_parser = clap::value_parser!(i32).range(0..))]
+        partition: Vec<i32>,
+    },
     /// Deletes topics with all their records.
     Delete {
         /// Which.
@@ -152,6 +166,9 @@ async fn act(
             session.client.grow_topic(&topic, partitions).await?;
             let told = format!("`{topic}` has {partitions} partitions now, and had {before}");
             Done::new(&topic, "grown", told)
+        }
+        Action::Trim { topic, to, partition } => {
+            return trim::run(&mut session, &topic, &to, &partition, json).await;
         }
         Action::Delete { topics } => {
             for topic in &topics {

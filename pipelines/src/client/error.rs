@@ -122,6 +122,13 @@ fn meaning(code: ErrorCode) -> String {
         ErrorCode::UnknownMemberId => {
             "the group has members, and this is none of them: stop them first"
         }
+        ErrorCode::InconsistentGroupProtocol => {
+            "its members share out the partitions in another way: give the same as they with \
+             `--assignor`"
+        }
+        ErrorCode::GroupMaxSizeReached => {
+            "it has as many members as it may have: stop one, or raise the node's `group.max.size`"
+        }
         ErrorCode::InvalidGroupId => "that is no name for a group",
         ErrorCode::KafkaStorageError => {
             "the node cannot read or write its log: what is wrong stands in the node's own output"

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use flumen_actors::{
     broker::{
-        group_coordinator::protocol::{Assignment, CONSUMER_PROTOCOL_TYPE},
+        group_coordinator::{
+            ids::{GenerationId, MemberId},
+            protocol::{Assignment, CONSUMER_PROTOCOL_TYPE},
+        },
         names::TopicPartition,
     },
     gateway::{
@@ -195,6 +198,19 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn commit(&mut self, group: &str, offsets: &Committed) -> Result<(), ClientError> {
+        self.commit_as(group, None, offsets).await
+    }
+
+    /// The same for one of its members, in that generation.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn commit_as(
+        &mut self,
+        group: &str,
+        member: Option<&(MemberId, GenerationId)>,
+        offsets: &Committed,
+    ) -> Result<(), ClientError> {
         let mut topics: BTreeMap<&str, Vec<OffsetCommitRequestPartition>> = BTreeMap::new();
         for ((topic, partition), offset) in offsets {
             topics.entry(topic).or_default().push(OffsetCommitRequestPartition {
@@ -211,6 +227,8 @@ impl Client {
         });
         let request = OffsetCommitRequest {
             group_id: group.into(),
+            generation_id_or_member_epoch: member.map_or(-1, |(_, generation)| generation.as_i32()),
+            member_id: member.map(|(id, _)| id.as_str().into()).unwrap_or_default(),
             topics: topics.collect(),
             ..OffsetCommitRequest::default()
         };

@@ -60,6 +60,70 @@ fn compress(plain: Bytes, compression: Compression) -> Bytes {
     batch::recode(&header, &records, compression.into()).freeze()
 }
 
+impl Client {
+    /// A number for an idempotent producer, and its epoch.
+    ///
+    /// # Errors
+    /// [`ClientError`] where none is to be had.
+    pub async fn new_producer(&mut self) -> Result<(i64, i16), ClientError> {
+        let patience = Patience::default();
+        loop {
+            let told = self.ask(&InitProducerIdRequest::default()).await?;
+            match super::check(told.error_code, None, || "no number for a producer".to_owned()) {
+                Ok(()) => return Ok((told.producer_id, told.producer_epoch)),
+                Err(error) => patience.with(error).await?,
+            }
+        }
+    }
+
+    /// Sends a batch as it is to a partition, once, and waits until all in sync have it.
+    ///
+    /// # Errors
+    /// [`ClientError`], after which it may have been taken all the same.
+    pub async fn append(
+        &mut self,
+        topic: &Topic,
+        partition: i32,
+        batch: Bytes,
+    ) -> Result<PartitionProduceResponse, ClientError> {
+        let leader = topic.partitions.get(&partition).and_then(|part| part.leader);
+        let no_leader = || ClientError::NoLeader(format!("{}-{partition}", topic.name));
+        let data = PartitionProduceData { index: partition, records: Some(batch) };
+        let request = request(topic, Acks::All, vec![data]);
+        let told = self.ask_node(leader.ok_or_else(no_leader)?, &request, WITHIN).await?;
+        let told = told.responses.into_iter().flat_map(|topic| topic.partition_responses).next();
+        let told = told.unwrap_or_default();
+        verdict(topic, &told)?;
+        Ok(told)
+    }
+}
+
+fn request(topic: &Topic, acks: Acks, partition_data: Vec<PartitionProduceData>) -> ProduceRequest {
+    let topic =
+        TopicProduceData { name: topic.name.as_str().into(), topic_id: topic.id, partition_data };
+    ProduceRequest {
+        acks: acks.number(),
+        timeout_ms: i32::try_from(WITHIN.as_millis()).unwrap_or(i32::MAX),
+        topic_data: vec![topic],
+        ..ProduceRequest::default()
+    }
+}
+
+/// Whether a batch was taken.
+fn verdict(topic: &Topic, part: &PartitionProduceResponse) -> Result<(), ClientError> {
+    // It was taken the first time, and only the answer was lost.
+    if part.error_code == ErrorCode::DuplicateSequenceNumber {
+        return Ok(());
+    }
+    let message = part.record_errors.iter().find_map(|it| it.batch_index_error_message.clone());
+    let message = message.or_else(|| part.error_message.clone());
+    // What passes by itself is told in the words for that.
+    let message = message.filter(|_| !is_passing(part.error_code));
+    super::check(part.error_code, message.as_deref(), || {
+        format!("cannot append to `{}-{}`", topic.name, part.index)
+    })
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Producer {
@@ -81,7 +145,7 @@ impl Producer {
     /// [`ClientError`] where no number is to be had for it.
     pub async fn new(client: &mut Client, topic: Topic, acks: Acks) -> Result<Self, ClientError> {
         let identity = match acks {
-            Acks::All => Some(Self::identify(client).await?),
+            Acks::All => Some(client.new_producer().await?),
             Acks::Leader | Acks::None => None,
         };
         let (sequences, open) = (BTreeMap::new(), BTreeMap::new());
@@ -93,17 +157,6 @@ impl Producer {
     #[must_use]
     pub fn compressed(self, compression: Compression) -> Self {
         Self { compression, ..self }
-    }
-
-    async fn identify(client: &mut Client) -> Result<(i64, i16), ClientError> {
-        let patience = Patience::default();
-        loop {
-            let told = client.ask(&InitProducerIdRequest::default()).await?;
-            match super::check(told.error_code, None, || "no number for a producer".to_owned()) {
-                Ok(()) => return Ok((told.producer_id, told.producer_epoch)),
-                Err(error) => patience.with(error).await?,
-            }
-        }
     }
 
     /// The topic.
@@ -191,7 +244,7 @@ impl Producer {
             }
             let told = client.ask_node(leader, &request, WITHIN).await?;
             for part in told.responses.into_iter().flat_map(|topic| topic.partition_responses) {
-                match self.verdict(&part) {
+                match verdict(&self.topic, &part) {
                     Ok(()) => {
                         let taken = waiting.remove(&part.index);
                         self.sent += taken.map_or(0, |batch| batch.records);
@@ -212,30 +265,6 @@ impl Producer {
             index: *partition,
             records: waiting.get(partition).map(|batch| batch.bytes.clone()),
         });
-        let topic = TopicProduceData {
-            name: self.topic.name.as_str().into(),
-            topic_id: self.topic.id,
-            partition_data: data.collect(),
-        };
-        ProduceRequest {
-            acks: self.acks.number(),
-            timeout_ms: i32::try_from(WITHIN.as_millis()).unwrap_or(i32::MAX),
-            topic_data: vec![topic],
-            ..ProduceRequest::default()
-        }
-    }
-
-    fn verdict(&self, part: &PartitionProduceResponse) -> Result<(), ClientError> {
-        // It was taken the first time, and only the answer was lost.
-        if part.error_code == ErrorCode::DuplicateSequenceNumber {
-            return Ok(());
-        }
-        let message = part.record_errors.iter().find_map(|it| it.batch_index_error_message.clone());
-        let message = message.or_else(|| part.error_message.clone());
-        // What passes by itself is told in the words for that.
-        let message = message.filter(|_| !is_passing(part.error_code));
-        super::check(part.error_code, message.as_deref(), || {
-            format!("cannot append to `{}-{}`", self.topic.name, part.index)
-        })
+        request(&self.topic, self.acks, data.collect())
     }
 }

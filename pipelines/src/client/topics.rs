@@ -1,21 +1,26 @@
 //! Topics: what there is of them, and how they are made and changed.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use flumen_actors::gateway::{
     error_code::ErrorCode,
     messages::{
         create_partitions::{CreatePartitionsRequest, CreatePartitionsTopic},
         create_topics::{CreatableTopic, CreatableTopicConfig, CreateTopicsRequest},
+        delete_records::{DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic},
         delete_topics::{DeleteTopicState, DeleteTopicsRequest},
         describe_configs::{
             DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult,
         },
         describe_log_dirs::{DescribableLogDirTopic, DescribeLogDirsRequest},
+        describe_producers::{DescribeProducersRequest, TopicRequest},
         incremental_alter_configs::{
             AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
         },
         metadata::MetadataResponseTopic,
+        offset_for_leader_epoch::{
+            OffsetForLeaderEpochRequest, OffsetForLeaderPartition, OffsetForLeaderTopic,
+        },
     },
 };
 use serde::Serialize;
@@ -25,6 +30,7 @@ use super::{Client, ClientError, Patience, check};
 
 /// How long a node may take to make or delete topics.
 const WITHIN_MS: i32 = 30_000;
+const WITHIN: Duration = Duration::from_millis(WITHIN_MS as u64);
 /// The kind of resource that a topic is (`ConfigResource.Type`).
 const TOPIC: i8 = 2;
 /// Where a setting of the topic itself comes from (`ConfigSource`).
@@ -197,6 +203,40 @@ impl Client {
         })
     }
 
+    /// Deletes all records before these offsets; where each partition begins then, or why nothing was
+    /// deleted of it.
+    ///
+    /// # Errors
+    /// [`ClientError`] where a leader cannot be asked.
+    pub async fn delete_records(
+        &mut self,
+        topic: &Topic,
+        before: &BTreeMap<i32, i64>,
+    ) -> Result<BTreeMap<i32, Result<i64, ErrorCode>>, ClientError> {
+        let mut by_leader: BTreeMap<i32, Vec<DeleteRecordsPartition>> = BTreeMap::new();
+        for (partition, offset) in before {
+            let leader = topic.partitions.get(partition).and_then(|part| part.leader);
+            let no_leader = || ClientError::NoLeader(format!("{}-{partition}", topic.name));
+            let asked = DeleteRecordsPartition { partition_index: *partition, offset: *offset };
+            by_leader.entry(leader.ok_or_else(no_leader)?).or_default().push(asked);
+        }
+        let mut begins = BTreeMap::new();
+        for (leader, partitions) in by_leader {
+            let name = topic.name.as_str().into();
+            let topics = vec![DeleteRecordsTopic { name, partitions }];
+            let request = DeleteRecordsRequest { topics, timeout_ms: WITHIN_MS };
+            let told = self.ask_node(leader, &request, WITHIN).await?;
+            for part in told.topics.into_iter().flat_map(|topic| topic.partitions) {
+                let begin = match part.error_code {
+                    ErrorCode::None => Ok(part.low_watermark),
+                    error => Err(error),
+                };
+                begins.insert(part.partition_index, begin);
+            }
+        }
+        Ok(begins)
+    }
+
     /// Changes settings of a topic, all of them or none.
     ///
     /// # Errors
@@ -249,6 +289,55 @@ impl Client {
         }
         entries.sort_by(|a: &ConfigEntry, b| a.name.cmp(&b.name));
         Ok(entries)
+    }
+
+    /// Where the log of a partition ends, what is not safe yet included.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn log_end(&mut self, topic: &Topic, partition: i32) -> Result<i64, ClientError> {
+        let found = topic.partitions.get(&partition);
+        let no_leader = || ClientError::NoLeader(format!("{}-{partition}", topic.name));
+        let part = found.filter(|part| part.leader.is_some()).ok_or_else(no_leader)?;
+        let asked = OffsetForLeaderPartition {
+            partition,
+            leader_epoch: part.leader_epoch,
+            ..OffsetForLeaderPartition::default()
+        };
+        let name = topic.name.as_str().into();
+        let topics = vec![OffsetForLeaderTopic { topic: name, partitions: vec![asked] }];
+        let request = OffsetForLeaderEpochRequest { replica_id: -1, topics };
+        let told = self.ask_node(part.leader.unwrap_or_default(), &request, Duration::ZERO).await?;
+        let told = told.topics.into_iter().flat_map(|topic| topic.partitions).next();
+        let told = told.unwrap_or_default();
+        check(told.error_code, None, || format!("the end of `{}-{partition}`", topic.name))?;
+        Ok(told.end_offset)
+    }
+
+    /// The sequence number of the last record that a producer has written to a partition; none where it
+    /// has written nothing, or where the partition has forgotten it.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn last_sequence(
+        &mut self,
+        topic: &Topic,
+        partition: i32,
+        producer: i64,
+    ) -> Result<Option<i32>, ClientError> {
+        let leader = topic.partitions.get(&partition).and_then(|part| part.leader);
+        let no_leader = || ClientError::NoLeader(format!("{}-{partition}", topic.name));
+        let asked =
+            TopicRequest { name: topic.name.as_str().into(), partition_indexes: vec![partition] };
+        let request = DescribeProducersRequest { topics: vec![asked] };
+        let told = self.ask_node(leader.ok_or_else(no_leader)?, &request, Duration::ZERO).await?;
+        let told = told.topics.into_iter().flat_map(|topic| topic.partitions).next();
+        let told = told.unwrap_or_default();
+        let what = || format!("the producers of `{}-{partition}`", topic.name);
+        check(told.error_code, told.error_message.as_deref(), what)?;
+        let mut all = told.active_producers.into_iter();
+        let found = all.find(|state| state.producer_id == producer);
+        Ok(found.map(|state| state.last_sequence).filter(|last| *last >= 0))
     }
 
     /// How many bytes each partition of a topic takes on the disks of the node that is asked.

@@ -68,6 +68,7 @@ type MakeInterceptor = Arc<dyn Fn() -> Box<dyn Interceptor> + Send + Sync>;
 
 enum SinkPlan {
     Topic(TopicName),
+    Elsewhere(Box<TopicSinkOptions>),
     Files(PathBuf),
     Logger,
     Null,
@@ -142,6 +143,9 @@ fn add_sink(agent: &mut AgentSpec, node: &Node, name: &str, channel: &Channel, p
             let target = TopicSinkOptions::new(topic.as_str(), &partitions);
             agent.sink(name, channel, options, move || TopicSink::new(target.clone()));
         }
+        SinkPlan::Elsewhere(target) => {
+            agent.sink(name, channel, options, move || TopicSink::new((*target).clone()));
+        }
         SinkPlan::Files(dir) => {
             agent.sink(name, channel, options, move || FileRoll::new(dir.clone()));
         }
@@ -213,6 +217,12 @@ impl<'p> Buffered<'p> {
         let collected = self.sink(name, "", plan);
         collected.pipeline.writes(name, topic);
         collected
+    }
+
+    /// Delivers into a topic of another node, whose partitions `to` has.
+    pub fn topic_elsewhere(self, name: &str, to: TopicSinkOptions) -> Collected<'p> {
+        let detail = format!("topic {} of another node", to.topic);
+        self.sink(name, detail, SinkPlan::Elsewhere(Box::new(to)))
     }
 
     /// Delivers into files below `dir`, each event once.

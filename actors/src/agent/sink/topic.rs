@@ -67,6 +67,14 @@ pub struct Target {
     last_sequence: Recipient<LastSequence>,
 }
 
+impl Target {
+    /// One that is reached in another way than by its actor.
+    #[must_use]
+    pub fn new(append: Recipient<Append>, last_sequence: Recipient<LastSequence>) -> Self {
+        Self { append, last_sequence }
+    }
+}
+
 impl From<&Addr<Partition>> for Target {
     fn from(partition: &Addr<Partition>) -> Self {
         Self { append: partition.clone().recipient(), last_sequence: partition.clone().recipient() }
@@ -91,6 +99,9 @@ pub struct TopicSinkOptions {
     pub batch_bytes_max: usize,
     /// When an append counts.
     pub acks: Acks,
+    /// The id of the producer, where the channel keeps none yet; none: one that belongs to the channel,
+    /// and that partitions of this node never forget.
+    pub producer: Option<ProducerId>,
 }
 
 impl TopicSinkOptions {
@@ -104,6 +115,7 @@ impl TopicSinkOptions {
             timestamp_header: "timestamp".into(),
             batch_bytes_max: 512 << 10,
             acks: Acks::InSync,
+            producer: None,
         }
     }
 }
@@ -147,8 +159,12 @@ impl TopicSink {
     fn restore(&self, attached: &SinkAttached, local: &Local) -> Result<Kept, DeliverError> {
         let Some(bytes) = &attached.sink_state else {
             let owned = ProducerId::owned_by(local.rng("topic sink").uuid());
-            // That of a channel in memory is given up with it, so it must be one that expires.
-            let producer = if attached.is_durable { owned } else { expiring(owned) };
+            let producer = match self.options.producer {
+                Some(given) => given,
+                None if attached.is_durable => owned,
+                // That of a channel in memory is given up with it, so it must be one that expires.
+                None => expiring(owned),
+            };
             return Ok(Kept { producer, counts: vec![0; self.options.targets.len()] });
         };
         let kept: Kept = codec::unseal(STATE_KIND, STATE_VERSION, bytes)

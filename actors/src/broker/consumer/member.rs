@@ -69,10 +69,12 @@ impl MemberOptions {
 
 /// What happened.
 #[derive(Debug)]
-pub(super) enum Input {
+pub enum Input {
     /// Begin, or try again.
     Join,
+    /// The answer to [`Effect::Join`].
     Joined(Result<JoinedGroup, GroupError>),
+    /// The answer to [`Effect::Sync`].
     Synced(Result<SyncedGroup, GroupError>),
     /// It is time to say that the member lives.
     Beat,
@@ -84,9 +86,12 @@ pub(super) enum Input {
 
 /// What is to be done, in this order.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Effect {
+pub enum Effect {
+    /// Ask this; then [`Input::Joined`].
     Join(JoinGroup),
+    /// Ask this; then [`Input::Synced`].
     Sync(SyncGroup),
+    /// Ask this; then [`Input::Beaten`].
     Heartbeat(Heartbeat),
     /// Input [`Input::Join`] after a while.
     JoinLater,
@@ -111,11 +116,11 @@ enum Phase {
 }
 
 /// How many partitions a topic has, where it exists.
-pub(super) type Count<'a> = &'a dyn Fn(&TopicName) -> Option<u32>;
+pub type Count<'a> = &'a dyn Fn(&TopicName) -> Option<u32>;
 
 /// One member's state.
 #[derive(Debug)]
-pub(super) struct Member {
+pub struct Member {
     options: MemberOptions,
     phase: Phase,
     member_id: Option<MemberId>,
@@ -131,7 +136,9 @@ pub(super) struct Member {
 }
 
 impl Member {
-    pub(super) fn new(options: MemberOptions) -> Self {
+    /// One that has not joined yet: begin with [`Input::Join`].
+    #[must_use]
+    pub fn new(options: MemberOptions) -> Self {
         Self {
             options,
             phase: Phase::Out,
@@ -145,17 +152,20 @@ impl Member {
         }
     }
 
-    pub(super) fn options(&self) -> &MemberOptions {
+    /// How it presents itself.
+    #[must_use]
+    pub fn options(&self) -> &MemberOptions {
         &self.options
     }
 
     /// Who commits, and in which generation; none while it is no member.
-    pub(super) fn identity(&self) -> Option<(MemberId, GenerationId)> {
+    #[must_use]
+    pub fn identity(&self) -> Option<(MemberId, GenerationId)> {
         Some((self.member_id.clone()?, self.generation?))
     }
 
     /// What it says when it ends; a static member says nothing and comes back, unless `for_good`.
-    pub(super) fn leave(&mut self, for_good: bool) -> Option<LeaveGroup> {
+    pub fn leave(&mut self, for_good: bool) -> Option<LeaveGroup> {
         self.phase = Phase::Failed;
         let (member_id, instance_id) = (self.member_id.take(), self.options.instance_id.clone());
         let has_joined = member_id.is_some();
@@ -167,7 +177,8 @@ impl Member {
         Some(LeaveGroup { group: self.options.group.clone(), members: vec![member] })
     }
 
-    pub(super) fn step(&mut self, input: Input, count: Count<'_>) -> Vec<Effect> {
+    /// Takes `input`, and says what is to be done.
+    pub fn step(&mut self, input: Input, count: Count<'_>) -> Vec<Effect> {
         match (input, self.phase) {
             (_, Phase::Failed) => Vec::new(),
             (Input::Join, Phase::Out) => vec![self.join()],

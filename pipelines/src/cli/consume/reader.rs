@@ -17,11 +17,11 @@ use tokio::time::Instant;
 
 use super::{
     super::{CliError, print::counted, progress::Progress, session::Session, tell},
-    committed,
     form::Printer,
+    membership::turn,
 };
 use crate::{
-    client::{ClientError, Patience, Topic, is_passing},
+    client::{Change, ClientError, Committed, Membership, Patience, Topic, is_passing},
     signals::Signals,
 };
 
@@ -33,69 +33,135 @@ const WAIT: Duration = Duration::from_millis(500);
 /// How often it is looked for partitions that the topic was given meanwhile.
 const LOOK: Duration = Duration::from_secs(5);
 
+/// What may come.
+enum Found {
+    Records(Vec<PartitionData>),
+    Changes(Vec<Change>),
+    Nothing,
+}
+
+/// What may go wrong with that.
+enum Trouble {
+    Fetch(ClientError),
+    Group(ClientError),
+}
+
+/// As which group it is read.
+#[derive(Debug, Default)]
+pub(super) enum Group {
+    /// As none.
+    #[default]
+    None,
+    /// As this, without becoming a member.
+    Apart(String),
+    /// As this member.
+    Member(Box<Membership>),
+}
+
+impl Group {
+    pub(super) fn name(&self) -> Option<&str> {
+        match self {
+            Group::None => None,
+            Group::Apart(name) => Some(name),
+            Group::Member(member) => Some(member.group()),
+        }
+    }
+}
+
+/// What is read.
+#[derive(Debug, Default)]
+pub(super) struct Options {
+    /// Where each partition begins.
+    pub(super) begins: BTreeMap<i32, i64>,
+    /// Where reading them ends; none where they are followed.
+    pub(super) ends: Option<BTreeMap<i32, i64>>,
+    /// How many records are printed at the most.
+    pub(super) left: u64,
+    /// Whether partitions that the topic is given are read too.
+    pub(super) takes_new: bool,
+    pub(super) group: Group,
+}
+
+impl Options {
+    /// Begins where the group has left off.
+    pub(super) fn go_on_after(&mut self, topic: &str, committed: &Committed) {
+        for (number, begin) in &mut self.begins {
+            if let Some(offset) = committed.get(&(topic.to_owned(), *number)) {
+                *begin = *offset;
+            }
+        }
+    }
+}
+
 /// See the module.
 pub(super) struct Reader {
-    session: Session,
-    topic: Topic,
-    /// The next offset of each partition.
-    positions: BTreeMap<i32, i64>,
+    pub(super) session: Session,
+    pub(super) topic: Topic,
+    pub(super) options: Options,
+    /// The next offset of each partition that is read.
+    pub(super) positions: BTreeMap<i32, i64>,
     /// Partitions that are still read; those that had their turn stand behind.
-    open: VecDeque<i32>,
-    /// Where they end; empty where they are followed.
-    ends: BTreeMap<i32, i64>,
+    pub(super) open: VecDeque<i32>,
     printer: Printer,
-    /// As which group it is read.
-    pub(super) group: Option<String>,
-    /// How many records are still to be printed.
-    pub(super) left: u64,
     printed: u64,
     progress: Progress,
     patience: Option<Patience>,
-    /// Whether partitions that the topic is given are read too.
-    pub(super) takes_new: bool,
     looked: Instant,
 }
 
 impl Reader {
-    pub(super) fn new(
-        session: Session,
-        topic: Topic,
-        positions: BTreeMap<i32, i64>,
-        printer: Printer,
-    ) -> Self {
-        let open = positions.keys().copied().collect();
-        let (ends, group, progress) = (BTreeMap::new(), None, Progress::new(None));
-        let (left, printed, patience) = (u64::MAX, 0, None);
-        let (takes_new, looked) = (false, Instant::now());
-        Self {
+    pub(super) fn new(session: Session, topic: Topic, options: Options, printer: Printer) -> Self {
+        let mut reader = Self {
             session,
             topic,
-            positions,
-            open,
-            ends,
+            options,
+            positions: BTreeMap::new(),
+            open: VecDeque::new(),
             printer,
-            group,
-            left,
-            printed,
-            progress,
-            patience,
-            takes_new,
-            looked,
+            printed: 0,
+            progress: Progress::new(None),
+            patience: None,
+            looked: Instant::now(),
+        };
+        if !matches!(reader.options.group, Group::Member(_)) {
+            reader.take_up(reader.options.begins.clone());
         }
+        reader
     }
 
-    /// Lets it end there.
-    pub(super) fn end_at(&mut self, ends: BTreeMap<i32, i64>) {
-        let all = ends.iter().map(|(number, end)| end - self.positions.get(number).unwrap_or(end));
-        let all: i64 = all.filter(|count| *count > 0).sum();
-        self.progress = Progress::new(Some(all.unsigned_abs()));
-        self.ends = ends;
+    /// Reads these partitions from now on, too.
+    pub(super) fn take_up(&mut self, positions: BTreeMap<i32, i64>) {
+        self.open.extend(positions.keys());
+        self.positions.extend(positions);
+        if let Some(ends) = &self.options.ends {
+            let left = ends.iter().map(|(number, end)| {
+                self.positions.get(number).map_or(0, |position| (end - position).max(0))
+            });
+            let all = self.printed.saturating_add(left.sum::<i64>().unsigned_abs());
+            self.progress = Progress::new(Some(all));
+        }
         self.close_ended();
     }
 
+    /// Does not read these any more.
+    pub(super) fn let_go(&mut self, numbers: &[i32]) {
+        self.positions.retain(|number, _| !numbers.contains(number));
+        self.open.retain(|number| !numbers.contains(number));
+    }
+
     fn close_ended(&mut self) {
-        let (ends, positions) = (&self.ends, &self.positions);
-        self.open.retain(|number| ends.get(number).is_none_or(|end| positions[number] < *end));
+        let (ends, positions) = (&self.options.ends, &self.positions);
+        let end_of = |number: &i32| ends.as_ref().and_then(|ends| ends.get(number));
+        self.open.retain(|number| end_of(number).is_none_or(|end| positions[number] < *end));
+    }
+
+    /// Whether there may be something to print.
+    fn goes_on(&self) -> bool {
+        let may_come = match &self.options.group {
+            Group::Member(member) => self.options.ends.is_none() || !member.is_stable(),
+            _ => false,
+        };
+        self.options.left > 0 && (may_come || !self.open.is_empty())
     }
 
     /// Reads until all is read, or it is told to stop.
@@ -103,35 +169,63 @@ impl Reader {
         let mut signals = Signals::listen()?;
         let mut stop = Box::pin(signals.told_to_stop());
         let mut is_stopped = false;
-        while !self.open.is_empty() && self.left > 0 && !is_stopped {
+        let mut outcome = Ok(());
+        while outcome.is_ok() && self.goes_on() && !is_stopped {
             // What was printed is committed before the next is looked at, or the stop.
-            let fetched = match select(Box::pin(self.fetch()), &mut stop).await {
-                Either::Left((fetched, _)) => fetched,
-                Either::Right(_) => {
-                    is_stopped = true;
-                    continue;
-                }
+            let found = match select(Box::pin(self.next()), &mut stop).await {
+                Either::Left((found, _)) => Some(found),
+                Either::Right(_) => None,
             };
-            match fetched {
-                Ok(parts) => self.take(parts).await?,
-                Err(error) => self.wait_out(error).await?,
-            }
-            if self.takes_new && self.looked.elapsed() >= LOOK {
-                self.look().await?;
+            let Some(found) = found else {
+                is_stopped = true;
+                // What was asked last is not waited for.
+                self.session.client.hang_up_all();
+                continue;
+            };
+            outcome = match found {
+                Ok(Found::Records(parts)) => self.take(parts).await,
+                Ok(Found::Changes(changes)) => self.change(changes).await,
+                Ok(Found::Nothing) => Ok(()),
+                Err(Trouble::Fetch(error)) => self.wait_out(error).await,
+                Err(Trouble::Group(error)) => Err(error.into()),
+            };
+            if outcome.is_ok() && self.options.takes_new && self.looked.elapsed() >= LOOK {
+                outcome = self.look().await;
             }
             self.close_ended();
             self.progress.at(self.printed, || counted(self.printed, "record"));
         }
         self.progress.end();
+        let group = self.options.group.name().map(str::to_owned);
+        self.leave().await;
+        outcome?;
         if is_stopped || (std::io::stdout().is_terminal() && std::io::stderr().is_terminal()) {
             let why = if is_stopped { "stopped after" } else { "that were" };
-            let kept = match &self.group {
+            let kept = match group {
                 Some(group) => format!("; group `{group}` goes on behind them"),
                 None => String::new(),
             };
             tell(format_args!("flumen: {why} {}{kept}", counted(self.printed, "record")));
         }
         Ok(())
+    }
+
+    /// What comes next: the member's turn where it is due, else records.
+    async fn next(&mut self) -> Result<Found, Trouble> {
+        if let Group::Member(member) = &mut self.options.group {
+            let now = Instant::now();
+            if now >= member.due() {
+                return turn(member, &mut self.session.client, &self.topic)
+                    .await
+                    .map(Found::Changes)
+                    .map_err(Trouble::Group);
+            }
+            if self.open.is_empty() {
+                tokio::time::sleep_until(member.due()).await;
+                return Ok(Found::Nothing);
+            }
+        }
+        self.fetch().await.map(Found::Records).map_err(Trouble::Fetch)
     }
 
     /// What one leader has of its partitions: the one whose partition has waited longest.
@@ -192,10 +286,7 @@ impl Reader {
             }
         }
         self.printer.flush()?;
-        if let Some(group) = self.group.as_ref().filter(|_| !moved.is_empty()) {
-            self.session.client.commit(group, &committed(&self.topic, &moved)).await?;
-        }
-        Ok(())
+        if moved.is_empty() { Ok(()) } else { self.commit(&moved).await }
     }
 
     /// Prints what `slice` has from `position` on, and returns the offset after the last.
@@ -221,11 +312,11 @@ impl Reader {
                     if record.offset.as_i64() < position {
                         continue;
                     }
-                    if self.left == 0 {
+                    if self.options.left == 0 {
                         return Ok(position);
                     }
                     self.printer.print(number, &record)?;
-                    self.left -= 1;
+                    self.options.left -= 1;
                     self.printed += 1;
                     position = record.offset.as_i64() + 1;
                 }
@@ -284,13 +375,13 @@ impl Reader {
                 return Ok(patience.with(error).await?);
             }
         }
-        let new = self.topic.partitions.keys().filter(|_| self.takes_new);
-        for number in
-            new.filter(|number| !self.positions.contains_key(number)).copied().collect::<Vec<_>>()
-        {
-            self.positions.insert(number, 0);
-            self.open.push_back(number);
-        }
+        // A member is told by its group what it is to read of them.
+        let takes_new = self.options.takes_new && !matches!(self.options.group, Group::Member(_));
+        let new = self.topic.partitions.keys().filter(|_| takes_new);
+        let new = new.filter(|number| !self.positions.contains_key(number));
+        let new: BTreeMap<i32, i64> = new.map(|number| (*number, 0)).collect();
+        self.open.extend(new.keys());
+        self.positions.extend(new);
         Ok(())
     }
 }

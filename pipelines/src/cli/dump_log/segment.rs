@@ -10,7 +10,7 @@ use bytes::Bytes;
 use flumen_runtime::batch::{self, BatchHeader, EXPANDED_BYTES_MAX, HEADER_BYTES, Record};
 use serde_json::{Value, json};
 
-use super::{super::CliError, Teller};
+use super::{super::CliError, Teller, groups::Found};
 
 /// The base offset that a segment's file is named after.
 pub(super) fn base(path: &Path) -> Option<u64> {
@@ -181,6 +181,10 @@ fn records(
     };
     for record in records {
         match record {
+            Ok(record) if teller.of_groups && !header.attributes.is_control() => {
+                let found = Found::of(&record);
+                teller.tell(|| group_text(&record, &found), || group_object(&record, &found))?;
+            }
             Ok(record) => teller.tell(|| record_text(&record), || record_object(&record))?,
             Err(error) => return Ok(Some(error.to_string())),
         }
@@ -212,5 +216,17 @@ fn record_object(record: &Record) -> Value {
         "key": text(record.key.as_ref()),
         "value": text(record.value.as_ref()),
         "headers": headers.collect::<Vec<_>>(),
+    })
+}
+
+fn group_text(record: &Record, found: &Found) -> String {
+    format!("  | {}  time {}  {}", record.offset, record.timestamp, found.text())
+}
+
+fn group_object(record: &Record, found: &Found) -> Value {
+    json!({
+        "offset": record.offset.0,
+        "timestamp": record.timestamp,
+        "decoded": found.object(),
     })
 }
