@@ -17,6 +17,8 @@ mod filter;
 mod full_disk;
 #[path = "cli/members.rs"]
 mod members;
+#[path = "cli/metrics.rs"]
+mod metrics;
 #[path = "power_cut/mount.rs"]
 mod mount;
 #[path = "cli/network.rs"]

@@ -17,6 +17,7 @@ pub mod group_coordinator;
 pub mod kafka_import;
 pub mod names;
 pub mod partition;
+pub mod traffic;
 
 use std::{
     collections::BTreeMap,
@@ -49,6 +50,7 @@ use self::{
         options::{ClosedPartition, Handover, PartitionConfig},
         probe::Probe,
     },
+    traffic::Traffic,
 };
 pub use self::{
     catalogue::{
@@ -57,6 +59,7 @@ pub use self::{
         state::{NodeId, Topic},
     },
     directories::{CleanStopError, DataDirectory},
+    traffic::Moved,
 };
 
 /// The topic in which coordinators keep groups and their offsets.
@@ -177,6 +180,7 @@ struct Running {
     handover: Arc<Handover>,
     log: LogId,
     directory: Uuid,
+    traffic: Arc<Traffic>,
 }
 
 /// What the controller's lives and all handles share.
@@ -184,6 +188,7 @@ struct Shared {
     spec: BrokerSpec,
     partitions: Directory<TopicPartition, Running>,
     coordinators: Directory<u32, Addr<GroupCoordinator>>,
+    traffic: Directory<TopicName, Arc<Traffic>>,
     partitions_supervisor: SupervisorRef,
     coordinators_supervisor: SupervisorRef,
     topics: watch::Sender<Arc<Topics>>,
@@ -205,6 +210,14 @@ struct Left {
 impl Shared {
     fn partition(&self, partition: &TopicPartition) -> Option<Addr<Partition>> {
         self.partitions.get(partition).map(|running| running.address)
+    }
+
+    /// What goes into a topic and out of it.
+    fn traffic(&self, topic: &TopicName) -> Arc<Traffic> {
+        match self.traffic.get(topic) {
+            Some(traffic) => traffic,
+            None => self.traffic.get_or_insert_with(topic.clone(), Arc::default),
+        }
     }
 
     fn directory(&self, id: Uuid) -> Option<&DataDirectory> {
@@ -330,6 +343,7 @@ pub fn start(spec: BrokerSpec) -> (ChildSpec, Broker) {
         spec,
         partitions: Directory::new(),
         coordinators: Directory::new(),
+        traffic: Directory::new(),
         partitions_supervisor,
         coordinators_supervisor,
         topics: watch::channel(Arc::default()).0,
@@ -460,6 +474,12 @@ impl Broker {
         &self.shared.spec.groups
     }
 
+    /// Partitions of [`OFFSETS_TOPIC`] when it is made.
+    #[must_use]
+    pub fn offsets_partitions(&self) -> u32 {
+        self.shared.spec.offsets_partitions
+    }
+
     /// The topics there are.
     #[must_use]
     pub fn topics(&self) -> Arc<Topics> {
@@ -476,6 +496,21 @@ impl Broker {
     #[must_use]
     pub fn partition(&self, partition: &TopicPartition) -> Option<Addr<Partition>> {
         self.shared.partition(partition)
+    }
+
+    /// What went into each topic that runs, and out of it, since the node began.
+    #[must_use]
+    pub fn moved(&self) -> BTreeMap<TopicName, Moved> {
+        let traffic = self.shared.traffic.entries().into_iter();
+        traffic.map(|(topic, traffic)| (topic, traffic.moved())).collect()
+    }
+
+    /// The actor of a partition, and where what it gives consumers is counted.
+    pub(crate) fn reading(
+        &self,
+        partition: &TopicPartition,
+    ) -> Option<(Addr<Partition>, Arc<Traffic>)> {
+        self.shared.partitions.get(partition).map(|running| (running.address, running.traffic))
     }
 
     /// The coordinator of a group. The topic that coordinators stand on is made when it is first

@@ -86,7 +86,8 @@ struct Shared {
     /// Partitions that fetch sessions may follow.
     session_room: Credit,
     connections: SupervisorRef,
-    counters: Counters,
+    counters: Arc<Counters>,
+    listeners: Arc<[Bound]>,
 }
 
 /// What requests and answers hold of the node's room for them, in bytes.
@@ -138,6 +139,7 @@ pub fn start(spec: GatewaySpec, broker: Broker) -> (ChildSpec, Gateway) {
     connections.intensity = Intensity { restarts_max: u32::MAX, ..connections.intensity };
     let (connections_child, connections) = ChildSpec::supervisor(connections);
     let limits = Arc::new(spec.limits);
+    let listeners: Arc<[Bound]> = spec.listeners.into();
     let shared = Arc::new(Shared {
         broker,
         node: spec.node,
@@ -149,14 +151,15 @@ pub fn start(spec: GatewaySpec, broker: Broker) -> (ChildSpec, Gateway) {
         session_room: Credit::new(limits.session_partitions_max, 0),
         limits,
         connections,
-        counters: Counters::default(),
+        counters: Arc::default(),
+        listeners: listeners.clone(),
     });
     let mut tree = SupervisorSpec::new("gateway").child(connections_child);
-    for bound in &spec.listeners {
+    for bound in &*listeners {
         tree = tree.child(listener::child_spec(shared.clone(), bound.clone()));
     }
     let (child, _) = ChildSpec::supervisor(tree);
-    (child, Gateway { shared, listeners: spec.listeners.into() })
+    (child, Gateway { shared, listeners })
 }
 
 impl Gateway {

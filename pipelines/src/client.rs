@@ -51,6 +51,8 @@ enum Way {
     Network(Vec<String>),
     /// Through a pipe.
     Within(Gateway),
+    /// The same, for whoever looks at what clients do.
+    Watching(Gateway),
 }
 
 /// See the module.
@@ -78,6 +80,14 @@ impl Client {
         Self::by(Way::Within(gateway)).await
     }
 
+    /// The same, and what it asks is not counted among what clients ask.
+    ///
+    /// # Errors
+    /// [`ClientError::Stopped`].
+    pub async fn watching(gateway: Gateway) -> Result<Self, ClientError> {
+        Self::by(Way::Watching(gateway)).await
+    }
+
     async fn by(way: Way) -> Result<Self, ClientError> {
         let mut client = Self { way, links: BTreeMap::new(), nodes: BTreeMap::new() };
         client.link(ANY).await?;
@@ -97,8 +107,12 @@ impl Client {
 
     async fn open(&self, node: i32) -> Result<Link, ClientError> {
         match &self.way {
-            Way::Within(gateway) => {
-                let pipe = gateway.connect().await.map_err(|_| ClientError::Stopped)?;
+            Way::Within(gateway) | Way::Watching(gateway) => {
+                let pipe = match &self.way {
+                    Way::Watching(_) => gateway.connect_uncounted().await,
+                    _ => gateway.connect().await,
+                };
+                let pipe = pipe.map_err(|_| ClientError::Stopped)?;
                 Link::over(Box::new(pipe), "this process").await
             }
             Way::Network(_) if node != ANY => {

@@ -1,8 +1,9 @@
 //! What there is to be watched of a node, as text for Prometheus: `http://HOST:PORT/metrics`.
 //!
-//! Most of it is asked of the node when the page is, by a client like any other (`collect`), so that
-//! nothing is counted twice. What only the gateway knows, it counts with a few additions a request.
-//! Offsets only grow: the rate of an end offset is that of the records that come in.
+//! Most of it is asked of the node when the page is (`collect`), by a client whose questions are not
+//! counted among those of others, so that looking changes nothing. What is counted while it happens
+//! costs a few relaxed additions for each request, batch or sync, and never goes down. Looking at
+//! mailboxes gives every actor a turn: some milliseconds for ten thousand of them.
 
 mod collect;
 

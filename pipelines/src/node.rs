@@ -42,6 +42,7 @@ use flumen_runtime::{
     ids::Offset,
     journal,
     log::LogConfig,
+    meters::Metered,
     placement::{Placement, Services, ThreadOptions, ThreadPlacement},
     rng::Rng,
     supervision::{ChildSpec, Exit, Restart, SupervisorRef, SupervisorSpec},
@@ -248,6 +249,12 @@ impl Node {
     #[must_use]
     pub fn services(&self) -> &Services {
         self.placement.services()
+    }
+
+    /// How long actors waited for disks since the node began, by their kind.
+    #[must_use]
+    pub fn meters(&self) -> BTreeMap<&'static str, Metered> {
+        self.services().meters.all()
     }
 
     /// What a person should know who started it: data directories, disk driver, what an ack promises.

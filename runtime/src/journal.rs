@@ -73,10 +73,11 @@ use self::{
     state::{Effect, Layout, State},
 };
 use crate::{
-    disk::{Disk, DiskError, Done, File, Op, OpenMode, Reply, actor::DiskActor},
+    disk::{self, Disk, DiskError, Done, File, Op, OpenMode, Reply, actor::DiskActor},
     era::{EraGate, Ticket},
     failpoint,
     ids::{ArbiterId, LeaderEpoch, LogId, Offset},
+    meters::Meter,
     rng::Rng,
 };
 
@@ -171,10 +172,12 @@ pub(crate) struct Journal {
     /// The right to write the journal's own files.
     ticket: Ticket,
     started: Instant,
+    meter: Option<Arc<Meter>>,
 }
 
 impl Journal {
-    fn new(shared: Journals, arbiter: ArbiterId, rng: Rng) -> Journal {
+    fn new(start: StartJournal) -> Journal {
+        let StartJournal { journals: shared, arbiter, rng, meter } = start;
         let Shared { dir, boot, half_bytes, .. } = &*shared.0;
         let layout = Layout {
             dir: dir.clone(),
@@ -184,7 +187,7 @@ impl Journal {
         };
         let ticket = Ticket::unshared(dir);
         let (gates, started) = (BTreeMap::new(), Instant::now());
-        Journal { state: State::new(layout, rng), shared, gates, ticket, started }
+        Journal { state: State::new(layout, rng), shared, gates, ticket, started, meter }
     }
 
     /// A segment of `log` could not be synced: only the journal has what was answered, and no later
@@ -212,14 +215,15 @@ pub struct StartJournal {
     pub arbiter: ArbiterId,
     /// Draws its salts.
     pub rng: Rng,
+    /// Where its waiting is counted.
+    pub meter: Option<Arc<Meter>>,
 }
 
 impl Handler<StartJournal> for DiskActor {
     type Result = ();
 
     fn handle(&mut self, start: StartJournal, _: &mut Context<Self>) {
-        let StartJournal { journals, arbiter, rng } = start;
-        self.journal.get_or_insert_with(|| Journal::new(journals, arbiter, rng));
+        self.journal.get_or_insert_with(|| Journal::new(start));
     }
 }
 
@@ -278,12 +282,18 @@ impl DiskActor {
         while let Some(journal) = &mut self.journal
             && let Some(effect) = journal.state.next(journal.now())
         {
-            let ticket = journal.ticket.clone();
-            self.carry_out(effect, ticket, ctx);
+            let (ticket, meter) = (journal.ticket.clone(), journal.meter.clone());
+            self.carry_out(effect, ticket, meter, ctx);
         }
     }
 
-    fn carry_out(&self, effect: Effect<Reply>, ticket: Ticket, ctx: &mut Context<Self>) {
+    fn carry_out(
+        &self,
+        effect: Effect<Reply>,
+        ticket: Ticket,
+        meter: Option<Arc<Meter>>,
+        ctx: &mut Context<Self>,
+    ) {
         let driver = self.driver.clone();
         match effect {
             Effect::Make { half, path, len } => {
@@ -292,7 +302,7 @@ impl DiskActor {
             }
             Effect::Write { file, header, position, bytes } => {
                 let parts = header.map(|header| (0, header)).into_iter().chain([(position, bytes)]);
-                let written = write_in_order(driver, ticket, file, parts);
+                let written = write_in_order(driver, ticket, meter, file, parts);
                 self.then(ctx, written, |journal, written| journal.state.on_written(written));
             }
             Effect::SyncSegment { half, number, log, file } => {
@@ -356,15 +366,24 @@ async fn make(
 async fn write_in_order(
     driver: Rc<dyn Disk>,
     ticket: Ticket,
+    meter: Option<Arc<Meter>>,
     file: File,
     parts: impl Iterator<Item = (u64, Bytes)>,
 ) -> Result<(), DiskError> {
     for (position, bytes) in parts {
         let (file, ticket) = (file.clone(), ticket.clone());
         let sync = Op::Sync { file: file.clone() };
-        driver.submit(Op::Write { file, position, bufs: vec![bytes], ticket }).await?;
+        let written = driver.submit(Op::Write { file, position, bufs: vec![bytes], ticket });
+        if let (Some(stalled), Some(meter)) = (disk::take_stall(), &meter) {
+            meter.stalls.note(stalled);
+        }
+        written.await?;
         failpoint::pass("journal: written");
+        let since = Instant::now();
         driver.submit(sync).await?;
+        if let Some(meter) = &meter {
+            meter.syncs.note(since.elapsed());
+        }
         failpoint::pass("journal: synced");
     }
     Ok(())

@@ -28,6 +28,7 @@ pub mod journal;
 pub mod latency;
 pub mod log;
 pub mod mailbox;
+pub mod meters;
 pub mod placement;
 pub mod registry;
 pub mod rng;

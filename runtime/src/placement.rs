@@ -38,6 +38,7 @@ use crate::{
     ids::ArbiterId,
     journal::Journals,
     mailbox::ActorName,
+    meters::Meters,
     registry::{Directory, EraGates},
     rng::Rng,
 };
@@ -127,6 +128,8 @@ pub struct Services {
     pub places: Directory<ActorName, ArbiterId>,
     /// The commit journals of each data directory, once it has been replayed.
     pub journals: Directory<PathBuf, Journals>,
+    /// How long actors waited for disks, by their kind.
+    pub meters: Meters,
     rng: Arc<Mutex<Rng>>,
     turn: Arc<AtomicUsize>,
     fatal: Arc<watch::Sender<Option<String>>>,
@@ -142,6 +145,7 @@ impl Services {
             gates: EraGates::new(),
             places: Directory::new(),
             journals: Directory::new(),
+            meters: Meters::default(),
             rng: Arc::new(Mutex::new(rng)),
             turn: Arc::default(),
             fatal: Arc::new(watch::channel(None).0),
@@ -289,10 +293,21 @@ impl Local {
         if !opened.has_journal
             && let Some(journals) = self.services.journals.get(dir)
         {
-            opened.disk.start_journal(&journals, self.arbiter, self.rng("journal"));
+            let meter = self.services.meters.of("journal", self.arbiter);
+            let disk = opened.disk.clone().metered(meter);
+            disk.start_journal(&journals, self.arbiter, self.rng("journal"));
             opened.has_journal = true;
         }
         Ok(opened.disk.clone())
+    }
+
+    /// The same, for actors of a kind whose waiting is counted ([`Services::meters`]).
+    ///
+    /// # Errors
+    /// As [`Local::disk`].
+    pub fn metered_disk(&self, dir: &Path, kind: &'static str) -> Result<DiskHandle, DiskError> {
+        let meter = self.services.meters.of(kind, self.arbiter);
+        Ok(self.disk(dir)?.metered(meter))
     }
 
     /// The gates of all that is written in this process.

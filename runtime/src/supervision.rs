@@ -61,7 +61,8 @@ pub use incarnation::Incarnation;
 pub use policy::{Backoff, Exit, Intensity, Restart, StartError, Strategy};
 pub use spec::{ChildSpec, SupervisorSpec};
 pub use supervisor::{
-    ChildState, ChildStatus, StartChildError, StopChildError, SupervisorGone, SupervisorRef,
+    ChildState, ChildStatus, MailboxDepth, Mailboxes, StartChildError, StopChildError,
+    SupervisorGone, SupervisorRef,
 };
 
 #[cfg(test)]

@@ -48,6 +48,7 @@ use super::{
     group_coordinator::{GroupCoordinator, error::GroupError, ids::GroupId},
     names::{TopicName, TopicPartition},
     partition::messages::{At, Fetch, FindOffset},
+    traffic::Traffic,
 };
 
 /// Where a consumer finds what it talks to; the broker's handle is one.
@@ -70,6 +71,8 @@ pub struct PartitionPorts {
     pub fetch: Recipient<Fetch>,
     /// Finds offsets.
     pub find: Recipient<FindOffset>,
+    /// Where what it gives is counted.
+    pub traffic: Arc<Traffic>,
 }
 
 impl Lookup for Broker {
@@ -89,8 +92,12 @@ impl Lookup for Broker {
     }
 
     fn leader(&self, partition: &TopicPartition) -> Option<PartitionPorts> {
-        let leader = self.partition(partition)?;
-        Some(PartitionPorts { fetch: leader.clone().recipient(), find: leader.recipient() })
+        let (leader, traffic) = self.reading(partition)?;
+        Some(PartitionPorts {
+            fetch: leader.clone().recipient(),
+            find: leader.recipient(),
+            traffic,
+        })
     }
 }
 

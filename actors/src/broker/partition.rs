@@ -82,7 +82,7 @@ use self::{
     request::{FetchAnswer, FoundAnswer, OffsetAnswer, Request},
     state::{ReadRange, Recovered, State},
 };
-use crate::broker::names::TopicPartition;
+use crate::broker::{names::TopicPartition, traffic::Traffic};
 
 /// Most requests that wait for a log to open; more are refused as passing.
 pub const OPENING_MAX: usize = 4_096;
@@ -99,6 +99,7 @@ struct Shared {
     room: Room,
     cleaners: Credit,
     closers: Credit,
+    traffic: Arc<Traffic>,
     probe: Option<Arc<dyn Probe>>,
     assigned: Mutex<Assigned>,
 }
@@ -168,6 +169,7 @@ pub fn child_spec(options: PartitionOptions) -> (ChildSpec, Addr<Partition>) {
         room: options.room,
         cleaners: options.cleaners,
         closers: options.closers,
+        traffic: options.traffic,
         probe: options.probe,
         assigned: Mutex::new(assigned),
     });
@@ -401,8 +403,8 @@ impl Partition {
     fn step(&mut self, ctx: &mut Context<Self>) {
         let now_ms = self.now_ms();
         match &mut self.stage {
-            Stage::Open(open) => open.apply(now_ms, ctx),
-            Stage::Cutting(cutting) => cutting.open.apply(now_ms, ctx),
+            Stage::Open(open) => open.apply(now_ms, &self.shared.traffic, ctx),
+            Stage::Cutting(cutting) => cutting.open.apply(now_ms, &self.shared.traffic, ctx),
             Stage::Opening(_) | Stage::AtRest(_) | Stage::Offline(_) => return,
         }
         // A log in which nothing changed closes without any work on the disk.

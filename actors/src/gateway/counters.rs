@@ -4,6 +4,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use flumen_runtime::meters::{Timed, Timings};
 use tokio::time::Instant;
 
 use super::api::ApiKey;
@@ -16,9 +17,8 @@ const APIS: usize = 128;
 struct Api {
     requests: AtomicU64,
     request_bytes: AtomicU64,
-    answers: AtomicU64,
     answer_bytes: AtomicU64,
-    micros: AtomicU64,
+    time: Timings,
 }
 
 /// See the module.
@@ -34,13 +34,11 @@ pub struct ApiCounts {
     pub requests: u64,
     /// Their bytes.
     pub request_bytes: u64,
-    /// Requests that were answered.
-    pub answers: u64,
     /// Bytes of the answers.
     pub answer_bytes: u64,
-    /// Microseconds from when a request was taken up to its answer, in all; what a fetch waited for
-    /// records is part of it.
-    pub micros: u64,
+    /// Times from when a request was taken up to its answer, each of which is counted; what a fetch
+    /// waited for records is part of it.
+    pub time: Timed,
 }
 
 impl Default for Counters {
@@ -65,10 +63,8 @@ impl Counters {
     /// One that was taken up then is answered with so many bytes.
     pub(super) fn answered(&self, api: ApiKey, taken: Instant, bytes: usize) {
         if let Some(counts) = self.of(api) {
-            let micros = u64::try_from(taken.elapsed().as_micros()).unwrap_or(u64::MAX);
-            counts.answers.fetch_add(1, Relaxed);
+            counts.time.note(taken.elapsed());
             counts.answer_bytes.fetch_add(bytes as u64, Relaxed);
-            counts.micros.fetch_add(micros, Relaxed);
         }
     }
 
@@ -80,9 +76,8 @@ impl Counters {
                 api: *api,
                 requests: counts.requests.load(Relaxed),
                 request_bytes: counts.request_bytes.load(Relaxed),
-                answers: counts.answers.load(Relaxed),
                 answer_bytes: counts.answer_bytes.load(Relaxed),
-                micros: counts.micros.load(Relaxed),
+                time: counts.time.timed(),
             })
         });
         counted.filter(|counts| counts.requests > 0).collect()
@@ -105,14 +100,10 @@ mod tests {
         counters.taken(ApiKey::Fetch, 30);
         tokio::time::advance(Duration::from_millis(2)).await;
         counters.answered(ApiKey::Fetch, taken, 100);
-        let wanted = ApiCounts {
-            api: ApiKey::Fetch,
-            requests: 2,
-            request_bytes: 40,
-            answers: 1,
-            answer_bytes: 100,
-            micros: 2_000,
-        };
-        assert_eq!(counters.all(), [wanted]);
+        let all = counters.all();
+        let [of] = all.as_slice() else { panic!("{all:?}") };
+        assert_eq!((of.api, of.requests, of.request_bytes), (ApiKey::Fetch, 2, 40));
+        assert_eq!((of.answer_bytes, of.time.count()), (100, 1));
+        assert_eq!(of.time.total, Duration::from_millis(2));
     }
 }

@@ -20,6 +20,7 @@ use super::{
     },
     connection::{Answer, Frame, Reply, Serve},
     context::{Principal, RequestContext, throttle},
+    counters::Counters,
     frame::Foreign,
     handlers::{
         api_versions, cluster, configs, fetch, find_coordinator,
@@ -57,6 +58,8 @@ fn is_answer_large(api: ApiKey) -> bool {
 /// What one connection asks, and what is remembered of it from request to request.
 pub(super) struct Requests {
     shared: Arc<Shared>,
+    /// Where its requests are counted.
+    counters: Arc<Counters>,
     listener: Endpoint,
     peer: SocketAddr,
     /// What the client called itself last: a copy, so that nothing that outlives a request holds its
@@ -70,7 +73,14 @@ pub(super) struct Requests {
 
 impl Requests {
     pub(super) fn new(shared: Arc<Shared>, listener: Endpoint, peer: SocketAddr) -> Self {
-        Self { shared, listener, peer, client_id: None, session: Rc::default(), seeks_home: None }
+        let counters = shared.counters.clone();
+        let (client_id, session, seeks_home) = (None, Rc::default(), None);
+        Self { shared, counters, listener, peer, client_id, session, seeks_home }
+    }
+
+    /// The same, and nobody counts what is asked.
+    pub(super) fn uncounted(self) -> Self {
+        Self { counters: Arc::default(), ..self }
     }
 
     /// Has the first request that writes or reads a partition say where the connection belongs: it is
@@ -145,7 +155,8 @@ impl Requests {
             Err(error) => return Reply::Now(Answer::close(error.to_string())),
         };
         let header = request.header.clone();
-        let (shared, taken) = (self.shared.clone(), Instant::now());
+        let (shared, counters) = (self.shared.clone(), self.counters.clone());
+        let taken = Instant::now();
         let handled = handle(self.shared.clone(), context, body);
         let answer = async move {
             let response = handled.await;
@@ -153,7 +164,7 @@ impl Requests {
             let answer = Answer { mute, ..encode(&header, &response) };
             drop(response);
             let bytes = answer.len();
-            shared.counters.answered(header.api, taken, bytes);
+            counters.answered(header.api, taken, bytes);
             if bytes < LARGE_BYTES {
                 return answer;
             }
@@ -211,14 +222,14 @@ impl Requests {
             Err(error) => return Reply::Now(Answer::close(error.to_string())),
         };
         let header = request.header.clone();
-        let (shared, taken) = (self.shared.clone(), Instant::now());
+        let (counters, taken) = (self.counters.clone(), Instant::now());
         let fetched = fetch::handle(self.shared.clone(), context, body, self.session.clone());
         // A fetch may wait long; what it asks for is decoded, so its room is free meanwhile.
         drop(permit);
         let answer = async move {
             let (response, room) = fetched.await;
             let answer = Answer { mute, permit: room, ..encode(&header, &response) };
-            shared.counters.answered(header.api, taken, answer.len());
+            counters.answered(header.api, taken, answer.len());
             answer
         };
         Reply::Later(answer.boxed_local())
@@ -255,11 +266,13 @@ impl Serve for Requests {
             let why = format!("{api} version {version} is not served");
             return Reply::Now(Answer::close(why));
         }
-        self.shared.counters.taken(api, size);
+        self.counters.taken(api, size);
         self.keep_client_id(&mut request.header);
         let context = self.context(&request.header, size);
         match api {
-            ApiKey::Produce => produce::handle(&self.shared, &context, request, permit),
+            ApiKey::Produce => {
+                produce::handle(&self.shared, &self.counters, &context, request, permit)
+            }
             ApiKey::Fetch => {
                 // From now on it may have a session, which does not move.
                 self.seeks_home = None;

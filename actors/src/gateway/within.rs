@@ -24,6 +24,18 @@ impl Gateway {
     /// # Errors
     /// Where the node stops.
     pub async fn connect(&self) -> Result<DuplexStream, StartChildError> {
+        self.connect_as(true).await
+    }
+
+    /// The same for whoever looks at the node's metrics: what it asks is not among what clients did.
+    ///
+    /// # Errors
+    /// Where the node stops.
+    pub async fn connect_uncounted(&self) -> Result<DuplexStream, StartChildError> {
+        self.connect_as(false).await
+    }
+
+    async fn connect_as(&self, is_counted: bool) -> Result<DuplexStream, StartChildError> {
         let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
         let pipe = Mutex::new(Some(theirs));
         let shared = self.shared.clone();
@@ -33,6 +45,7 @@ impl Gateway {
             let pipe = pipe.lock().unwrap_or_else(PoisonError::into_inner).take();
             let stream = pipe.ok_or_else(|| StartError::new("a connection lives once"))?;
             let requests = Requests::new(shared.clone(), endpoint.clone(), (PEER, 0).into());
+            let requests = if is_counted { requests } else { requests.uncounted() };
             let parts = Parts {
                 stream,
                 peer: "this process".into(),

@@ -1,11 +1,15 @@
 //! Asks a node for what its page of metrics shows, and writes that.
 
-use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicI64, AtomicU64},
+};
 
 use flumen_actors::gateway::error_code::ErrorCode;
+use flumen_runtime::meters::{BOUNDS_US, Timed};
 use prometheus_client::{
-    encoding::text::encode,
-    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    encoding::{EncodeMetric, MetricEncoder, NoLabelSet, text::encode},
+    metrics::{MetricType, TypedMetric, counter::Counter, family::Family, gauge::Gauge},
     registry::{Registry, Unit},
 };
 
@@ -17,15 +21,41 @@ use crate::{
 type Labels = Vec<(&'static str, String)>;
 type Gauges = Family<Labels, Gauge<i64, AtomicI64>>;
 type Counters = Family<Labels, Counter<u64, AtomicU64>>;
-type Seconds = Family<Labels, Counter<f64, AtomicU64>>;
+type Histograms = Family<Labels, Histogram>;
+
+/// A histogram as it was counted elsewhere.
+#[derive(Debug, Default)]
+struct Histogram(std::sync::OnceLock<Timed>);
+
+impl TypedMetric for Histogram {
+    const TYPE: MetricType = MetricType::Histogram;
+}
+
+impl EncodeMetric for Histogram {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let timed = self.0.get().copied().unwrap_or_default();
+        let bounds = BOUNDS_US.iter().map(|micros| *micros as f64 / 1e6);
+        let bounds = bounds.chain([f64::INFINITY]);
+        let buckets: Vec<(f64, u64)> = bounds.zip(timed.buckets).collect();
+        let total = timed.total.as_secs_f64();
+        encoder.encode_histogram::<NoLabelSet>(total, timed.count(), &buckets, None)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        Self::TYPE
+    }
+}
 
 /// The text of the page.
 pub(super) async fn page(node: &Node) -> Result<String, ClientError> {
     let mut registry = Registry::with_prefix("flumen");
-    gateway(node, &mut registry);
-    let mut client = Client::within(node.gateway().clone()).await?;
+    let mut client = Client::watching(node.gateway().clone()).await?;
     let ends = partitions(&mut client, &mut registry).await?;
     groups(&mut client, &mut registry, &ends).await?;
+    actors(node, &mut registry).await;
+    // Last, so that what they show is not older than the offsets.
+    gateway(node, &mut registry);
+    topics(node, &mut registry);
     let mut text = String::new();
     encode(&mut text, &registry).expect("a text grows as it must");
     Ok(text)
@@ -43,38 +73,92 @@ fn counters(registry: &mut Registry, name: &str, help: &str) -> Counters {
     family
 }
 
+/// Of durations, in seconds.
+fn histograms(registry: &mut Registry, name: &str, help: &str) -> Histograms {
+    let family = Histograms::default();
+    registry.register_with_unit(name, help, Unit::Seconds, family.clone());
+    family
+}
+
+fn set(gauges: &Gauges, labels: &Labels, value: usize) {
+    gauges.get_or_create(labels).set(i64::try_from(value).unwrap_or(i64::MAX));
+}
+
+fn timed(histograms: &Histograms, labels: &Labels, timed: Timed) {
+    histograms.get_or_create(labels).0.get_or_init(|| timed);
+}
+
 /// What the gateway counts.
 fn gateway(node: &Node, registry: &mut Registry) {
     let gateway = node.gateway();
-    let set = |family: Gauges, value: usize| {
-        family.get_or_create(&Labels::new()).set(i64::try_from(value).unwrap_or(i64::MAX));
-    };
-    set(gauges(registry, "connections", "Connections over the network"), gateway.connections());
+    let help = "Connections over the network";
+    set(&gauges(registry, "connections", help), &Labels::new(), gateway.connections());
     let room = gateway.room_taken();
     let help = "Credit that requests in work hold, of queued.max.request.bytes";
-    set(gauges(registry, "request_credit_bytes", help), room.requests);
+    set(&gauges(registry, "request_credit_bytes", help), &Labels::new(), room.requests);
     let help = "Credit that answers hold which are not sent yet";
-    set(gauges(registry, "answer_credit_bytes", help), room.answers);
+    set(&gauges(registry, "answer_credit_bytes", help), &Labels::new(), room.answers);
 
     let requests = counters(registry, "requests", "Requests taken up");
     let request_bytes = counters(registry, "request_bytes", "Bytes of requests");
-    let answers = counters(registry, "answers", "Requests answered");
     let answer_bytes = counters(registry, "answer_bytes", "Bytes of answers");
-    let time = Seconds::default();
     let help = "Time from taking a request up to its answer; a fetch's wait for records included";
-    registry.register_with_unit("request_time", help, Unit::Seconds, time.clone());
+    let time = histograms(registry, "request_time", help);
     for counts in gateway.counts() {
         let labels: Labels = vec![("api", counts.api.to_string())];
         requests.get_or_create(&labels).inc_by(counts.requests);
         request_bytes.get_or_create(&labels).inc_by(counts.request_bytes);
-        answers.get_or_create(&labels).inc_by(counts.answers);
         answer_bytes.get_or_create(&labels).inc_by(counts.answer_bytes);
-        time.get_or_create(&labels).inc_by(counts.micros as f64 / 1e6);
+        timed(&time, &labels, counts.time);
+    }
+}
+
+/// What goes through each topic.
+fn topics(node: &Node, registry: &mut Registry) {
+    let records_in = counters(registry, "topic_records_in", "Records appended to a topic");
+    let help = "Bytes of the batches appended to a topic, as they are stored";
+    let bytes_in = counters(registry, "topic_bytes_in", help);
+    let help = "Records that consumers were given, again where they asked again";
+    let records_out = counters(registry, "topic_records_out", help);
+    let help = "Bytes of the batches that consumers were given";
+    let bytes_out = counters(registry, "topic_bytes_out", help);
+    for (topic, moved) in node.broker().moved() {
+        let labels: Labels = vec![("topic", topic.to_string())];
+        records_in.get_or_create(&labels).inc_by(moved.records_in);
+        bytes_in.get_or_create(&labels).inc_by(moved.bytes_in);
+        records_out.get_or_create(&labels).inc_by(moved.records_out);
+        bytes_out.get_or_create(&labels).inc_by(moved.bytes_out);
+    }
+}
+
+/// What waits for actors, and what they wait for.
+async fn actors(node: &Node, registry: &mut Registry) {
+    let actors = gauges(registry, "actors", "Actors of a kind");
+    let help = "Messages in the mailboxes of all actors of a kind";
+    let waiting = gauges(registry, "mailbox_messages", help);
+    let help = "Messages in the fullest mailbox of an actor of a kind";
+    let most = gauges(registry, "mailbox_messages_max", help);
+    // Of a node that stops there is nothing to be said.
+    for (kind, depth) in node.root().mailboxes().await.unwrap_or_default() {
+        let labels: Labels = vec![("actor", kind)];
+        set(&actors, &labels, depth.actors);
+        set(&waiting, &labels, depth.waiting);
+        set(&most, &labels, depth.waiting_most);
+    }
+    let help = "Time that actors of a kind waited until what they wrote was on the disk";
+    let syncs = histograms(registry, "sync_time", help);
+    let help = "Time that the disk held up a thread of actors, for a write of one of this kind; only \
+                what is longer than 2 ms";
+    let stalls = histograms(registry, "stall_time", help);
+    for (kind, metered) in node.meters() {
+        let labels: Labels = vec![("actor", kind.to_owned())];
+        timed(&syncs, &labels, metered.syncs);
+        timed(&stalls, &labels, metered.stalls);
     }
 }
 
 /// Where each partition ends, by topic and number.
-type Ends = std::collections::BTreeMap<(String, i32), i64>;
+type Ends = BTreeMap<(String, i32), i64>;
 
 async fn partitions(client: &mut Client, registry: &mut Registry) -> Result<Ends, ClientError> {
     let first = gauges(registry, "partition_first_offset", "First offset that there is");

@@ -17,20 +17,22 @@ use std::{
     path::{Path, PathBuf},
     pin::Pin,
     rc::Rc,
+    sync::Arc,
     task::{Context as TaskContext, Poll, ready},
 };
 
 use actix::{Actor, Addr, Context, Handler, Message};
 use bytes::Bytes;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
-use super::{Disk, DiskError, DiskResult, Done, Entry, File, Op, OpenMode, Reply, Space};
+use super::{Disk, DiskError, DiskResult, Done, Entry, File, Op, OpenMode, Reply, Space, inline};
 use crate::{
     era::Ticket,
     failpoint,
     ids::ArbiterId,
     journal::{Commit, Journal, JournalEntry, Journals, StartJournal},
     mailbox,
+    meters::Meter,
     rng::Rng,
 };
 
@@ -52,6 +54,8 @@ pub struct Submit {
     pub op: Op,
     /// Where its outcome goes.
     pub reply: Reply,
+    /// Where it is counted if it holds up the arbiter.
+    pub meter: Option<Arc<Meter>>,
 }
 
 impl Handler<Submit> for DiskActor {
@@ -59,6 +63,11 @@ impl Handler<Submit> for DiskActor {
 
     fn handle(&mut self, submit: Submit, _: &mut Self::Context) {
         self.driver.submit_to(submit.op, submit.reply);
+        if let Some(stalled) = inline::take_stall()
+            && let Some(meter) = submit.meter
+        {
+            meter.stalls.note(stalled);
+        }
     }
 }
 
@@ -72,6 +81,8 @@ pub struct DiskHandle {
     actor: Rc<Addr<DiskActor>>,
     // Descriptors, buffers and wake-ups stay on one core: a handle that crossed would undo that.
     driver: Rc<dyn Disk>,
+    /// Where the waiting of whoever uses it is counted.
+    meter: Option<Arc<Meter>>,
 }
 
 impl DiskHandle {
@@ -79,7 +90,13 @@ impl DiskHandle {
     #[must_use]
     pub fn start(driver: Rc<dyn Disk>) -> Self {
         let actor = DiskActor { driver: driver.clone(), journal: None }.start();
-        Self { actor: Rc::new(actor), driver }
+        Self { actor: Rc::new(actor), driver, meter: None }
+    }
+
+    /// The same, with the waiting of whoever uses it counted there.
+    #[must_use]
+    pub fn metered(self, meter: Arc<Meter>) -> Self {
+        Self { meter: Some(meter), ..self }
     }
 
     /// One line: which driver, why, and what would change it.
@@ -89,10 +106,12 @@ impl DiskHandle {
     }
 
     /// Begins the directory's journal for this arbiter, once; entries that were committed before made
-    /// their logs sync for themselves. `rng` draws what nobody outside may guess.
+    /// their logs sync for themselves. `rng` draws what nobody outside may guess. The journal's own syncs
+    /// are counted where the handle's are.
     pub fn start_journal(&self, journals: &Journals, arbiter: ArbiterId, rng: Rng) {
         let journals = journals.clone();
-        mailbox::tell(&self.actor, StartJournal { journals, arbiter, rng });
+        let meter = self.meter.clone();
+        mailbox::tell(&self.actor, StartJournal { journals, arbiter, rng, meter });
     }
 
     /// Makes an entry of a log durable together with those of other logs: see
@@ -101,14 +120,22 @@ impl DiskHandle {
         let (reply, outcome) = oneshot::channel();
         // Bounded as every operation is.
         mailbox::tell(&self.actor, Commit { entry, ticket: ticket.clone(), reply });
-        Answer { outcome, take: unit }
+        Answer { outcome, take: unit, timed: self.timed() }
+    }
+
+    /// Times what is waited for as a sync.
+    fn timed(&self) -> Option<(Instant, Arc<Meter>)> {
+        self.meter.as_ref().map(|meter| (Instant::now(), meter.clone()))
     }
 
     fn ask<T>(&self, op: Op, take: fn(Done) -> Option<T>) -> Answer<T> {
         let (reply, outcome) = oneshot::channel();
+        let timed =
+            matches!(op, Op::Sync { .. } | Op::SyncDir { .. }).then(|| self.timed()).flatten();
+        let meter = self.meter.as_ref().filter(|_| matches!(op, Op::Write { .. })).cloned();
         // Bounded by who asks: each waits for its answers under the permits that it holds.
-        mailbox::tell(&self.actor, Submit { op, reply });
-        Answer { outcome, take }
+        mailbox::tell(&self.actor, Submit { op, reply, meter });
+        Answer { outcome, take, timed }
     }
 
     /// Opens a file, whatever era it is; see [`DiskHandle::open_under`].
@@ -286,6 +313,8 @@ fn beside(path: &Path) -> PathBuf {
 pub struct Answer<T> {
     outcome: oneshot::Receiver<DiskResult>,
     take: fn(Done) -> Option<T>,
+    /// Since when a sync is waited for, and where that is counted.
+    timed: Option<(Instant, Arc<Meter>)>,
 }
 
 impl<T> Future for Answer<T> {
@@ -294,6 +323,9 @@ impl<T> Future for Answer<T> {
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         let outcome = ready!(Pin::new(&mut this.outcome).poll(cx));
+        if let Some((since, meter)) = this.timed.take() {
+            meter.syncs.note(since.elapsed());
+        }
         Poll::Ready(outcome.unwrap_or(Err(DiskError::Closed)).map(|done| {
             (this.take)(done).expect("a driver answers each operation with its kind of answer")
         }))

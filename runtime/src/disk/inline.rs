@@ -10,6 +10,7 @@
 //! core for milliseconds, and to write elsewhere would only cost it more.
 
 use std::{
+    cell::Cell,
     io::IoSliceMut,
     sync::{
         Arc, LazyLock,
@@ -31,6 +32,16 @@ const READ_BYTES_MAX: usize = 64 * 1024;
 const STALL_MIN: Duration = Duration::from_millis(2);
 const AVOID_TIMES: u32 = 32;
 
+thread_local! {
+    /// How long the last operation here was held up, if it was, until that is taken.
+    static STALLED: Cell<Option<Duration>> = const { Cell::new(None) };
+}
+
+/// How long the operation that was just carried out held up this thread, if it did.
+pub(crate) fn take_stall() -> Option<Duration> {
+    STALLED.take()
+}
+
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// Counts the inline writes that took longer than they may.
@@ -49,6 +60,7 @@ impl Stalls {
             return;
         }
         self.0.fetch_add(1, Ordering::Relaxed);
+        STALLED.set(Some(took));
         let until = ended.duration_since(*START) + took * AVOID_TIMES;
         file.0.stalled_until_us.store(until.as_micros() as u64, Ordering::Relaxed);
     }
@@ -148,6 +160,8 @@ mod tests {
         assert_eq!(stalls.count(), before, "it has not waited, but been without a core");
         stalls.note(&file, now, now + STALL_MIN * 2, || true);
         assert_eq!(stalls.count(), before + 1);
+        assert_eq!(take_stall(), Some(STALL_MIN * 2), "it is told once");
+        assert_eq!(take_stall(), None);
         stalls.note(&file, now, now + Duration::from_secs(60), || true);
         assert!(attempt(write(1), &stalls).is_err(), "it would be made elsewhere");
         stalls.note(&file, now, now + STALL_MIN * 2, || true);

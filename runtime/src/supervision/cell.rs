@@ -4,12 +4,13 @@
 //! message and never while one is handled: a handler that does not return holds up nobody.
 
 use std::{
+    collections::VecDeque,
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU8, AtomicU64, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use actix::{
@@ -34,6 +35,12 @@ pub(crate) struct Cell<A: Actor> {
 struct Queue<A: Actor> {
     /// Gone once the actor will not come back.
     receiver: Option<AddressReceiver<A>>,
+    /// Messages that were taken out of it to be counted, before those that are in it.
+    #[expect(
+        clippy::box_collection,
+        reason = "a mailbox that nobody looks at pays for one pointer"
+    )]
+    ahead: Option<Box<VecDeque<Envelope<A>>>>,
     /// The newest life: only it is given messages (SUP-1).
     life: u64,
     control: Arc<Control>,
@@ -50,7 +57,7 @@ impl<A: Actor> Cell<A> {
             number: NEXT.fetch_add(1, Ordering::Relaxed),
             name,
             address: Addr::new(sender),
-            queue: Mutex::new(Queue { receiver: Some(receiver), life: 0, control }),
+            queue: Mutex::new(Queue { receiver: Some(receiver), ahead: None, life: 0, control }),
         })
     }
 
@@ -97,10 +104,31 @@ impl<A: Actor> Cell<A> {
 
     /// Closes it for good: what is in and what comes is answered with `MailboxError::Closed`.
     pub(crate) fn close(&self) {
-        let receiver = self.lock().receiver.take();
+        let (receiver, ahead) = {
+            let mut queue = self.lock();
+            (queue.receiver.take(), queue.ahead.take())
+        };
         self.order(Control::SUPERSEDED);
         // Not under the lock: this drops messages, which is code of others.
-        drop(receiver);
+        drop((ahead, receiver));
+    }
+
+    /// How many messages wait. A channel does not tell: they are taken out of it, and kept before
+    /// what comes.
+    pub(crate) fn waiting(&self) -> usize {
+        let mut cx = Context::from_waker(Waker::noop());
+        let (control, waiting) = {
+            let mut guard = self.lock();
+            let queue = &mut *guard;
+            let Some(receiver) = &mut queue.receiver else { return 0 };
+            while let Poll::Ready(Some(letter)) = Pin::new(&mut *receiver).poll_next(&mut cx) {
+                queue.ahead.get_or_insert_default().push_back(letter);
+            }
+            (queue.control.clone(), queue.ahead.as_ref().map_or(0, |ahead| ahead.len()))
+        };
+        // The channel would wake nobody now: the life looks by itself.
+        control.wake();
+        waiting
     }
 
     /// The next message for `life`; nothing (never again) where it is not the newest.
@@ -108,6 +136,12 @@ impl<A: Actor> Cell<A> {
         let mut queue = self.lock();
         if queue.life != life {
             return Poll::Ready(None);
+        }
+        if let Some(ahead) = &mut queue.ahead {
+            match ahead.pop_front() {
+                Some(letter) => return Poll::Ready(Some(letter)),
+                None => queue.ahead = None,
+            }
         }
         match &mut queue.receiver {
             Some(receiver) => Pin::new(receiver).poll_next(cx),

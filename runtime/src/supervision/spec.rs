@@ -156,6 +156,12 @@ pub(crate) trait Behind: Send + Sync {
     /// The number of its mailbox.
     fn number(&self) -> u64;
 
+    /// What kind of actor it is: the name of its type, as in `group_coordinator`.
+    fn kind(&self) -> String;
+
+    /// How many messages wait in its mailbox.
+    fn waiting(&self) -> usize;
+
     /// Begins a life: the one before takes no more messages. `None` where the mailbox is closed.
     fn begin(&self) -> Option<Begun>;
 
@@ -194,6 +200,14 @@ where
 {
     fn number(&self) -> u64 {
         self.cell.number()
+    }
+
+    fn kind(&self) -> String {
+        kind_of(std::any::type_name::<A>())
+    }
+
+    fn waiting(&self) -> usize {
+        self.cell.waiting()
     }
 
     fn begin(&self) -> Option<Begun> {
@@ -245,6 +259,20 @@ where
     }
 }
 
+/// `a::b::SomeActor<c::D>` is a `some_actor`.
+fn kind_of(type_name: &str) -> String {
+    let plain = type_name.split('<').next().unwrap_or_default();
+    let name = plain.rsplit("::").next().unwrap_or_default();
+    let mut kind = String::with_capacity(name.len() + 4);
+    for letter in name.chars() {
+        if letter.is_uppercase() && !kind.is_empty() {
+            kind.push('_');
+        }
+        kind.extend(letter.to_lowercase());
+    }
+    kind
+}
+
 struct SupervisorBehind<F> {
     behind: ActorBehind<Supervisor, F>,
     spec: Arc<SupervisorSpec>,
@@ -257,6 +285,14 @@ where
 {
     fn number(&self) -> u64 {
         self.behind.number()
+    }
+
+    fn kind(&self) -> String {
+        self.behind.kind()
+    }
+
+    fn waiting(&self) -> usize {
+        self.behind.waiting()
     }
 
     fn begin(&self) -> Option<Begun> {
@@ -291,5 +327,20 @@ where
 
     fn arbiter_lost(&self, lost: ArbiterLost) {
         tell(self.behind.cell.address(), lost);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_kind_is_the_name_of_a_type_without_its_place_and_parameters() {
+        for (name, kind) in [
+            ("flumen::broker::Partition", "partition"),
+            ("flumen::broker::GroupCoordinator", "group_coordinator"),
+            ("a::Connection<tokio::net::TcpStream>", "connection"),
+            ("Plain", "plain"),
+        ] {
+            assert_eq!(super::kind_of(name), kind);
+        }
     }
 }

@@ -26,7 +26,8 @@ use crate::{
 };
 
 pub use handle::{
-    ChildState, ChildStatus, StartChildError, StopChildError, SupervisorGone, SupervisorRef,
+    ChildState, ChildStatus, MailboxDepth, Mailboxes, StartChildError, StopChildError,
+    SupervisorGone, SupervisorRef,
 };
 pub(crate) use messages::{ArbiterLost, Happened, Reporter};
 use messages::{Drained, TimerElapsed};

@@ -145,7 +145,7 @@ impl LocalCoordination {
         local: &Rc<Local>,
         data: &Path,
     ) -> Result<(LocalCoordination, Catalogue), CoordinationError> {
-        let disk = local.disk(data).map_err(failed)?;
+        let disk = local.metered_disk(data, "controller").map_err(failed)?;
         let dir = data.join(FOLDER);
         let ticket = match era::take_over(&local.gates().gate(&dir), TAKE_OVER_MAX).await {
             Ok(ticket) => ticket,

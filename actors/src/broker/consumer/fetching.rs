@@ -97,9 +97,12 @@ impl ConsumerActor {
         let (partition, wanted) = (partition.clone(), holding.wanted.clone());
         let isolation = Isolation::Uncommitted;
         let fetch = Fetch { bytes_max, wait, isolation, ..Fetch::from(offset) };
-        let fetched = leader.fetch.send(fetch).into_actor(self);
+        let (fetched, traffic) = (leader.fetch.send(fetch).into_actor(self), leader.traffic);
         ctx.spawn(fetched.map(move |fetched, act, ctx| match fetched {
-            Ok(Ok(fetched)) => act.on_fetched(partition, &wanted, offset, fetched, ctx),
+            Ok(Ok(fetched)) => {
+                traffic.goes_out(&fetched.batches);
+                act.on_fetched(partition, &wanted, offset, fetched, ctx);
+            }
             Ok(Err(why)) => act.on_fetch_failed(&partition, &wanted, Some(&why), ctx),
             Err(_) => act.on_fetch_failed(&partition, &wanted, None, ctx),
         }));

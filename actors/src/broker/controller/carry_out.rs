@@ -156,6 +156,7 @@ async fn start_partition(
         identify(local, directory, topic, &name).await?;
     }
     let handover = Handover::new(journaled, closed);
+    let traffic = shared.traffic(&topic.name);
     let options = PartitionOptions {
         config: config.clone(),
         epoch: assigned.leader_epoch,
@@ -163,6 +164,7 @@ async fn start_partition(
         room: directory.room.clone(),
         cleaners: directory.cleaners.clone(),
         closers: directory.closers.clone(),
+        traffic: traffic.clone(),
         probe: shared.spec.probe.clone(),
         ..PartitionOptions::new(name.clone(), log, directory.path.clone())
     };
@@ -173,7 +175,7 @@ async fn start_partition(
     };
     let address = start_child(&shared.partitions_supervisor, &child_name, make).await?;
     let directory = directory.id;
-    shared.partitions.insert(name, Running { address, handover, log, directory });
+    shared.partitions.insert(name, Running { address, handover, log, directory, traffic });
     shared.is_handed_over(log);
     Ok(())
 }
@@ -271,6 +273,7 @@ pub(super) async fn remove(
         .collect()
         .await;
     removed.into_iter().collect::<Result<(), TopicError>>()?;
+    shared.traffic.remove(&topic.name);
     forget_offsets(shared, topic).await
 }
 

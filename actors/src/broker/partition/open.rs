@@ -1,5 +1,7 @@
 //! A partition whose log is open: the core, its log, and the effects carried out.
 
+mod reads;
+
 use std::time::Duration;
 
 use actix::{AsyncContext, Context, SpawnHandle, fut::wrap_future};
@@ -7,24 +9,27 @@ use flumen_runtime::{
     credit::{Credit, Permit},
     disk::actor::DiskHandle,
     ids::{LeaderEpoch, Offset},
-    log::{Log, LogFailure, LogIoDone, ReadFailure},
+    log::{Log, LogFailure, LogIoDone},
 };
 use tokio::time::Instant;
 
 use super::{
     Partition,
     messages::{
-        Append, AppendAsFollower, AppendError, Appended, At, EpochEnd, Fetch, FetchError, Fetched,
-        FindEpochEnd, FindOffset, FoundOffset, NotLeaderError, OfflineError, ProducerTail, Role,
+        Append, AppendAsFollower, AppendError, Appended, Fetch, FetchError, NotLeaderError,
+        OfflineError, ProducerTail, Role,
     },
     options::PartitionConfig,
     prepare::{self, Prepared, Preparing, Turn},
-    request::{AppendAnswer, FetchAnswer, FoundAnswer, OffsetAnswer, Request, TailAnswer},
-    state::{Accepted, Effect, Effects, ReadRange, State},
+    request::{AppendAnswer, FetchAnswer, OffsetAnswer, Request, TailAnswer},
+    state::{Accepted, Effect, Effects, State},
 };
 use crate::{
     answer::Answer,
-    broker::names::{Acks, ProducerId},
+    broker::{
+        names::{Acks, ProducerId},
+        traffic::Traffic,
+    },
 };
 
 /// How often a partition looks after what ages, while something does.
@@ -269,77 +274,6 @@ impl Open {
         }
     }
 
-    pub(super) fn find_offset(
-        &mut self,
-        find: FindOffset,
-        answer: FoundAnswer,
-        ctx: &mut Context<Partition>,
-    ) {
-        if let Err(error) = self.state.check_epoch(find.epoch) {
-            return answer.give(Err(error.into()));
-        }
-        let end = self.state.visible_end(find.isolation);
-        let found = |offset| {
-            let epoch = self.log.epochs().at(offset);
-            Ok(Some(FoundOffset { offset, timestamp_ms: -1, epoch }))
-        };
-        let from_ms = match find.at {
-            At::Earliest => return answer.give(found(self.state.marks().log_start)),
-            At::Latest => return answer.give(found(end)),
-            At::Timestamp(from_ms) => Some(from_ms),
-            At::MaxTimestamp => None,
-        };
-        self.look_up(from_ms, end, answer, READ_TRIES, ctx);
-    }
-
-    /// Looks a time up, or the largest; once more where segments were compacted meanwhile.
-    pub(super) fn look_up(
-        &self,
-        from_ms: Option<i64>,
-        end: Offset,
-        answer: FoundAnswer,
-        tries: u32,
-        ctx: &mut Context<Partition>,
-    ) {
-        let plan = match from_ms {
-            Some(from_ms) => self.log.plan_lookup(from_ms, end),
-            None => self.log.plan_newest(end),
-        };
-        let lookup = plan.run(self.disk.clone());
-        let epochs = self.log.epochs().clone();
-        let lookup = wrap_future::<_, Partition>(lookup);
-        ctx.spawn(actix::ActorFutureExt::map(lookup, move |found, actor, ctx| match found {
-            Ok(found) => answer.give(Ok(found.map(|(offset, timestamp_ms)| {
-                let epoch = epochs.at(offset);
-                FoundOffset { offset, timestamp_ms, epoch }
-            }))),
-            Err(ReadFailure::Removed) if tries > 0 => {
-                actor.look_up_again(from_ms, end, answer, tries - 1, ctx);
-            }
-            Err(error) => {
-                let offset = Offset::ZERO;
-                answer.give(Err(FetchError::Unreadable { offset, reason: error.to_string() }));
-            }
-        }));
-    }
-
-    /// Where the records of an epoch end.
-    pub(super) fn epoch_end(&self, find: FindEpochEnd) -> Result<Option<EpochEnd>, FetchError> {
-        self.state.check_epoch(find.epoch)?;
-        let (end, (_, current)) = (self.state.marks().log_end, self.state.role());
-        // The current one ends where the log does, even before its first record.
-        if find.of == current {
-            return Ok(Some(EpochEnd { epoch: current, end }));
-        }
-        let epochs = self.log.epochs();
-        if find.of > current || epochs.latest().is_none_or(|latest| find.of > latest) {
-            return Ok(None);
-        }
-        let log_start = self.state.marks().log_start;
-        let (epoch, end) = epochs.end_of(find.of, end).unwrap_or((find.of, log_start));
-        Ok(Some(EpochEnd { epoch, end }))
-    }
-
     pub(super) fn trim_to(&mut self, offset: Offset, answer: OffsetAnswer) {
         let marks = self.state.marks();
         if offset > marks.high_watermark {
@@ -388,11 +322,14 @@ impl Open {
     // ---- Effects -------------------------------------------------------------------------------
 
     /// Carries out what the core has decided, and gives the disk its next work.
-    pub(super) fn apply(&mut self, now_ms: i64, ctx: &mut Context<Partition>) {
+    pub(super) fn apply(&mut self, now_ms: i64, traffic: &Traffic, ctx: &mut Context<Partition>) {
         let mut effects = std::mem::take(&mut self.effects);
         for effect in effects.drain(..) {
             match effect {
-                Effect::Write(batch, header) => self.log.append(batch, &header),
+                Effect::Write(batch, header) => {
+                    traffic.came_in(&header, batch.len());
+                    self.log.append(batch, &header);
+                }
                 Effect::Release(held) => {
                     if let Held::Append { appended, .. } = &held {
                         self.acked_end = self.acked_end.max(appended.last_offset.next());
@@ -415,40 +352,6 @@ impl Open {
             self.cleaning = None;
         }
         self.arm(ctx);
-    }
-
-    /// Reads; once more where the segment was removed or compacted before it was opened.
-    pub(super) fn read(
-        &mut self,
-        answer: FetchAnswer,
-        range: ReadRange,
-        tries: u32,
-        ctx: &mut Context<Partition>,
-    ) {
-        let offset = range.offset;
-        let plan = match self.log.plan_read(offset, range.end, range.bytes_max) {
-            Ok(plan) => plan,
-            Err(error) => {
-                let reason = error.to_string();
-                return answer.give(Err(FetchError::Unreadable { offset, reason }));
-            }
-        };
-        let read = wrap_future::<_, Partition>(plan.run(self.disk.clone()));
-        ctx.spawn(actix::ActorFutureExt::map(read, move |read, actor: &mut Partition, ctx| {
-            match read {
-                Ok(done) => {
-                    actor.on_read(&done);
-                    let ReadRange { marks, epoch, mut aborted, .. } = range;
-                    aborted.retain(|transaction| transaction.first_offset < done.next);
-                    let batches = vec![done.batches];
-                    answer.give(Ok(Fetched { batches, marks, epoch, aborted }));
-                }
-                Err(ReadFailure::Removed) if tries > 0 => {
-                    actor.read_again(answer, range, tries - 1, ctx);
-                }
-                Err(error) => answer.give(Err(actor.unreadable(offset, &error))),
-            }
-        }));
     }
 
     // ---- What happens --------------------------------------------------------------------------

@@ -20,7 +20,7 @@ use flumen_runtime::{
 use serde::{Deserialize, Serialize};
 
 use super::{messages::Role, probe::Probe, state::Rules, validate::Limits};
-use crate::broker::names::TopicPartition;
+use crate::broker::{names::TopicPartition, traffic::Traffic};
 
 /// A topic's settings, as one of its partitions sees them. They may change while it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -197,6 +197,8 @@ pub struct PartitionOptions {
     pub cleaners: Credit,
     /// Logs that may be closed at a time.
     pub closers: Credit,
+    /// What goes into its topic and out of it.
+    pub traffic: Arc<Traffic>,
     /// Who watches each step; nobody, as a rule.
     pub probe: Option<Arc<dyn Probe>>,
 }
@@ -218,6 +220,7 @@ impl PartitionOptions {
             room: Room::default(),
             cleaners: Credit::new(1, 0),
             closers: Credit::new(1, 0),
+            traffic: Arc::default(),
             probe: None,
         }
     }

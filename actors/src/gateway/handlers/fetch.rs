@@ -39,6 +39,7 @@ use crate::{
             Partition,
             messages::{Fetch, FetchError, Fetched},
         },
+        traffic::Traffic,
     },
     gateway::{
         Shared,
@@ -50,7 +51,7 @@ use crate::{
 };
 
 /// Most bytes of records in one answer.
-const ANSWER_BYTES_MAX: usize = 4 << 20;
+pub(super) const ANSWER_BYTES_MAX: usize = 4 << 20;
 /// Least bytes that a partition is asked for, so that many of them do not make tiny reads.
 const PART_BYTES_MIN: usize = 64 << 10;
 /// Partitions that are read at once.
@@ -64,6 +65,7 @@ const PAUSE_MAX: Duration = Duration::from_millis(16);
 struct Target {
     want: Want,
     partition: Addr<Partition>,
+    traffic: Arc<Traffic>,
 }
 
 /// How a client wants to be served.
@@ -120,8 +122,13 @@ pub(in crate::gateway) async fn handle(
         }
     };
     let (targets, refused) = resolve(&shared, &context, std::mem::take(&mut round.wants));
+    let refusals = refused.len();
     let (gathered, permit) = gather(&shared, &targets, refused, terms).await;
     let mut answers = gathered.answers;
+    // Behind the refusals there is one for each target, in their order.
+    for (target, (_, data)) in targets.iter().zip(answers.iter().skip(refusals)) {
+        target.traffic.goes_out(data.records.slices());
+    }
     following.end(&round, &mut answers);
     session.set(following);
     response.session_id = round.session_id;
@@ -154,7 +161,7 @@ fn resolve(
     let (mut targets, mut refused) = (Vec::with_capacity(wants.len()), Vec::new());
     for want in wants {
         match target(shared, context, &topics, &want) {
-            Ok(partition) => targets.push(Target { want, partition }),
+            Ok((partition, traffic)) => targets.push(Target { want, partition, traffic }),
             Err(error) => {
                 let data = refusal(want.partition.partition, error);
                 refused.push((want.topic, data));
@@ -169,7 +176,7 @@ fn target(
     context: &RequestContext,
     topics: &Topics,
     want: &Want,
-) -> Result<Addr<Partition>, ErrorCode> {
+) -> Result<(Addr<Partition>, Arc<Traffic>), ErrorCode> {
     let topic = find(topics, &want.topic, context.version)?;
     if !authorize(context, Operation::Read, Resource::Topic(topic.name.as_str())) {
         return Err(ErrorCode::TopicAuthorizationFailed);
@@ -180,7 +187,7 @@ fn target(
     let assigned = assigned.ok_or(ErrorCode::UnknownTopicOrPartition)?;
     super::check_epoch(want.partition.current_leader_epoch, assigned.leader_epoch)?;
     let partition = TopicPartition { topic: topic.name.clone(), partition: PartitionId(number) };
-    shared.broker.partition(&partition).ok_or(ErrorCode::NotLeaderOrFollower)
+    shared.broker.reading(&partition).ok_or(ErrorCode::NotLeaderOrFollower)
 }
 
 fn find<'a>(topics: &'a Topics, key: &TopicKey, version: i16) -> Result<&'a Topic, ErrorCode> {

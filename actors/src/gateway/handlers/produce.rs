@@ -32,6 +32,7 @@ use crate::{
         codec::RequestFrame,
         connection::{Answer, Reply},
         context::{Operation, RequestContext, Resource, authorize},
+        counters::Counters,
         error_code::ErrorCode,
         messages::produce::{
             BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceRequest, ProduceResponse,
@@ -63,6 +64,7 @@ type Parts = Vec<(ByteString, Vec<(i32, Part)>)>;
 
 pub(in crate::gateway) fn handle(
     shared: &Arc<Shared>,
+    counters: &Arc<Counters>,
     context: &RequestContext,
     frame: RequestFrame,
     permit: Permit,
@@ -77,7 +79,7 @@ pub(in crate::gateway) fn handle(
     };
     drop(request);
     let (header, bytes) = frame.into_parts();
-    let (counted, taken) = (shared.clone(), Instant::now());
+    let (counters, taken) = (counters.clone(), Instant::now());
     let appends = append(shared, acks, parts, bytes, permit);
     let (throttle, mute) = (context.throttle_time_ms(), context.throttled);
     let answer = async move {
@@ -96,7 +98,7 @@ pub(in crate::gateway) fn handle(
         let response =
             ProduceResponse { responses, throttle_time_ms: throttle, ..ProduceResponse::default() };
         let answer = Answer { mute, ..encode(&header, &response) };
-        counted.counters.answered(header.api, taken, answer.len());
+        counters.answered(header.api, taken, answer.len());
         answer
     };
     Reply::Later(answer.boxed_local())

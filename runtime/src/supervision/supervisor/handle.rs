@@ -1,6 +1,6 @@
 //! The handle of a supervisor, for every thread; and how a tree of them begins and ends.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use actix::{Addr, Handler, Message, dev::ToEnvelope};
 use futures::future::{Either, select};
@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::{
     ChildSpec, Supervisor, SupervisorSpec,
-    messages::{Children, InjectPanic, Reporter, StartChild, StopChild},
+    messages::{Children, InjectPanic, LookAtMailboxes, Reporter, StartChild, StopChild},
 };
 use crate::{
     ids::ArbiterId,
@@ -133,6 +133,33 @@ pub struct ChildStatus {
     pub last_exit: Option<Exit>,
 }
 
+/// What waits for the actors of one kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MailboxDepth {
+    /// How many actors there are.
+    pub actors: usize,
+    /// Messages in the mailboxes of all of them.
+    pub waiting: usize,
+    /// Messages in the fullest.
+    pub waiting_most: usize,
+}
+
+impl MailboxDepth {
+    /// With another actor, which has so many.
+    pub(super) fn add(&mut self, waiting: usize) {
+        self.merge(Self { actors: 1, waiting, waiting_most: waiting });
+    }
+
+    pub(super) fn merge(&mut self, other: Self) {
+        self.actors += other.actors;
+        self.waiting += other.waiting;
+        self.waiting_most = self.waiting_most.max(other.waiting_most);
+    }
+}
+
+/// What waits for actors, by their kind: the name of their type, as in `group_coordinator`.
+pub type Mailboxes = BTreeMap<String, MailboxDepth>;
+
 impl SupervisorRef {
     pub(crate) fn new(name: ActorName, address: Addr<Supervisor>) -> Self {
         Self { name, address, stage: Arc::new(watch::channel(Stage::Starting).0) }
@@ -194,6 +221,15 @@ impl SupervisorRef {
     /// Where the supervisor has ended.
     pub async fn children(&self) -> Result<Vec<ChildStatus>, SupervisorGone> {
         self.ask(Children).await
+    }
+
+    /// What waits in the mailboxes of its children, of theirs, and so on. Each of them has a turn
+    /// for it.
+    ///
+    /// # Errors
+    /// Where the supervisor has ended.
+    pub async fn mailboxes(&self) -> Result<Mailboxes, SupervisorGone> {
+        self.ask(LookAtMailboxes).await
     }
 
     /// Resolves when all children of the spec have started.

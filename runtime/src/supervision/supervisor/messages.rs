@@ -6,8 +6,8 @@ use actix::{Context, Handler, Message, MessageResult, ResponseFuture};
 use tokio::sync::oneshot;
 
 use super::{
-    ChildSpec, ChildState, ChildStatus, Control, StartChildError, StopChildError, Supervisor,
-    policy,
+    ChildSpec, ChildState, ChildStatus, Control, Mailboxes, StartChildError, StopChildError,
+    Supervisor, policy,
 };
 use crate::{
     ids::ArbiterId,
@@ -176,6 +176,11 @@ pub(crate) struct InjectPanic(pub(crate) ActorName);
 #[rtype(result = "Vec<ChildStatus>")]
 pub(crate) struct Children;
 
+/// The mailboxes of all children, and of theirs.
+#[derive(Message)]
+#[rtype(result = "Mailboxes")]
+pub(crate) struct LookAtMailboxes;
+
 impl Handler<StartChild> for Supervisor {
     type Result = ResponseFuture<Result<(), StartChildError>>;
 
@@ -274,5 +279,27 @@ impl Handler<Children> for Supervisor {
             })
         });
         MessageResult(statuses.collect())
+    }
+}
+
+impl Handler<LookAtMailboxes> for Supervisor {
+    type Result = ResponseFuture<Mailboxes>;
+
+    fn handle(&mut self, _: LookAtMailboxes, _: &mut Context<Self>) -> Self::Result {
+        let (mut all, mut below) = (Mailboxes::new(), Vec::new());
+        for kept in self.children.values() {
+            let behind = &kept.spec.behind;
+            all.entry(behind.kind()).or_default().add(behind.waiting());
+            below.extend(behind.supervisor().cloned());
+        }
+        Box::pin(async move {
+            for supervisor in below {
+                // One that has ended has no mailboxes any more.
+                for (kind, theirs) in supervisor.mailboxes().await.unwrap_or_default() {
+                    all.entry(kind).or_default().merge(theirs);
+                }
+            }
+            all
+        })
     }
 }

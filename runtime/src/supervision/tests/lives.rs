@@ -180,3 +180,38 @@ async fn a_flooded_actor_starves_neither_its_neighbour_nor_timers() {
     let handled = flood.send(Count).await.unwrap();
     assert!(handled > 1000, "it was flooded all the time: {handled}");
 }
+
+#[actix_rt::test]
+async fn what_waits_is_counted_by_kind_and_then_handled_in_its_order() {
+    tokio::time::pause();
+    let placement = placement(2);
+    let seen = Seen::default();
+    let (wedging, wedged) = Probe::spec("wedged", &seen);
+    let (beside, free) = Probe::spec("free", &seen);
+    let (below, _) = ChildSpec::supervisor(
+        SupervisorSpec::new("below")
+            .child(wedging.place(crate::placement::Place::On(ArbiterId(0)))),
+    );
+    let root = SupervisorSpec::new("root")
+        .child(below)
+        .child(beside.place(crate::placement::Place::On(ArbiterId(1))))
+        .start(placement.clone());
+    root.up().await.unwrap();
+    placement.wedge(ArbiterId(0), None);
+    let first: Vec<_> = (0..3).map(|_| wedged.send(Count)).collect();
+    let depth = |actors, waiting| MailboxDepth { actors, waiting, waiting_most: waiting };
+    for _ in 0..2 {
+        let all = root.mailboxes().await.unwrap();
+        let wanted = [("probe".to_owned(), depth(2, 3)), ("supervisor".to_owned(), depth(1, 0))];
+        assert_eq!(all, wanted.into(), "however often it is looked at");
+    }
+    let later: Vec<_> = (0..200).map(|_| wedged.send(Count)).collect();
+    assert_eq!(root.mailboxes().await.unwrap()["probe"], depth(2, 203));
+    assert_eq!(free.send(Count).await, Ok(1), "one that was looked at while idle");
+    placement.release(ArbiterId(0));
+    for (number, answer) in (1..).zip(first.into_iter().chain(later)) {
+        assert_eq!(answer.await, Ok(number));
+    }
+    assert_eq!(wedged.send(Count).await, Ok(204));
+    assert_eq!(root.mailboxes().await.unwrap()["probe"], depth(2, 0));
+}

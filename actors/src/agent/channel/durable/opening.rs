@@ -114,7 +114,7 @@ impl DurableChannel {
     /// Takes over from earlier lives, and reads what is there.
     pub(super) fn open(&mut self, ctx: &mut Context<Self>) {
         let local = self.incarnation.local().clone();
-        let disk = match local.disk(&self.options.data_dir) {
+        let disk = match local.metered_disk(&self.options.data_dir, "durable_channel") {
             Ok(disk) => disk,
             Err(error) => return self.go_offline(error.to_string(), ctx),
         };

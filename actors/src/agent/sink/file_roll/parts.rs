@@ -132,7 +132,7 @@ impl Parts {
         local: &Local,
         options: PartsOptions,
     ) -> Result<(Parts, Option<Offset>), PartsError> {
-        let disk = local.disk(&options.dir)?;
+        let disk = local.metered_disk(&options.dir, "sink")?;
         let gate = local.gates().gate(&options.dir.join(&options.prefix));
         let ticket =
             take_over(&gate, TAKE_OVER_WITHIN).await.inspect_err(|error| local.fatal(error))?;

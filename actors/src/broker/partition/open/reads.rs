@@ -1,0 +1,121 @@
+//! What an open partition looks up and reads on the disk, and what it knows of where its epochs ended.
+
+use actix::{AsyncContext, Context, fut::wrap_future};
+use flumen_runtime::{ids::Offset, log::ReadFailure};
+
+use super::{Open, Partition, READ_TRIES};
+use crate::broker::partition::{
+    messages::{At, EpochEnd, FetchError, Fetched, FindEpochEnd, FindOffset, FoundOffset},
+    request::{FetchAnswer, FoundAnswer},
+    state::ReadRange,
+};
+
+impl Open {
+    pub(in crate::broker::partition) fn find_offset(
+        &mut self,
+        find: FindOffset,
+        answer: FoundAnswer,
+        ctx: &mut Context<Partition>,
+    ) {
+        if let Err(error) = self.state.check_epoch(find.epoch) {
+            return answer.give(Err(error.into()));
+        }
+        let end = self.state.visible_end(find.isolation);
+        let found = |offset| {
+            let epoch = self.log.epochs().at(offset);
+            Ok(Some(FoundOffset { offset, timestamp_ms: -1, epoch }))
+        };
+        let from_ms = match find.at {
+            At::Earliest => return answer.give(found(self.state.marks().log_start)),
+            At::Latest => return answer.give(found(end)),
+            At::Timestamp(from_ms) => Some(from_ms),
+            At::MaxTimestamp => None,
+        };
+        self.look_up(from_ms, end, answer, READ_TRIES, ctx);
+    }
+
+    /// Looks a time up, or the largest; once more where segments were compacted meanwhile.
+    pub(in crate::broker::partition) fn look_up(
+        &self,
+        from_ms: Option<i64>,
+        end: Offset,
+        answer: FoundAnswer,
+        tries: u32,
+        ctx: &mut Context<Partition>,
+    ) {
+        let plan = match from_ms {
+            Some(from_ms) => self.log.plan_lookup(from_ms, end),
+            None => self.log.plan_newest(end),
+        };
+        let lookup = plan.run(self.disk.clone());
+        let epochs = self.log.epochs().clone();
+        let lookup = wrap_future::<_, Partition>(lookup);
+        ctx.spawn(actix::ActorFutureExt::map(lookup, move |found, actor, ctx| match found {
+            Ok(found) => answer.give(Ok(found.map(|(offset, timestamp_ms)| {
+                let epoch = epochs.at(offset);
+                FoundOffset { offset, timestamp_ms, epoch }
+            }))),
+            Err(ReadFailure::Removed) if tries > 0 => {
+                actor.look_up_again(from_ms, end, answer, tries - 1, ctx);
+            }
+            Err(error) => {
+                let offset = Offset::ZERO;
+                answer.give(Err(FetchError::Unreadable { offset, reason: error.to_string() }));
+            }
+        }));
+    }
+
+    /// Where the records of an epoch end.
+    pub(in crate::broker::partition) fn epoch_end(
+        &self,
+        find: FindEpochEnd,
+    ) -> Result<Option<EpochEnd>, FetchError> {
+        self.state.check_epoch(find.epoch)?;
+        let (end, (_, current)) = (self.state.marks().log_end, self.state.role());
+        // The current one ends where the log does, even before its first record.
+        if find.of == current {
+            return Ok(Some(EpochEnd { epoch: current, end }));
+        }
+        let epochs = self.log.epochs();
+        if find.of > current || epochs.latest().is_none_or(|latest| find.of > latest) {
+            return Ok(None);
+        }
+        let log_start = self.state.marks().log_start;
+        let (epoch, end) = epochs.end_of(find.of, end).unwrap_or((find.of, log_start));
+        Ok(Some(EpochEnd { epoch, end }))
+    }
+
+    /// Reads; once more where the segment was removed or compacted before it was opened.
+    pub(in crate::broker::partition) fn read(
+        &mut self,
+        answer: FetchAnswer,
+        range: ReadRange,
+        tries: u32,
+        ctx: &mut Context<Partition>,
+    ) {
+        let offset = range.offset;
+        let plan = match self.log.plan_read(offset, range.end, range.bytes_max) {
+            Ok(plan) => plan,
+            Err(error) => {
+                let reason = error.to_string();
+                return answer.give(Err(FetchError::Unreadable { offset, reason }));
+            }
+        };
+        let read = wrap_future::<_, Partition>(plan.run(self.disk.clone()));
+        ctx.spawn(actix::ActorFutureExt::map(read, move |read, actor: &mut Partition, ctx| {
+            match read {
+                Ok(done) => {
+                    actor.on_read(&done);
+                    let ReadRange { marks, epoch, mut aborted, .. } = range;
+                    aborted.retain(|transaction| transaction.first_offset < done.next);
+                    let batches = vec![done.batches];
+                    answer.give(Ok(Fetched { batches, marks, epoch, aborted }));
+                }
+                Err(ReadFailure::Removed) if tries > 0 => {
+                    actor.read_again(answer, range, tries - 1, ctx);
+                }
+                Err(error) => answer.give(Err(actor.unreadable(offset, &error))),
+            }
+        }));
+    }
+}
