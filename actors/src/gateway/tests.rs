@@ -66,12 +66,18 @@ impl World {
     }
 
     async fn with(limits: Limits) -> Self {
+        Self::made(limits, |_| {}).await
+    }
+
+    /// With a broker that is told otherwise by `tell`.
+    async fn made(limits: Limits, tell: impl FnOnce(&mut BrokerSpec)) -> Self {
         let disks = SimDisks::new(&Rng::seeded(1), Faults::none());
         disks.install(Path::new("/data/.keep"), b"");
         let services =
             Services::new(Arc::new(ManualClock::at(1_000_000)), Rng::seeded(2), Arc::new(disks));
         let mut spec = BrokerSpec::new(DataDirectory::new(Uuid::from_u128(1), "/data"));
         spec.offsets_partitions = 3;
+        tell(&mut spec);
         let (child, broker) = broker::start(spec);
         let gateway = GatewaySpec {
             listeners: Vec::new(),

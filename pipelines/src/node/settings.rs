@@ -3,7 +3,10 @@
 
 use std::{fmt::Display, str::FromStr, time::Duration};
 
-use flumen_actors::broker::catalogue::settings::{SETTINGS, SettingsError};
+use flumen_actors::broker::catalogue::{
+    node_settings::name_on_topic,
+    settings::{SETTINGS, SettingsError},
+};
 
 use super::NodeOptions;
 
@@ -158,7 +161,8 @@ pub const NODE_SETTINGS: &[NodeSetting] = &[
 ];
 
 impl NodeOptions {
-    /// Sets `name`, of the node or of the topics that do not set it themselves, to `value`.
+    /// Sets `name`, of the node or of the topics that do not set it themselves, to `value`. Those of
+    /// topics have their names, or those that Kafka has for them in its brokers' configuration.
     ///
     /// # Errors
     /// [`NodeSettingError`].
@@ -171,7 +175,8 @@ impl NodeOptions {
         if let Some(own) = NODE_SETTINGS.iter().find(|own| own.name == name) {
             return (own.set)(self, value.trim()).map_err(invalid);
         }
-        self.topic_settings.set(name, value).map_err(|error| match error {
+        let of_topics = name_on_topic(name).unwrap_or(name);
+        self.topic_settings.set(of_topics, value).map_err(|error| match error {
             SettingsError::Invalid { expected, .. } => invalid(expected),
             _ => NodeSettingError::Unknown(name.to_owned()),
         })
@@ -218,6 +223,8 @@ mod tests {
         options.set("retention.ms", "5000").unwrap();
         assert_eq!(options.topic_defaults.partitions, 7);
         assert_eq!(options.topic_settings.get("retention.ms"), Some("5000"));
+        options.set("log.retention.ms", "6000").unwrap();
+        assert_eq!(options.topic_settings.get("retention.ms"), Some("6000"), "Kafka's other name");
     }
 
     #[test]

@@ -131,6 +131,12 @@ pub fn name_on_node(topic: &str) -> Option<&'static str> {
     OF_TOPICS.iter().find(|(_, of)| *of == topic).map(|(name, _)| *name)
 }
 
+/// What a topic calls the setting that is its default on a node.
+#[must_use]
+pub fn name_on_topic(node: &str) -> Option<&'static str> {
+    OF_TOPICS.iter().find(|(name, _)| *name == node).map(|(_, of)| *of)
+}
+
 fn find(name: &str) -> Option<(&'static str, &'static Setting)> {
     let own = OWN_SETTINGS.iter().map(|setting| (setting.name, setting));
     own.chain(of_topics()).find(|(known, _)| *known == name)

@@ -1,6 +1,7 @@
 //! DescribeConfigs, AlterConfigs, IncrementalAlterConfigs, ListConfigResources: the settings of topics
 //! and of nodes, under Kafka's names.
 
+mod inert;
 mod told;
 
 use std::sync::Arc;
@@ -132,8 +133,8 @@ fn describe_one(
 }
 
 fn described(told: Told, synonyms: bool, docs: bool) -> DescribeConfigsResourceResult {
-    let Told { name, counts, below, doc, kind, is_fixed } = told;
-    let layers = std::iter::once(counts.clone()).chain(below).filter(|_| synonyms);
+    let Told { name, counts, has_value, below, doc, kind, is_fixed } = told;
+    let layers = std::iter::once(counts.clone()).chain(below).filter(|_| synonyms && has_value);
     let known_as = layers.map(|layer| DescribeConfigsSynonym {
         name: layer.name.into(),
         value: Some(layer.value.into()),
@@ -142,7 +143,7 @@ fn described(told: Told, synonyms: bool, docs: bool) -> DescribeConfigsResourceR
     DescribeConfigsResourceResult {
         name: name.into(),
         synonyms: known_as.collect(),
-        value: Some(counts.value.into()),
+        value: has_value.then(|| counts.value.into()),
         read_only: is_fixed,
         config_source: counts.source,
         is_sensitive: false,

@@ -265,3 +265,72 @@ fn acks_of_all_are_refused_where_a_topic_wants_more_replicas_than_there_are() {
         assert_eq!(part(&mut client, -1).await, (ErrorCode::None, 1));
     });
 }
+
+#[test]
+fn what_topics_are_given_at_the_node_s_start_has_its_source_and_the_node_s_name() {
+    paused(async {
+        let given = |spec: &mut BrokerSpec| {
+            spec.topic_settings.set("retention.ms", "66").unwrap();
+            spec.topic_settings.set("max.message.bytes", "5000").unwrap();
+        };
+        let world = World::made(Limits::default(), given).await;
+        world.broker.create_topic(TopicSpec::new("t", 1).unwrap()).await.unwrap();
+        let mut client = world.connect().await;
+        let of_node = describe(&mut client, (BROKER, "1")).await;
+        assert_eq!(told(&of_node, "log.retention.ms"), ("66", 4));
+        assert_eq!(told(&of_node, "message.max.bytes"), ("5000", 4));
+        assert_eq!(told(&of_node, "log.segment.bytes"), ("1073741824", 5));
+        let own = [("log.retention.ms", Some("77"))];
+        assert_eq!(alter(&mut client, (BROKER, "1"), &own).await, ErrorCode::None);
+        let layers = |configs: &[DescribeConfigsResourceResult], name: &str| {
+            let config = configs.iter().find(|config| *config.name == *name).unwrap();
+            let layers = config.synonyms.iter();
+            let layers =
+                layers.map(|s| format!("{}={}, {}", s.name, s.value.as_deref().unwrap(), s.source));
+            layers.collect::<Vec<_>>()
+        };
+        let wanted =
+            ["log.retention.ms=77, 2", "log.retention.ms=66, 4", "log.retention.ms=604800000, 5"];
+        let of_node = describe(&mut client, (BROKER, "1")).await;
+        assert_eq!(layers(&of_node, "log.retention.ms"), wanted);
+        let of_topic = describe(&mut client, (TOPIC, "t")).await;
+        assert_eq!(layers(&of_topic, "retention.ms"), wanted);
+        assert_eq!(told(&of_topic, "max.message.bytes"), ("5000", 4));
+        let wanted = ["message.max.bytes=5000, 4", "message.max.bytes=1048588, 5"];
+        assert_eq!(layers(&of_topic, "max.message.bytes"), wanted);
+    });
+}
+
+#[test]
+fn all_of_kafkas_names_are_told_once_and_those_without_meaning_have_no_value() {
+    /// The names that Kafka 4.4 tells of a broker, its internal ones left out.
+    const NAMES: &str = include_str!("broker_settings.txt");
+    paused(async {
+        let world = World::new().await;
+        let mut client = world.connect().await;
+        let of_node = describe(&mut client, (BROKER, "1")).await;
+        assert!(of_node.is_sorted_by(|a, b| *a.name < *b.name), "each once");
+        let told: Vec<&str> = of_node.iter().map(|config| &*config.name).collect();
+        let missing: Vec<_> = NAMES.lines().filter(|name| !told.contains(name)).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+        for config in &of_node {
+            let doc = config.documentation.as_deref().unwrap();
+            if config.value.is_none() {
+                assert!(
+                    doc.starts_with("no meaning here: ") && config.read_only,
+                    "{}",
+                    config.name
+                );
+                assert_eq!(
+                    (config.config_source, config.synonyms.len()),
+                    (5, 0),
+                    "{}",
+                    config.name
+                );
+            }
+        }
+        let of = |name: &str| of_node.iter().find(|config| *config.name == *name).unwrap();
+        assert_eq!(of("ssl.keystore.location").value, None);
+        assert_eq!(of("offsets.topic.num.partitions").value.as_deref(), Some("3"));
+    });
+}

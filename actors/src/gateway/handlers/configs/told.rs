@@ -1,5 +1,6 @@
 //! Settings as they are told: what each is, and where it comes from.
 
+use super::inert::INERT;
 use crate::{
     broker::{
         Broker, NodeId, Settings,
@@ -8,7 +9,7 @@ use crate::{
             settings::{SETTINGS, Setting},
         },
     },
-    gateway::Shared,
+    gateway::{Shared, handlers::fetch::ANSWER_BYTES_MAX},
 };
 
 /// Where a value comes from (`ConfigSource`).
@@ -34,6 +35,8 @@ pub(in crate::gateway::handlers) struct Told {
     pub(in crate::gateway::handlers) name: &'static str,
     /// The value that counts.
     pub(in crate::gateway::handlers) counts: Layer,
+    /// Whether there is a value at all.
+    pub(super) has_value: bool,
     /// Those that would count if it were not.
     pub(super) below: Vec<Layer>,
     pub(super) doc: &'static str,
@@ -47,13 +50,19 @@ impl Told {
         let below = layers.split_off(1);
         let counts = layers.pop().expect("every setting has a default");
         let (doc, kind) = (setting.doc, setting.type_number());
-        Self { name, counts, below, doc, kind, is_fixed: false }
+        Self { name, counts, has_value: true, below, doc, kind, is_fixed: false }
     }
 
     /// Of one that only a start can change.
     fn fixed(name: &'static str, value: String, doc: &'static str) -> Self {
         let counts = Layer { name, value, source: GIVEN_AT_START };
-        Self { name, counts, below: Vec::new(), doc, kind: TEXT, is_fixed: true }
+        Self { name, counts, has_value: true, below: Vec::new(), doc, kind: TEXT, is_fixed: true }
+    }
+
+    /// Of one that has no meaning here.
+    fn inert(name: &'static str, doc: &'static str) -> Self {
+        let counts = Layer { name, value: String::new(), source: DEFAULT };
+        Self { has_value: false, counts, ..Self::fixed(name, String::new(), doc) }
     }
 }
 
@@ -83,9 +92,12 @@ pub(in crate::gateway::handlers) fn of_topic(
         let mut layers: Vec<Layer> = own.into_iter().collect();
         layers.extend(on_node.into_iter().flat_map(|name| set_of_nodes(&nodes, node, name)));
         let given = given.explicit().find(is_own).map(|(_, value)| value.to_owned());
-        layers.extend(given.map(|value| Layer { name, value, source: GIVEN_AT_START }));
+        // What the node gives its topics has the node's name for it.
+        let name_there = on_node.unwrap_or(name);
+        let given = given.map(|value| Layer { name: name_there, value, source: GIVEN_AT_START });
+        layers.extend(given);
         let value = setting.default.to_owned();
-        layers.push(Layer { name: on_node.unwrap_or(name), value, source: DEFAULT });
+        layers.push(Layer { name: name_there, value, source: DEFAULT });
         Told::new(name, setting, layers)
     };
     SETTINGS.iter().map(told).collect()
@@ -93,13 +105,14 @@ pub(in crate::gateway::handlers) fn of_topic(
 
 /// All settings of this node; or, where `which` are all nodes, what was set of them.
 pub(super) fn of_node(shared: &Shared, which: Nodes) -> Vec<Told> {
-    let nodes = shared.broker.node_settings();
+    let (nodes, given) = (shared.broker.node_settings(), shared.broker.topic_settings());
     let known = OWN_SETTINGS.iter().map(|setting| (setting.name, setting)).chain(of_topics());
     let changeable = known.map(|(name, setting)| {
         let mut layers = set_of_nodes(&nodes, shared.node, name);
-        if let Some(value) = at_start(shared, name).filter(|value| value != setting.default) {
-            layers.push(Layer { name, value, source: GIVEN_AT_START });
-        }
+        let own = at_start(shared, name).filter(|value| value != setting.default);
+        let of_topics = || given.explicit().find(|(of_topic, _)| *of_topic == setting.name);
+        let value = own.or_else(|| of_topics().map(|(_, value)| value.to_owned()));
+        layers.extend(value.map(|value| Layer { name, value, source: GIVEN_AT_START }));
         let value = setting.default.to_owned();
         layers.push(Layer { name, value, source: DEFAULT });
         if which == Nodes::All {
@@ -110,6 +123,9 @@ pub(super) fn of_node(shared: &Shared, which: Nodes) -> Vec<Told> {
     let mut told: Vec<Told> = changeable.flatten().collect();
     if which != Nodes::All {
         told.extend(fixed(shared));
+        let inert =
+            INERT.iter().flat_map(|(why, names)| names.iter().map(move |name| (*name, *why)));
+        told.extend(inert.map(|(name, why)| Told::inert(name, why)));
     }
     told.sort_by_key(|told| told.name);
     told
@@ -132,14 +148,22 @@ fn at_start(shared: &Shared, name: &str) -> Option<String> {
     })
 }
 
-/// What only a start can change, and Kafka's names that have no meaning here.
+/// What only a start can change.
 fn fixed(shared: &Shared) -> Vec<Told> {
-    const THREADS: &str = "no meaning here: one thread a core does all work";
     let limits = &shared.limits;
     let directories = shared.broker.directories().iter();
     let directories: Vec<_> = directories.map(|each| each.path.display().to_string()).collect();
+    let listeners = shared.listeners.iter();
+    let listeners = listeners.map(|bound| format!("{}://{}", bound.endpoint.name, bound.address()));
+    let advertised = shared.listeners.iter().map(|bound| &bound.endpoint);
+    let advertised = advertised.map(|at| format!("{}://{}:{}", at.name, at.host, at.port));
+    let join = |all: Vec<String>| all.join(",");
     vec![
-        Told::fixed("background.threads", "0".into(), THREADS),
+        Told::fixed(
+            "advertised.listeners",
+            join(advertised.collect()),
+            "where clients are told to connect to, for each listener",
+        ),
         Told::fixed("broker.id", shared.node.0.to_string(), "this node's number"),
         Told::fixed(
             "connections.max.idle.ms",
@@ -152,15 +176,23 @@ fn fixed(shared: &Shared) -> Vec<Told> {
             "copies of a new topic; there is one node, so one",
         ),
         Told::fixed("delete.topic.enable", "true".into(), "topics can be deleted"),
-        Told::fixed("log.cleaner.threads", "0".into(), THREADS),
+        Told::fixed(
+            "fetch.max.bytes",
+            ANSWER_BYTES_MAX.to_string(),
+            "most bytes of the records in an answer to a fetch, but for one batch that is larger",
+        ),
+        Told::fixed("listeners", join(listeners.collect()), "where the node listens"),
         Told::fixed("log.dirs", directories.join(","), "the data directories"),
         Told::fixed("node.id", shared.node.0.to_string(), "this node's number"),
-        Told::fixed("num.io.threads", "0".into(), THREADS),
-        Told::fixed("num.network.threads", "0".into(), THREADS),
         Told::fixed(
-            "num.replica.fetchers",
-            "0".into(),
-            "no meaning here: there is one node, so nothing is replicated",
+            "offset.metadata.max.bytes",
+            shared.broker.group_options_at_start().metadata_bytes_max.to_string(),
+            "most bytes of metadata that a member keeps beside an offset",
+        ),
+        Told::fixed(
+            "offsets.topic.num.partitions",
+            shared.broker.offsets_partitions().to_string(),
+            "partitions of the topic of groups' offsets, when it is made",
         ),
         Told::fixed(
             "offsets.topic.replication.factor",
