@@ -10,7 +10,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU8, AtomicU64, Ordering},
     },
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Wake, Waker},
 };
 
 use actix::{
@@ -114,21 +114,19 @@ impl<A: Actor> Cell<A> {
     }
 
     /// How many messages wait. A channel does not tell: they are taken out of it, and kept before
-    /// what comes.
+    /// what comes. Nobody is woken: a life that sleeps has nothing in its mailbox, and finds what was
+    /// there when it slept in, or comes, in its order.
     pub(crate) fn waiting(&self) -> usize {
-        let mut cx = Context::from_waker(Waker::noop());
-        let (control, waiting) = {
-            let mut guard = self.lock();
-            let queue = &mut *guard;
-            let Some(receiver) = &mut queue.receiver else { return 0 };
-            while let Poll::Ready(Some(letter)) = Pin::new(&mut *receiver).poll_next(&mut cx) {
-                queue.ahead.get_or_insert_default().push_back(letter);
-            }
-            (queue.control.clone(), queue.ahead.as_ref().map_or(0, |ahead| ahead.len()))
-        };
-        // The channel would wake nobody now: the life looks by itself.
-        control.wake();
-        waiting
+        let mut guard = self.lock();
+        let queue = &mut *guard;
+        let Some(receiver) = &mut queue.receiver else { return 0 };
+        // What the channel wakes from now on, until the life itself looks into it.
+        let waker = Waker::from(queue.control.clone());
+        let mut cx = Context::from_waker(&waker);
+        while let Poll::Ready(Some(letter)) = Pin::new(&mut *receiver).poll_next(&mut cx) {
+            queue.ahead.get_or_insert_default().push_back(letter);
+        }
+        queue.ahead.as_ref().map_or(0, |ahead| ahead.len())
     }
 
     /// The next message for `life`; nothing (never again) where it is not the newest.
@@ -182,5 +180,12 @@ impl Control {
 
     pub(crate) fn register(&self, cx: &Context<'_>) {
         self.waker.register(cx.waker());
+    }
+}
+
+/// Wakes the life, wherever it is polled then.
+impl Wake for Control {
+    fn wake(self: Arc<Self>) {
+        Control::wake(&self);
     }
 }

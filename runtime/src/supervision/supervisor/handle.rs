@@ -223,8 +223,8 @@ impl SupervisorRef {
         self.ask(Children).await
     }
 
-    /// What waits in the mailboxes of its children, of theirs, and so on. Each of them has a turn
-    /// for it.
+    /// What waits in the mailboxes of its children, of theirs, and so on. None of them has a turn
+    /// for it, only the supervisors among them.
     ///
     /// # Errors
     /// Where the supervisor has ended.

@@ -1,6 +1,9 @@
 //! One actor: how it breaks, and how it comes back.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    task::Poll,
+};
 
 use actix::MailboxError;
 
@@ -214,4 +217,53 @@ async fn what_waits_is_counted_by_kind_and_then_handled_in_its_order() {
     }
     assert_eq!(wedged.send(Count).await, Ok(204));
     assert_eq!(root.mailboxes().await.unwrap()["probe"], depth(2, 0));
+}
+
+/// Counts its turns.
+struct Turning(Arc<AtomicU32>);
+
+impl Actor for Turning {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        let turns = self.0.clone();
+        let counts = std::future::poll_fn(move |_| {
+            turns.fetch_add(1, Ordering::Relaxed);
+            Poll::<()>::Pending
+        });
+        ctx.spawn(counts.into_actor(self));
+    }
+}
+
+impl Handler<Count> for Turning {
+    type Result = u64;
+
+    fn handle(&mut self, _: Count, _: &mut Context<Self>) -> u64 {
+        self.0.load(Ordering::Relaxed).into()
+    }
+}
+
+impl Handler<Drain> for Turning {
+    type Result = ();
+
+    fn handle(&mut self, _: Drain, _: &mut Context<Self>) {}
+}
+
+#[actix_rt::test]
+async fn who_is_looked_at_has_no_turn_for_it_and_is_woken_by_what_comes() {
+    tokio::time::pause();
+    let turns = Arc::<AtomicU32>::default();
+    let counted = turns.clone();
+    let (child, turning) = ChildSpec::actor("p", move |_| Ok(Turning(counted.clone())));
+    let root = SupervisorSpec::new("root").child(child).start(placement(1));
+    for round in 0..3 {
+        turning.send(Count).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let before = turns.load(Ordering::Relaxed);
+        for _ in 0..=round {
+            assert_eq!(root.mailboxes().await.unwrap()["turning"].waiting, 0);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(turns.load(Ordering::Relaxed), before);
+    }
 }
