@@ -182,8 +182,20 @@ struct Clock {
     last_request: Instant,
     /// Since when too few bytes of a request have arrived, and how many had.
     arriving: Option<(Instant, usize)>,
+    /// Since when the socket is not read to its end, which is no fault of the client.
+    unread_since: Option<Instant>,
     /// Since when no byte of an answer has left, and how many had.
     sending: Option<(Instant, u64)>,
+}
+
+impl Clock {
+    /// From `since` to `now` the client could not send: it has that much longer.
+    fn forgive(&mut self, since: Instant, now: Instant) {
+        let arriving = self.arriving.as_mut().map(|(begin, _)| begin);
+        for begin in arriving.into_iter().chain([&mut self.last_request]) {
+            *begin += now - since.max(*begin);
+        }
+    }
 }
 
 /// What a connection is made of.
@@ -214,6 +226,7 @@ impl<S: ByteStream> Connection<S> {
             timer: Box::pin(tokio::time::sleep_until(now + limits.idle_max)),
             last_request: now,
             arriving: None,
+            unread_since: None,
             sending: None,
         };
         Self {
@@ -263,7 +276,8 @@ impl<S: ByteStream> Connection<S> {
                 cx.waker().wake_by_ref();
             }
             if !again || budget == 0 {
-                return self.clock_turn(cx);
+                let is_read = !stopped_reading && self.waits_for_room.is_none() && self.may_take();
+                return self.clock_turn(cx, is_read);
             }
         }
     }
@@ -432,14 +446,20 @@ impl<S: ByteStream> Connection<S> {
         }
     }
 
-    /// Ends what made no progress, and sees to it that there is a next look.
-    fn clock_turn(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+    /// Ends what made no progress, and sees to it that there is a next look. Whether the client is slow
+    /// to send is asked only where all that came `is_read`.
+    fn clock_turn(&mut self, cx: &mut Context<'_>, is_read: bool) -> Result<(), End> {
         let now = Instant::now();
         let limits = &self.limits;
         let clock = &mut self.clock;
+        if !is_read {
+            clock.unread_since.get_or_insert(now);
+        } else if let Some(since) = clock.unread_since.take() {
+            clock.forgive(since, now);
+        }
         let enough = SLOWEST.saturating_mul(limits.progress_max.as_secs().max(1)) as usize;
         clock.arriving = match clock.arriving {
-            _ if !self.intake.is_within() || self.waits_for_room.is_some() => None,
+            _ if !self.intake.is_within() => None,
             Some((_, had)) if self.intake.received() >= had.saturating_add(enough) => {
                 Some((now, self.intake.received()))
             }
@@ -453,13 +473,14 @@ impl<S: ByteStream> Connection<S> {
             _ => Some((now, self.outgoing.sent())),
         };
         let mut next = clock.last_request + limits.idle_max;
-        if self.order.is_empty() && clock.sending.is_none() && now >= next {
+        if is_read && self.order.is_empty() && clock.sending.is_none() && now >= next {
             return Err(End::Idle(limits.idle_max));
         }
         if now >= next {
             next = now + limits.idle_max;
         }
-        let arriving = clock.arriving.map(|(since, _)| since + limits.progress_max);
+        let arriving = clock.arriving.filter(|_| is_read);
+        let arriving = arriving.map(|(since, _)| since + limits.progress_max);
         let sending = clock.sending.map(|(since, _)| since + limits.progress_max);
         for due in [arriving, sending].into_iter().flatten() {
             if now >= due {

@@ -24,7 +24,7 @@ struct Told {
 }
 
 /// Answers each request with itself. `L…`: later; `N…`: no answer; `C…`: closes; `M…`: mutes for a
-/// second; `W…`: waits for the answers before it.
+/// second, `P…` for a minute; `W…`: waits for the answers before it.
 struct Echo(Rc<RefCell<Told>>);
 
 fn framed(bytes: &[u8]) -> Vec<u8> {
@@ -45,6 +45,7 @@ impl Serve for Echo {
             Some(b'N') => return Reply::Now(Answer::none()),
             Some(b'C') => return Reply::Now(Answer::close("it asked for it")),
             Some(b'M') => answer.mute = Duration::from_secs(1),
+            Some(b'P') => answer.mute = Duration::from_secs(60),
             _ => {}
         }
         Reply::Now(answer)
@@ -262,6 +263,37 @@ fn a_silent_client_and_one_that_dribbles_are_let_go() {
         let closed = async { (read.read_u8().await.is_err(), begin.elapsed().as_secs()) };
         let ((), (is_closed, after)) = futures::join!(dribble, closed);
         assert!(is_closed && after < 40, "{after} s");
+    });
+}
+
+#[test]
+fn time_in_which_nobody_reads_is_not_held_against_the_client() {
+    paused(async {
+        // Muted for a minute, with half a request read, of which the rest waits in the socket.
+        let begin = Instant::now();
+        let mut client = connect(Limits::default());
+        let request = framed(&[b'x'; 1_000]);
+        let sent = [&framed(b"P"), &request[..500]].concat();
+        client.stream.write_all(&sent).await.unwrap();
+        assert_eq!(client.receive().await, b"P");
+        client.stream.write_all(&request[500..900]).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(70)).await;
+        client.stream.write_all(&request[900..]).await.unwrap();
+        assert_eq!(client.receive().await, [b'x'; 1_000]);
+
+        // But for what it does not send once it is read again, it has no more time than others.
+        client.stream.write_all(&sent).await.unwrap();
+        assert_eq!(client.receive().await, b"P");
+        assert!(client.is_closed().await);
+        assert_eq!(begin.elapsed().as_secs(), 70 + 60 + 30);
+
+        // Nor is it idle while its request waits for the node's room.
+        let mut client = connect(Limits { request_bytes_max: 400, ..Limits::default() });
+        let taken = client.room.of(90).acquire(1, 90).await;
+        client.send(&[&[b'a'; 20]]).await;
+        tokio::time::sleep(Duration::from_secs(900)).await;
+        drop(taken);
+        assert_eq!(client.receive().await, [b'a'; 20]);
     });
 }
 
