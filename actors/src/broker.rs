@@ -40,7 +40,7 @@ use uuid::Uuid;
 use self::{
     catalogue::{
         coordination::CoordinationError,
-        state::{Catalogue, ChangeTopicError, CreateTopicError},
+        state::{Catalogue, ChangeTopicError, CreateTopicError, TooManyPartitions},
     },
     controller::{Changed, Command, Controller},
     group_coordinator::{GroupCoordinator, ids::GroupId},
@@ -80,6 +80,8 @@ pub struct BrokerSpec {
     pub groups: group_coordinator::turn::Options,
     /// Partitions of [`OFFSETS_TOPIC`] when it is made (`offsets.topic.num.partitions`).
     pub offsets_partitions: u32,
+    /// Most partitions of all topics together (`max.partitions`).
+    pub partitions_max: u32,
     /// Bytes of each of the two files of a commit journal; a quiet node needs less than a busy one.
     pub journal_bytes: u64,
     /// Who watches every step of every partition; nobody, as a rule.
@@ -97,6 +99,7 @@ impl BrokerSpec {
             topic_settings: Settings::default(),
             groups: group_coordinator::turn::Options::default(),
             offsets_partitions: 50,
+            partitions_max: catalogue::state::PARTITIONS_MAX,
             journal_bytes: journal::FILE_BYTES,
             probe: None,
         }
@@ -142,6 +145,9 @@ pub enum TopicError {
     /// It cannot be changed.
     #[error(transparent)]
     Change(#[from] ChangeTopicError),
+    /// There would be too many partitions in all.
+    #[error(transparent)]
+    Partitions(#[from] TooManyPartitions),
     /// The catalogue cannot be changed.
     #[error(transparent)]
     Coordination(#[from] CoordinationError),
@@ -262,10 +268,19 @@ impl Shared {
         if let Some(members_max) = number("group.max.size") {
             options.members_max = members_max as usize;
         }
+        if let Some(groups_max) = number("max.groups") {
+            options.groups_max = groups_max as usize;
+        }
         if let Some(minutes) = number("offsets.retention.minutes") {
             options.offsets_retention_ms = i64::from(minutes) * 60_000;
         }
         options
+    }
+
+    /// The most partitions of all topics together, now.
+    fn partitions_max(&self) -> u32 {
+        let set = self.node_settings.borrow().number(self.spec.node, "max.partitions");
+        set.unwrap_or(self.spec.partitions_max)
     }
 
     fn publish_node_settings(&self, catalogue: &Catalogue) {
@@ -374,10 +389,18 @@ impl Broker {
     async fn ask_topic(&self, command: Command) -> Result<Topic, TopicError> {
         match self.ask(command).await? {
             Changed::Topic(topic) => Ok(*topic),
-            Changed::ProducerIds(_) | Changed::Nodes => {
+            Changed::ProducerIds(_) | Changed::Nothing => {
                 unreachable!("the answer is of the question's kind")
             }
         }
+    }
+
+    /// Whether `command` would be carried out now, which it is not.
+    ///
+    /// # Errors
+    /// [`TopicError`]: why it would not.
+    pub async fn try_out(&self, command: Command) -> Result<(), TopicError> {
+        self.ask(Command::TryOut(Box::new(command))).await.map(drop)
     }
 
     /// Resolves when the catalogue was read and every partition is being opened.
@@ -478,6 +501,12 @@ impl Broker {
     #[must_use]
     pub fn offsets_partitions(&self) -> u32 {
         self.shared.spec.offsets_partitions
+    }
+
+    /// The most partitions of all topics together, where nothing else was set since the node's start.
+    #[must_use]
+    pub fn partitions_max_at_start(&self) -> u32 {
+        self.shared.spec.partitions_max
     }
 
     /// The topics there are.

@@ -24,6 +24,7 @@ use std::{
 use flumen_actors::{
     broker::{
         self, Broker, BrokerSpec, DataDirectory, NodeId, Settings, TopicError,
+        catalogue::state::PARTITIONS_MAX,
         group_coordinator::turn,
         kafka_import::{self, ImportError, Imported},
         names::{TopicName, TopicPartition},
@@ -69,6 +70,8 @@ pub struct NodeOptions {
     pub groups: turn::Options,
     /// Partitions of the topic that keeps groups' offsets, when it is made.
     pub offsets_partitions: u32,
+    /// Most partitions of all topics together.
+    pub partitions_max: u32,
     /// Addresses to listen on for Kafka's clients; none: the broker is embedded only.
     pub listen: Vec<Listen>,
     /// What the gateway takes from its clients.
@@ -103,6 +106,7 @@ impl NodeOptions {
             log: LogConfig::default(),
             groups: turn::Options::default(),
             offsets_partitions: 50,
+            partitions_max: PARTITIONS_MAX,
             listen: Vec::new(),
             limits: Limits::default(),
             topic_defaults: TopicDefaults::default(),
@@ -351,6 +355,7 @@ fn start(options: NodeOptions) -> Result<(Node, Vec<DataDir>), NodeError> {
         topic_settings: options.topic_settings,
         groups: options.groups,
         offsets_partitions: options.offsets_partitions,
+        partitions_max: options.partitions_max,
         journal_bytes: journal::FILE_BYTES,
         probe: None,
     };

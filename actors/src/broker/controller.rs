@@ -58,6 +58,8 @@ pub enum Command {
     ConfigureNodes(Nodes, NodeValues),
     /// Takes a block of producer ids.
     TakeProducerIds,
+    /// Says whether this would be done, and does not do it.
+    TryOut(Box<Command>),
 }
 
 /// What came of it.
@@ -67,8 +69,8 @@ pub enum Changed {
     Topic(Box<Topic>),
     /// The first of a block of ids.
     ProducerIds(ProducerId),
-    /// What is set of nodes.
-    Nodes,
+    /// Nothing that could be told.
+    Nothing,
 }
 
 /// See the module.
@@ -184,9 +186,14 @@ impl Controller {
     fn next(&mut self, ctx: &mut Context<Self>) {
         while !self.is_busy {
             let Some((command, answer)) = self.waiting.pop_front() else { break };
-            match self.decide(command) {
-                Ok((change, changed)) => self.commit(change, changed, answer, ctx),
-                Err(error) => answer.give(Err(error)),
+            match command {
+                Command::TryOut(command) => {
+                    answer.give(self.decide(*command).map(|_| Changed::Nothing));
+                }
+                command => match self.decide(command) {
+                    Ok((change, ids)) => self.commit(change, ids, answer, ctx),
+                    Err(error) => answer.give(Err(error)),
+                },
             }
         }
         if !self.is_busy
@@ -223,7 +230,9 @@ impl Controller {
                 let (change, first) = catalogue.take_producer_ids();
                 return Ok((change, Some(first)));
             }
+            Command::TryOut(command) => return self.decide(*command),
         };
+        catalogue.check_total(&change, self.shared.partitions_max())?;
         Ok((change, None))
     }
 
@@ -273,7 +282,7 @@ impl Controller {
             let changed = match (ids, topic) {
                 (Some(first), _) => Changed::ProducerIds(first),
                 (None, Some(topic)) => Changed::Topic(Box::new(topic)),
-                (None, None) => Changed::Nodes,
+                (None, None) => Changed::Nothing,
             };
             actor.is_whole &= carried.is_ok();
             let removed = carried.as_ref().ok().and_then(Clone::clone);

@@ -66,6 +66,7 @@ impl From<&TopicError> for ErrorCode {
             | TopicError::Change(ChangeTopicError::Partitions { .. }) => {
                 ErrorCode::InvalidPartitions
             }
+            TopicError::Partitions(_) => ErrorCode::PolicyViolation,
             TopicError::Change(ChangeTopicError::Unknown(_)) => ErrorCode::UnknownTopicOrPartition,
             TopicError::Change(ChangeTopicError::Kept(_)) => ErrorCode::InvalidTopicException,
             TopicError::Stopped => ErrorCode::NotController,

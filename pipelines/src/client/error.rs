@@ -129,6 +129,10 @@ fn meaning(code: ErrorCode) -> String {
         ErrorCode::GroupMaxSizeReached => {
             "it has as many members as it may have: stop one, or raise the node's `group.max.size`"
         }
+        ErrorCode::PolicyViolation => {
+            "the node has as many groups, or partitions, as it may have: delete some, or raise its \
+             `max.groups` or `max.partitions`"
+        }
         ErrorCode::InvalidGroupId => "that is no name for a group",
         ErrorCode::KafkaStorageError => {
             "the node cannot read or write its log: what is wrong stands in the node's own output"

@@ -122,6 +122,16 @@ pub const NODE_SETTINGS: &[NodeSetting] = &[
         "most connections from one address",
     ),
     setting(
+        "max.groups",
+        counted!(groups.groups_max, 1),
+        "most groups of one coordinator, which is one partition of `__consumer_offsets`",
+    ),
+    setting(
+        "max.partitions",
+        counted!(partitions_max, 1),
+        "most partitions of all topics together, those of groups' offsets not counted",
+    ),
+    setting(
         "num.partitions",
         counted!(topic_defaults.partitions, 1),
         "partitions of a topic that does not say how many",

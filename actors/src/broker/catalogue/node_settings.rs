@@ -82,10 +82,22 @@ pub const OWN_SETTINGS: &[Setting] = &[
         1,
         "longest session timeout of a group's member",
     ),
-    int("group.max.size", "2147483647", 1, "most members of a group"),
+    int("group.max.size", "10000", 1, "most members of a group"),
     int("group.min.session.timeout.ms", "6000", 1, "shortest session timeout of a group's member"),
     int("max.connections", "20000", 1, "most connections in all"),
     int("max.connections.per.ip", "10000", 1, "most connections from one address"),
+    int(
+        "max.groups",
+        "10000",
+        1,
+        "most groups of one coordinator, which is one partition of `__consumer_offsets`",
+    ),
+    int(
+        "max.partitions",
+        "100000",
+        1,
+        "most partitions of all topics together, those of groups' offsets not counted",
+    ),
     int("num.partitions", "1", 1, "partitions of a topic that does not say how many"),
     int(
         "offsets.retention.minutes",

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::broker::names::{PartitionId, ProducerId, TopicName};
 
-/// Most partitions that one topic may have.
+/// Most partitions that one topic may have, and where nothing else is set all of them together.
 pub const PARTITIONS_MAX: u32 = 100_000;
 
 /// How many producer ids a node takes at a time.
@@ -191,6 +191,21 @@ pub enum ChangeTopicError {
     },
 }
 
+/// All topics together would have too many partitions.
+#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
+#[error(
+    "{wanted} partitions more are too many: there are {now}, those that are being deleted among them, \
+     and `max.partitions` is {partitions_max}: raise it, or delete topics"
+)]
+pub struct TooManyPartitions {
+    /// How many were asked for.
+    pub wanted: usize,
+    /// How many there are.
+    pub now: usize,
+    /// The most that there may be.
+    pub partitions_max: u32,
+}
+
 /// Every topic, and what else must outlive the node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Catalogue {
@@ -323,6 +338,31 @@ impl Catalogue {
         }
         let partitions = (now..partitions).map(PartitionId).map(assign).collect();
         Ok(Change::PartitionsAdded { id: topic.id, partitions })
+    }
+
+    /// Whether `change` leaves no more than `partitions_max` partitions, which also bounds the topics:
+    /// each has one. Those that the broker itself stands on do not count, or groups could not begin
+    /// once others have taken all; those of deleted topics do as long as anything of them is left.
+    ///
+    /// # Errors
+    /// [`TooManyPartitions`].
+    pub fn check_total(
+        &self,
+        change: &Change,
+        partitions_max: u32,
+    ) -> Result<(), TooManyPartitions> {
+        let counts = |topic: &&Topic| !KEPT.contains(&topic.name.as_str());
+        let wanted = match change {
+            Change::TopicCreated(topic) if counts(&topic) => topic.partitions.len(),
+            Change::PartitionsAdded { partitions, .. } => partitions.len(),
+            _ => return Ok(()),
+        };
+        let topics = self.topics.values().chain(self.deleting.values()).filter(counts);
+        let now = topics.map(|topic| topic.partitions.len()).sum::<usize>();
+        match now + wanted <= partitions_max as usize {
+            true => Ok(()),
+            false => Err(TooManyPartitions { wanted, now, partitions_max }),
+        }
     }
 
     /// The change that gives a topic other settings.
@@ -470,6 +510,36 @@ mod tests {
         catalogue.apply(catalogue.grow(&name("t"), 5, assigned).unwrap());
         let numbers: Vec<_> = catalogue.topic(&name("t")).unwrap().partition_ids().collect();
         assert_eq!(numbers, (0..5).map(PartitionId).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn all_partitions_together_have_an_end_which_is_not_that_of_the_broker_s_own() {
+        let mut catalogue = with_topic("t", 2);
+        let create = |catalogue: &Catalogue, text: &str, partitions| {
+            let id = Uuid::from_u128(8);
+            catalogue.create(id, &name(text), partitions, Settings::default(), assigned).unwrap()
+        };
+        let full = |wanted, now| Err(TooManyPartitions { wanted, now, partitions_max: 3 });
+        assert_eq!(catalogue.check_total(&create(&catalogue, "u", 1), 3), Ok(()));
+        assert_eq!(catalogue.check_total(&create(&catalogue, "u", 2), 3), full(2, 2));
+        assert_eq!(
+            catalogue.check_total(&catalogue.grow(&name("t"), 3, assigned).unwrap(), 3),
+            Ok(())
+        );
+        let growth = catalogue.grow(&name("t"), 5, assigned).unwrap();
+        assert_eq!(catalogue.check_total(&growth, 3), full(3, 2));
+        let kept = create(&catalogue, "__consumer_offsets", 50);
+        assert_eq!(catalogue.check_total(&kept, 3), Ok(()));
+        catalogue.apply(kept);
+        assert_eq!(catalogue.check_total(&create(&catalogue, "u", 1), 3), Ok(()));
+        catalogue.apply(catalogue.delete(&name("t")).unwrap());
+        assert_eq!(
+            catalogue.check_total(&create(&catalogue, "u", 2), 3),
+            full(2, 2),
+            "being deleted"
+        );
+        catalogue.apply(Change::TopicRemoved { id: Uuid::from_u128(7) });
+        assert_eq!(catalogue.check_total(&create(&catalogue, "u", 2), 3), Ok(()));
     }
 
     #[test]

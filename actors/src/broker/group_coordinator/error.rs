@@ -58,10 +58,18 @@ pub enum GroupError {
     #[error("join again as `{0}`")]
     MemberIdRequired(MemberId),
     /// The group has as many members as it may have.
-    #[error("the group has {members_max} members, and may not have more")]
+    #[error("the group has {members_max} members, which is `group.max.size`")]
     GroupMaxSizeReached {
         /// The most allowed.
         members_max: usize,
+    },
+    /// The coordinator has as many groups as it may have.
+    #[error(
+        "its coordinator has {groups_max} groups, which is `max.groups`: raise it, or delete groups"
+    )]
+    TooManyGroups {
+        /// The most allowed.
+        groups_max: usize,
     },
     /// Another life of the static member has taken its place (KIP-345).
     #[error("another member runs under this instance id; stop one of the two")]
@@ -87,6 +95,8 @@ impl GroupError {
             GroupError::UnknownMemberId => 25,
             GroupError::InvalidSessionTimeout { .. } => 26,
             GroupError::RebalanceInProgress => 27,
+            // Kafka has no such limit; what it calls a policy is one.
+            GroupError::TooManyGroups { .. } => 44,
             GroupError::NonEmptyGroup => 68,
             GroupError::GroupIdNotFound => 69,
             GroupError::MemberIdRequired(_) => 79,
@@ -94,6 +104,12 @@ impl GroupError {
             GroupError::FencedInstanceId => 82,
             GroupError::GroupSubscribedToTopic => 86,
         }
+    }
+
+    /// Whether a limit was met that whoever runs the node can raise.
+    #[must_use]
+    pub fn is_limit(&self) -> bool {
+        matches!(self, GroupError::GroupMaxSizeReached { .. } | GroupError::TooManyGroups { .. })
     }
 
     /// Whether the same request may succeed a moment later.

@@ -160,6 +160,13 @@ impl Shard {
         })
     }
 
+    /// Whether the group is there, or one more may be.
+    fn has_place(&self, group: &GroupId) -> Result<(), GroupError> {
+        let groups_max = self.turn.options.groups_max;
+        let has_place = self.groups.len() < groups_max || self.groups.contains_key(group);
+        if has_place { Ok(()) } else { Err(GroupError::TooManyGroups { groups_max }) }
+    }
+
     /// Drops a group of which replaying the log would leave nothing.
     fn forget_if_nothing(&mut self, id: &GroupId) {
         let Some(entry) = self.groups.get(id) else { return };
@@ -230,7 +237,7 @@ impl Shard {
         } else if join.member_id.is_some() && !self.groups.contains_key(&join.group) {
             Some(GroupError::UnknownMemberId)
         } else {
-            None
+            self.has_place(&join.group).err()
         };
         if let Some(why) = refusal {
             return self.turn.reply(reply, Reply::Join(Err(why)));
@@ -253,6 +260,9 @@ impl Shard {
         if request.generation.is_some() && !self.groups.contains_key(&id) {
             let answer = Reply::CommitOffsets(Err(GroupError::IllegalGeneration));
             return self.turn.reply(reply, answer);
+        }
+        if let Err(why) = self.has_place(&id) {
+            return self.turn.reply(reply, Reply::CommitOffsets(Err(why)));
         }
         self.entry(&id);
         let Some(entry) = self.groups.get_mut(&id) else { return };

@@ -26,7 +26,8 @@ pub struct Now {
 }
 
 /// What a coordinator allows and waits for. Kafka's defaults (`GroupCoordinatorConfig`), except that
-/// a first rebalance does not wait by default: embedded members start together and cheaply.
+/// a first rebalance does not wait by default, since embedded members start together and cheaply, and
+/// that there is an end to how many groups and members there are.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Shortest session timeout (`group.min.session.timeout.ms`).
@@ -40,6 +41,8 @@ pub struct Options {
     pub new_member_timeout_ms: u32,
     /// Most members of a group (`group.max.size`).
     pub members_max: usize,
+    /// Most groups of one coordinator (`max.groups`).
+    pub groups_max: usize,
     /// Most bytes of metadata of an offset (`offset.metadata.max.bytes`).
     pub metadata_bytes_max: usize,
     /// How long offsets outlive their group's last member (`offsets.retention.minutes`).
@@ -59,7 +62,8 @@ impl Default for Options {
             session_timeout_max_ms: 1_800_000,
             initial_rebalance_delay_ms: 0,
             new_member_timeout_ms: 300_000,
-            members_max: usize::MAX,
+            members_max: 10_000,
+            groups_max: 10_000,
             metadata_bytes_max: 4096,
             offsets_retention_ms: 7 * 24 * 3600 * 1000,
             expiry_interval_ms: 600_000,

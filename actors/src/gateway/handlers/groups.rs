@@ -47,9 +47,17 @@ where
     let coordinator = coordinator(shared, group).await?;
     match coordinator.send(message).await {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => Err((&error).into()),
+        Ok(Err(error)) => Err(refused(group, &error)),
         Err(_) => Err(ErrorCode::CoordinatorNotAvailable),
     }
+}
+
+/// What a refusal is called. Where it is for a limit, only the log has room to say which.
+fn refused(group: &str, error: &GroupError) -> ErrorCode {
+    if error.is_limit() {
+        tracing::warn!(%group, why = %error, "a group was refused what it asked");
+    }
+    error.into()
 }
 
 async fn coordinator(shared: &Shared, group: &str) -> Result<Addr<GroupCoordinator>, ErrorCode> {

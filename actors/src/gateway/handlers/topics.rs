@@ -11,6 +11,7 @@ use super::configs;
 use crate::{
     broker::{
         OFFSETS_TOPIC, Settings, Topic, TopicSpec,
+        controller::Command,
         names::{TopicName, TopicNameError},
     },
     gateway::{
@@ -97,16 +98,15 @@ async fn create_one(
         settings.set(&config.name, value).map_err(invalid)?;
     }
     let spec = TopicSpec { name: name.clone(), partitions, settings };
-    if !validate_only {
-        let made = shared.broker.create_topic(spec).await;
-        return made.map_err(|error| ((&error).into(), error.to_string()));
-    }
-    if shared.broker.topics().contains_key(&name) {
-        return Err((ErrorCode::TopicAlreadyExists, format!("there is a topic `{name}` already")));
-    }
-    let TopicSpec { name, settings, .. } = spec;
-    let id = uuid::Uuid::nil();
-    Ok(Topic { id, name, partitions: Vec::new(), settings, is_internal: false })
+    let made = if validate_only {
+        let TopicSpec { name, settings, .. } = spec.clone();
+        let id = uuid::Uuid::nil();
+        let topic = Topic { id, name, partitions: Vec::new(), settings, is_internal: false };
+        shared.broker.try_out(Command::Create(spec)).await.map(|()| topic)
+    } else {
+        shared.broker.create_topic(spec).await
+    };
+    made.map_err(|error| ((&error).into(), error.to_string()))
 }
 
 /// How many partitions are asked for, in one of the two ways.
@@ -276,9 +276,10 @@ async fn grow_one(
             return Err((ErrorCode::InvalidReplicaAssignment, why.into()));
         }
     }
-    if validate_only {
-        return Ok(());
-    }
-    let grown = shared.broker.grow_topic(&name, wanted).await;
-    grown.map(drop).map_err(|error| ((&error).into(), error.to_string()))
+    let grown = if validate_only {
+        shared.broker.try_out(Command::Grow(name, wanted)).await
+    } else {
+        shared.broker.grow_topic(&name, wanted).await.map(drop)
+    };
+    grown.map_err(|error| ((&error).into(), error.to_string()))
 }

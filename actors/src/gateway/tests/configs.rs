@@ -202,6 +202,15 @@ fn running_coordinators_keep_to_the_newest_limits() {
         assert_eq!(alter(&mut client, (BROKER, "1"), &longer).await, ErrorCode::None);
         let refused = client.ask(5, &joining(7_000)).await.error_code;
         assert_eq!(refused, ErrorCode::InvalidSessionTimeout);
+        // The first group has a place already, unless the coordinators are different ones.
+        let one = [("max.groups", Some("1")), ("group.min.session.timeout.ms", None)];
+        assert_eq!(alter(&mut client, (BROKER, "1"), &one).await, ErrorCode::None);
+        let mut refusals = Vec::new();
+        for group in ["a", "b", "c", "d", "e"] {
+            let another = JoinGroupRequest { group_id: group.into(), ..joining(7_000) };
+            refusals.push(client.ask(5, &another).await.error_code);
+        }
+        assert!(refusals.contains(&ErrorCode::PolicyViolation), "{refusals:?}");
     });
 }
 

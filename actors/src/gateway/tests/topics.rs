@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::gateway::messages::{
+    create_partitions::{CreatePartitionsRequest, CreatePartitionsTopic},
     create_topics::{CreatableTopic, CreateTopicsRequest},
     delete_topics::DeleteTopicsRequest,
     list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic},
@@ -113,6 +114,36 @@ fn topics_are_made_and_deleted_each_with_its_own_error() {
         let deleted = client.ask(5, &delete).await;
         let codes: Vec<_> = deleted.responses.iter().map(|topic| topic.error_code).collect();
         assert_eq!(codes, [None, ErrorCode::UnknownTopicOrPartition]);
+    });
+}
+
+/// In every way in which partitions come to be; only groups can still begin.
+#[test]
+fn more_partitions_than_a_node_may_have_are_refused_with_what_to_do() {
+    paused(async {
+        let world = World::made(Limits::default(), |spec| spec.partitions_max = 4).await;
+        world.broker.create_topic(TopicSpec::new("t", 3).unwrap()).await.unwrap();
+        let mut client = world.connect().await;
+        for validate_only in [true, false] {
+            let two = CreateTopicsRequest { validate_only, ..creating(&[("a", 2), ("b", 1)]) };
+            let made = client.ask(5, &two).await;
+            let codes = [&made.topics[0], &made.topics[1]].map(|topic| topic.error_code);
+            assert_eq!(codes, [ErrorCode::PolicyViolation, ErrorCode::None]);
+            let why = made.topics[0].error_message.as_deref().unwrap();
+            assert!(why.contains("there are 3") && why.contains("raise it"), "{why}");
+            assert!(why.contains("`max.partitions` is 4"), "{why}");
+        }
+        let more = CreatePartitionsTopic { name: "t".into(), count: 4, ..Default::default() };
+        let more = CreatePartitionsRequest { topics: vec![more], ..Default::default() };
+        for validate_only in [true, false] {
+            let more = CreatePartitionsRequest { validate_only, ..more.clone() };
+            let grown = client.ask(2, &more).await;
+            assert_eq!(grown.results[0].error_code, ErrorCode::PolicyViolation);
+        }
+        let named = client.ask(9, &asking(&["c", broker::OFFSETS_TOPIC])).await;
+        let codes = [&named.topics[0], &named.topics[1]].map(|topic| topic.error_code);
+        assert_eq!(codes, [ErrorCode::PolicyViolation, ErrorCode::None]);
+        assert_eq!(world.broker.topics().len(), 3, "t, b, and that of offsets");
     });
 }
 

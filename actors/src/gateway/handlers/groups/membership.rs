@@ -64,7 +64,7 @@ pub(in crate::gateway) async fn join(
         Ok(Err(GroupError::MemberIdRequired(given))) if !is_static => {
             refused(ErrorCode::MemberIdRequired, text(given.as_str()))
         }
-        Ok(Err(error)) => refused((&error).into(), member_id),
+        Ok(Err(error)) => refused(super::refused(&group, &error), member_id),
         Err(_) => refused(ErrorCode::CoordinatorNotAvailable, member_id),
     }
 }

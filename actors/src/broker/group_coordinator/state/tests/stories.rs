@@ -426,3 +426,46 @@ fn session_timeouts_and_sizes_have_bounds() {
     let why = refusal(world.ask_now(Request::Join(join(None))));
     assert_eq!(why, GroupError::GroupMaxSizeReached { members_max: 1 });
 }
+
+#[test]
+fn a_group_s_members_have_an_end_even_where_nobody_set_one() {
+    let mut world = world();
+    let new = || Request::Join(JoinGroup { needs_known_id: true, ..join(None) });
+    for _ in 0..10_000 {
+        let why = refusal(world.ask_now(new()));
+        assert!(matches!(why, GroupError::MemberIdRequired(_)), "{why}");
+    }
+    let why = refusal(world.ask_now(new()));
+    assert_eq!(why, GroupError::GroupMaxSizeReached { members_max: 10_000 });
+}
+
+#[test]
+fn a_coordinator_s_groups_have_an_end_and_those_that_are_there_go_on() {
+    let mut world = World::new(Options { groups_max: 2, ..Options::default() });
+    let joining = |group: &str| Request::Join(JoinGroup { group: group.into(), ..join(None) });
+    let committing = |group: &str| {
+        let Request::CommitOffsets(of_g) = commit(None, 0, 5) else { panic!("it commits") };
+        Request::CommitOffsets(CommitOffsets { group: group.into(), ..of_g })
+    };
+    let goes_on = |world: &mut World, group| {
+        let answer = world.ask_now(committing(group));
+        assert!(matches!(answer, Reply::CommitOffsets(Ok(_))), "{group}: {answer:?}");
+    };
+    goes_on(&mut world, "a");
+    goes_on(&mut world, "b");
+    let full = GroupError::TooManyGroups { groups_max: 2 };
+    assert_eq!(refusal(world.ask_now(joining("c"))), full);
+    assert_eq!(refusal(world.ask_now(committing("c"))), full);
+    goes_on(&mut world, "b");
+
+    // A limit that is lowered later takes nothing away.
+    world.options.groups_max = 1;
+    world.restart(true);
+    goes_on(&mut world, "a");
+    goes_on(&mut world, "b");
+    world.options.groups_max = 2;
+    world.restart(true);
+    let delete = Request::DeleteGroup(DeleteGroup { group: "b".into() });
+    assert_eq!(world.ask_now(delete), Reply::DeleteGroup(Ok(())));
+    joined(world.ask_now(joining("c")));
+}
