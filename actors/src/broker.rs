@@ -17,6 +17,7 @@ pub mod group_coordinator;
 pub mod kafka_import;
 pub mod names;
 pub mod partition;
+mod topics;
 pub mod traffic;
 
 use std::{
@@ -59,6 +60,7 @@ pub use self::{
         state::{NodeId, Topic},
     },
     directories::{CleanStopError, DataDirectory},
+    topics::Topics,
     traffic::Moved,
 };
 
@@ -175,9 +177,6 @@ pub enum TopicError {
     #[error("the broker has stopped")]
     Stopped,
 }
-
-/// Topics by name.
-pub type Topics = BTreeMap<TopicName, Topic>;
 
 /// A partition that runs.
 #[derive(Clone)]
@@ -327,8 +326,7 @@ impl Shared {
     }
 
     fn publish(&self, catalogue: &Catalogue) {
-        let topics = catalogue.topics().map(|topic| (topic.name.clone(), topic.clone()));
-        self.topics.send_replace(Arc::new(topics.collect()));
+        self.topics.send_replace(Arc::new(catalogue.topics().cloned().collect()));
         self.publish_node_settings(catalogue);
     }
 

@@ -106,8 +106,7 @@ impl Requests {
                 let topic = asked.topics.into_iter().next()?;
                 let number = topic.partitions.first()?.partition;
                 let topics = self.shared.broker.topics();
-                let by_id = topics.iter().find(|(_, known)| known.id == topic.topic_id);
-                let by_id = by_id.map(|(name, _)| name.clone());
+                let by_id = topics.by_id(topic.topic_id).map(|known| known.name.clone());
                 (by_id.or_else(|| topic.topic.parse().ok())?, number)
             }
             _ => return None,

@@ -59,5 +59,5 @@ impl Changes {
 fn a_change_that_is_gone_is_found() {
     let mut changes = Changes::default();
     changes.acknowledged(&TopicName::new("t").expect("it is a name"), Some(1));
-    changes.check(&Topics::new());
+    changes.check(&Topics::default());
 }

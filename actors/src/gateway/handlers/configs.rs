@@ -13,7 +13,7 @@ use self::told::{Told, of_node};
 use super::topics::Refusal;
 use crate::{
     broker::{
-        Settings, Topic, TopicError,
+        Settings, Topic, TopicError, Topics,
         catalogue::{
             node_settings::{NodeValues, Nodes},
             settings::SettingsError,
@@ -53,7 +53,7 @@ enum Of<'a> {
 
 fn find<'a>(
     shared: &Shared,
-    topics: &'a std::collections::BTreeMap<TopicName, Topic>,
+    topics: &'a Topics,
     context: &RequestContext,
     operation: Operation,
     (kind, name): (i8, &str),

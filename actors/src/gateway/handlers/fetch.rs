@@ -192,8 +192,7 @@ fn target(
 
 fn find<'a>(topics: &'a Topics, key: &TopicKey, version: i16) -> Result<&'a Topic, ErrorCode> {
     if version >= 13 {
-        let mut topics = topics.values();
-        return topics.find(|topic| topic.id == key.id).ok_or(ErrorCode::UnknownTopicId);
+        return topics.by_id(key.id).ok_or(ErrorCode::UnknownTopicId);
     }
     let name = key.name.parse().map_err(|_| ErrorCode::UnknownTopicOrPartition)?;
     topics.get(&name).ok_or(ErrorCode::UnknownTopicOrPartition)

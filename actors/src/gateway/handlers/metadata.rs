@@ -82,7 +82,7 @@ async fn one(
         return MetadataResponseTopic { name, ..refused(ErrorCode::InvalidRequest) };
     }
     let Some(name) = &wanted.name else {
-        let found = topics.values().find(|topic| topic.id == wanted.topic_id);
+        let found = topics.by_id(wanted.topic_id);
         return found.map_or_else(|| refused(ErrorCode::UnknownTopicId), describe);
     };
     let Ok(name) = name.parse::<TopicName>() else {

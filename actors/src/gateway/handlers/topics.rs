@@ -213,9 +213,8 @@ async fn delete_one(
         Some(name) => topic_name(name)?,
         None => {
             let topics = shared.broker.topics();
-            let found = topics.values().find(|topic| topic.id == asked.topic_id);
             let unknown = || (ErrorCode::UnknownTopicId, "there is no topic of that id".to_owned());
-            found.ok_or_else(unknown)?.name.clone()
+            topics.by_id(asked.topic_id).ok_or_else(unknown)?.name.clone()
         }
     };
     allowed(context, Operation::Delete, name.as_str())?;

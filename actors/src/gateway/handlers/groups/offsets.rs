@@ -59,8 +59,7 @@ fn topic_name(
         return Ok(name.clone());
     }
     let topics = shared.broker.topics();
-    let found = topics.values().find(|topic| topic.id == id);
-    found.map(|topic| text(topic.name.as_str())).ok_or(ErrorCode::UnknownTopicId)
+    topics.by_id(id).map(|topic| text(topic.name.as_str())).ok_or(ErrorCode::UnknownTopicId)
 }
 
 /// Whether the partition is there; offsets of what is not are not kept.
