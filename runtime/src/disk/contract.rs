@@ -1,4 +1,4 @@
-//! The disk's contract as a test suite, which runs on every driver: DISK-1 to DISK-7 as the port
+//! The disk's contract as a test suite, which runs on every driver: DISK-1 to DISK-9 as the port
 //! states them, and the errors.
 //!
 //! A driver that passes may stand under every log. What only a crash can show (what a sync and a
@@ -14,6 +14,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::future::join_all;
+use tokio::time::Instant;
 
 use super::{Disk, DiskError, DiskHandle, Done, Entry, File, Op, OpenMode, Space};
 use crate::{
@@ -58,6 +59,7 @@ pub async fn contract(make: impl Fn(&Path) -> Rc<dyn Disk>, dir: &Path) {
         agrees_with_a_model(sub(&format!("model-{seed}")).await, Rng::seeded(seed)).await;
     }
     starts_when_submitted(make(dir), sub("starts").await).await;
+    waits_hold_up_nothing(make(dir), sub("waits").await).await;
 }
 
 struct Case {
@@ -441,4 +443,37 @@ async fn starts_when_submitted(driver: Rc<dyn Disk>, case: Case) {
     take_over(&case.ticket.gate, SOON).await.unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(case.content(&small).await, "small", "DISK-1");
     assert!(case.content(&large).await == pattern(LARGE, 8), "DISK-1");
+}
+
+async fn waits_hold_up_nothing(driver: Rc<dyn Disk>, case: Case) {
+    let began = Instant::now();
+    let waits = (0..100).map(|number| {
+        let time = Duration::from_micros(number * 50);
+        let wait = driver.wait(time);
+        async move {
+            wait.await;
+            assert!(
+                began.elapsed() >= time,
+                "DISK-9: {time:?} is over after {:?}",
+                began.elapsed()
+            );
+        }
+    });
+    join_all(waits).await;
+
+    let _long = driver.wait(SOON * 60);
+    let file = case.new_file("file").await;
+    let bytes = pattern(LARGE, 9);
+    let write = Op::Write {
+        file: file.clone(),
+        position: 0,
+        bufs: vec![bytes.clone()],
+        ticket: case.ticket.clone(),
+    };
+    drop(driver.submit(write));
+    drop(driver);
+    let taken = take_over(&case.ticket.gate, SOON).await;
+    taken.unwrap_or_else(|error| panic!("DISK-9: a wait holds no gate: {error}"));
+    assert!(case.content(&file).await == bytes, "DISK-9: a wait holds up no write");
+    assert!(began.elapsed() < SOON * 2, "DISK-9: nobody waits for it");
 }

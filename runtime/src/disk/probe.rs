@@ -17,7 +17,7 @@ pub(super) fn probe() -> Result<Opcodes, String> {
     let mut probe = Probe::new();
     ring.submitter().register_probe(&mut probe).map_err(|error| explain(&error))?;
     Opcodes::of(&probe).ok_or_else(|| {
-        "this kernel's io_uring lacks writes, reads or syncs (a kernel of 5.6 or later has them)"
+        "this kernel's io_uring lacks writes, reads, syncs or timeouts (a kernel of 5.6 or later has them)"
             .to_owned()
     })
 }

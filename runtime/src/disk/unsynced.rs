@@ -4,9 +4,10 @@
 use std::{
     rc::Rc,
     sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
 };
 
-use futures::future;
+use futures::future::{self, LocalBoxFuture};
 
 use super::{Disk, Done, Op, Pending, Reply};
 
@@ -40,6 +41,10 @@ impl Disk for Unsynced {
         } else {
             self.0.submit_to(op, reply);
         }
+    }
+
+    fn wait(&self, time: Duration) -> LocalBoxFuture<'static, ()> {
+        self.0.wait(time)
     }
 
     fn describe(&self) -> String {

@@ -13,7 +13,7 @@
 //!
 //! # Invariants
 //! - URING-1: what the kernel may still touch is owned by the table, and is leaked rather than
-//!   freed where the ring goes first (DISK-6).
+//!   freed where the ring goes first (DISK-6). (It touches a wait only when it takes it.)
 //! - URING-2: no more operations are with the kernel than the submission queue has entries, so
 //!   neither queue overflows.
 //! - URING-3: an abandoned ring starts nothing: what was not with the kernel by then fails.
@@ -94,18 +94,15 @@ impl Ring {
         self.backlog.len() == 1
     }
 
-    /// Whether nothing is with the kernel, nor waits to be.
+    /// Whether nothing that somebody waits for is with the kernel, nor waits to be: a wait ends
+    /// with its ring (DISK-9).
     pub(super) fn is_quiescent(&self) -> bool {
-        self.backlog.is_empty() && self.in_flight() == 0
+        self.backlog.is_empty() && self.table.iter().flatten().all(Task::is_wait)
     }
 
     /// Whether a submission would hand something over.
     pub(super) fn has_more(&self) -> bool {
         !self.abandoned && !self.backlog.is_empty() && !self.free.is_empty()
-    }
-
-    fn in_flight(&self) -> usize {
-        self.table.len() - self.free.len()
     }
 
     /// Starts nothing any more (URING-3).
@@ -162,7 +159,7 @@ impl Ring {
 
 impl Drop for Ring {
     fn drop(&mut self) {
-        if self.in_flight() > 0 {
+        if !self.table.iter().flatten().all(Task::is_wait) {
             // URING-1: the kernel may still read and write their buffers.
             mem::forget(mem::take(&mut self.table));
         }

@@ -23,9 +23,10 @@ use std::{
     },
     task::{Context, Poll},
     thread,
+    time::Duration,
 };
 
-use futures::{FutureExt as _, task::AtomicWaker};
+use futures::{FutureExt as _, future::LocalBoxFuture, task::AtomicWaker};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use tokio::{io::unix::AsyncFd, sync::oneshot, task::JoinHandle};
 
@@ -116,6 +117,12 @@ impl Disk for UringDisk {
                 let _ = reply.send(Err(fenced.into()));
             }
         }
+    }
+
+    fn wait(&self, time: Duration) -> LocalBoxFuture<'static, ()> {
+        let (reply, over) = oneshot::channel();
+        self.shared.start(Task::wait(time, reply));
+        over.map(drop).boxed_local()
     }
 
     fn describe(&self) -> String {
@@ -236,4 +243,69 @@ fn reap(shared: &Shared) -> bool {
         let _ = rustix::event::poll(&mut readable, Some(&REAP_EVERY));
     }
     quiescent
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{task::LocalSet, time::Instant};
+
+    use super::*;
+    use crate::disk::probe;
+
+    fn ring() -> Option<UringDisk> {
+        match probe::probe() {
+            Ok(opcodes) => {
+                let (pool, why) = (Pool::new(1), Arc::from("a test"));
+                Some(UringDisk::new(opcodes, pool, Stalls::default(), why).unwrap())
+            }
+            Err(why) => {
+                assert!(std::env::var("CI").as_deref() != Ok("true"), "{why}");
+                eprintln!("skipped: {why}");
+                None
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn waits_are_not_rounded_to_milliseconds() {
+        LocalSet::new()
+            .run_until(async {
+                let Some(disk) = ring() else { return };
+                // A busy machine may hold up any of them, but not all.
+                for _ in 0..1000 {
+                    let began = Instant::now();
+                    for _ in 0..4 {
+                        disk.wait(Duration::from_micros(50)).await;
+                    }
+                    if began.elapsed() < Duration::from_millis(1) {
+                        return;
+                    }
+                }
+                panic!("DISK-9: four waits of 50 µs take a millisecond at least");
+            })
+            .await;
+    }
+
+    #[tokio::test]
+    async fn a_ring_goes_with_its_driver_though_a_wait_is_in_flight() {
+        LocalSet::new()
+            .run_until(async {
+                let Some(disk) = ring() else { return };
+                let reaper = disk.reaper();
+                let long = disk.wait(Duration::from_secs(3600));
+                // The ring is served in order: once this is over, the kernel has the other.
+                disk.wait(Duration::from_micros(1)).await;
+                drop(disk);
+                let gone = async {
+                    long.await;
+                    while !reaper.is_gone() {
+                        // Real time: its pump ends at a later turn.
+                        tokio::time::sleep(Duration::from_millis(1)).await;
+                    }
+                };
+                let gone = tokio::time::timeout(Duration::from_secs(30), gone).await;
+                assert!(gone.is_ok(), "DISK-9: the ring waits for what nobody waits for");
+            })
+            .await;
+    }
 }

@@ -6,6 +6,8 @@
 //!      └──────── Again ◄────────┘   a short write or read, the next chunk of zeros, an open
 //!                                   directory to be synced, an interruption
 //! ```
+//!
+//! A wait is one, too, so that it is as exact as the kernel's clock.
 
 use std::{
     ffi::CString,
@@ -14,6 +16,7 @@ use std::{
         unix::ffi::OsStrExt as _,
     },
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -33,7 +36,7 @@ const READ_BYTES_SUBMIT: usize = 1 << 20;
 /// Most bytes of one read or write call, below what the kernel takes at most.
 const CALL_BYTES_MAX: usize = 1 << 30;
 
-/// The operations of this kernel beyond `writev`, `read` and `fsync`.
+/// The operations of this kernel beyond `writev`, `read`, `fsync` and `timeout`.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::disk) struct Opcodes {
     openat: bool,
@@ -43,10 +46,16 @@ pub(in crate::disk) struct Opcodes {
 }
 
 impl Opcodes {
-    /// What `probe` found; nothing where not even writes, reads and syncs are there.
+    /// What `probe` found; nothing where not even writes, reads, syncs and timeouts are
+    /// there.
     pub(in crate::disk) fn of(probe: &Probe) -> Option<Opcodes> {
-        let needed =
-            [opcode::Writev::CODE, opcode::Write::CODE, opcode::Read::CODE, opcode::Fsync::CODE];
+        let needed = [
+            opcode::Writev::CODE,
+            opcode::Write::CODE,
+            opcode::Read::CODE,
+            opcode::Fsync::CODE,
+            opcode::Timeout::CODE,
+        ];
         needed.into_iter().all(|code| probe.is_supported(code)).then(|| Opcodes {
             openat: probe.is_supported(opcode::OpenAt::CODE),
             renameat: probe.is_supported(opcode::RenameAt::CODE),
@@ -111,15 +120,54 @@ pub(super) struct Task {
 }
 
 enum Work {
-    Open { path: PathBuf, name: CString, mode: OpenMode },
-    Write { file: File, position: u64, bufs: Vec<Bytes>, total: usize, written: usize, at: Iovecs },
-    Zero { file: File, position: u64, len: u64 },
-    Sync { file: File },
-    Read { file: File, position: u64, len: usize, bytes: Vec<u8> },
-    Truncate { file: File, len: u64 },
-    SyncDir { path: PathBuf, name: CString, dir: Option<OwnedFd> },
-    Rename { from: PathBuf, names: (CString, CString) },
-    Remove { path: PathBuf, name: CString },
+    Open {
+        path: PathBuf,
+        name: CString,
+        mode: OpenMode,
+    },
+    Write {
+        file: File,
+        position: u64,
+        bufs: Vec<Bytes>,
+        total: usize,
+        written: usize,
+        at: Iovecs,
+    },
+    Zero {
+        file: File,
+        position: u64,
+        len: u64,
+    },
+    Sync {
+        file: File,
+    },
+    Read {
+        file: File,
+        position: u64,
+        len: usize,
+        bytes: Vec<u8>,
+    },
+    Truncate {
+        file: File,
+        len: u64,
+    },
+    SyncDir {
+        path: PathBuf,
+        name: CString,
+        dir: Option<OwnedFd>,
+    },
+    Rename {
+        from: PathBuf,
+        names: (CString, CString),
+    },
+    Remove {
+        path: PathBuf,
+        name: CString,
+    },
+    /// On the heap, since its entry points to it.
+    Wait {
+        time: Box<types::Timespec>,
+    },
 }
 
 impl Task {
@@ -146,6 +194,17 @@ impl Task {
         };
         let by_worker = matches!(work, Work::Read { len, .. } if len > READ_BYTES_SUBMIT);
         Task { work, ticket, gate, reply, by_worker }
+    }
+
+    /// The end of `time`.
+    pub(super) fn wait(time: Duration, reply: Reply) -> Task {
+        let work = Work::Wait { time: Box::new(time.into()) };
+        Task { work, ticket: None, gate: None, reply, by_worker: false }
+    }
+
+    /// Whether nobody needs it once its ring is given up.
+    pub(super) fn is_wait(&self) -> bool {
+        matches!(self.work, Work::Wait { .. })
     }
 
     /// Whether what comes back is a descriptor.
@@ -180,6 +239,7 @@ impl Task {
             Err(Errno::NOENT) if matches!(self.work, Work::Remove { .. }) => {
                 Step::Done(Ok(Done::Unit))
             }
+            Err(Errno::TIME) if self.is_wait() => Step::Done(Ok(Done::Unit)),
             Err(errno) => Step::Done(Err(self.work.error(errno))),
             Ok(came) => match self.work.advance(came) {
                 Step::Again => self.go_on(),
@@ -242,6 +302,7 @@ impl Work {
                 opcode::RenameAt::new(HERE, from.as_ptr(), HERE, to.as_ptr()).build()
             }
             Work::Remove { name, .. } => opcode::UnlinkAt::new(HERE, name.as_ptr()).build(),
+            Work::Wait { time } => opcode::Timeout::new(&raw const **time).build(),
         }
     }
 
@@ -293,6 +354,7 @@ impl Work {
             Work::SyncDir { path, .. } => (SYNC_DIR, path.as_path()),
             Work::Rename { from, .. } => ("rename", from.as_path()),
             Work::Remove { path, .. } => ("remove", path.as_path()),
+            Work::Wait { .. } => ("wait on", Path::new("the ring")),
         };
         DiskError::os(action, path, errno)
     }

@@ -143,7 +143,7 @@ fn a_log_that_waits_for_each_ack_is_not_made_to_wait() {
 }
 
 #[test]
-fn many_logs_wait_a_millisecond_and_share_a_sync() {
+fn many_logs_wait_a_little_and_share_a_sync() {
     let mut bench = Bench::new();
     for log in 0..16 {
         bench.commit(log);
