@@ -44,7 +44,7 @@ use self::{
 
 /// Room for a node and its journals.
 const BYTES: u64 = 1 << 30;
-/// The longest that the group may take to read what is left when nobody produces any more.
+/// The longest that the group may take to read and commit what is left when nobody produces any more.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// One run at a time: each has a dozen processes.
@@ -161,16 +161,16 @@ impl Run {
                     let end = ends.entry(event.place.clone()).or_insert((-1, -1));
                     match event.what {
                         What::Acknowledged { offset, .. } => end.0 = end.0.max(offset),
-                        What::Polled { offset, .. } => end.1 = end.1.max(offset),
+                        What::Committed { next, known: true, .. } => end.1 = end.1.max(next - 1),
                         _ => {}
                     }
                 }
-                ends.into_iter().find(|(_, (produced, read))| read < produced)
+                ends.into_iter().find(|(_, (produced, done))| done < produced)
             });
-            let Some((place, (produced, read))) = behind else { return Ok(()) };
+            let Some((place, (produced, done))) = behind else { return Ok(()) };
             self.crowd.all_are_well()?;
             if began.elapsed() > PATIENCE {
-                return Err(format!("the group has read {place} to {read} of {produced}"));
+                return Err(format!("the group has committed {place} to {done} of {produced}"));
             }
             // Real time: other processes are waited for.
             thread::park_timeout(Duration::from_millis(200));

@@ -110,7 +110,7 @@ def consume():
     def commit(keys):
         wanted = [(topic, partition, positions[topic, partition]) for topic, partition in keys if (topic, partition) in positions]
         if not wanted:
-            return
+            return True
         began = now()
         try:
             answers = consumer.commit(offsets=[TopicPartition(*one) for one in wanted], asynchronous=False)
@@ -121,6 +121,7 @@ def consume():
         for topic, partition, next in wanted:
             known = (topic, partition) in done
             note("committed", member=name, topic=topic, partition=partition, next=next, began=began, known=known)
+        return len(done) == len(wanted)
 
     def on_assign(_, assigned):
         for one in assigned:
@@ -150,10 +151,9 @@ def consume():
             elif record.error().fatal() or record.error().code() == KafkaError._AUTO_OFFSET_RESET:
                 raise KafkaException(record.error())
         if uncommitted:
-            commit(list(positions))
-            uncommitted = False
+            # What failed is tried again: no later record may come that would bring it along.
+            uncommitted = not commit(list(positions))
         sys.stdout.flush()
-    commit(list(positions))
     consumer.close()
 
 
