@@ -24,7 +24,7 @@
 //!   is gone.
 //! - DISK-6: the buffers of an operation belong to the driver until the kernel is done with them.
 //! - DISK-7: a read returns what was asked for, or less only at the end of the file.
-//! - DISK-8: after [`Op::Forget`] of a synced file, reads return what the disk holds.
+//! - DISK-8: after [`Op::Forget`] of a synced file, reads of what it names return what the disk holds.
 //! - DISK-9: [`Disk::wait`] ends when its time has passed, or sooner where the driver is given up; it
 //!   holds up nothing else: no operation, no take-over, and not the driver's end.
 
@@ -200,6 +200,8 @@ pub enum Op {
     Forget {
         /// The file.
         file: File,
+        /// Byte from which on; what lies before it may be dropped or not.
+        from: u64,
     },
     /// Length of the file. Answer: [`Done::Len`].
     Len {

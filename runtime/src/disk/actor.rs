@@ -189,9 +189,9 @@ impl DiskHandle {
         })
     }
 
-    /// Drops what the page cache has of `file` and the disk has too (DISK-8).
-    pub fn forget(&self, file: &File) -> Answer<()> {
-        self.ask(Op::Forget { file: file.clone() }, unit)
+    /// Drops what the page cache has of `file` from byte `from` on and the disk has too (DISK-8).
+    pub fn forget(&self, file: &File, from: u64) -> Answer<()> {
+        self.ask(Op::Forget { file: file.clone(), from }, unit)
     }
 
     /// Cuts or extends `file` to `len` bytes.

@@ -23,6 +23,9 @@ use super::{
 
 /// Most buffers that one call takes (`IOV_MAX`).
 pub(super) const BUFS_MAX: usize = 1024;
+/// No piece in which the page cache holds a file is larger, or crosses a multiple of it: ext4's have
+/// at most 2 MiB (Linux 6.18).
+const CACHED_PIECE_BYTES: u64 = 8 << 20;
 /// Rights of new files, before the process's umask.
 pub(super) const FILE_MODE: u32 = 0o644;
 /// What files are zeroed with, as often as it takes: one call, one piece. The page cache keeps what
@@ -58,9 +61,11 @@ pub(super) fn run(op: Op) -> DiskResult {
         Op::Truncate { file, len, .. } => {
             on(&file, "truncate", |fd| retry(|| rustix::fs::ftruncate(fd, len))).map(unit)
         }
-        Op::Forget { file } => {
-            let all = |fd: BorrowedFd<'_>| rustix::fs::fadvise(fd, 0, None, Advice::DontNeed);
-            on(&file, "drop the cache of", all).map(unit)
+        Op::Forget { file, from } => {
+            // What is cached as one piece is dropped as a whole or not at all.
+            let from = from - from % CACHED_PIECE_BYTES;
+            let rest = |fd: BorrowedFd<'_>| rustix::fs::fadvise(fd, from, None, Advice::DontNeed);
+            on(&file, "drop the cache of", rest).map(unit)
         }
         Op::Len { file } => length(&file),
         Op::CreateDir { path } => at(&path, "create directory", fs::create_dir_all(&path)),

@@ -225,11 +225,11 @@ async fn what_is_synced_is_not_forgotten(case: Case) {
     let bytes = pattern(300_000, 3);
     case.write(&file, 0, bytes.clone()).await;
     good(case.disk.sync(&file)).await;
-    good(case.disk.forget(&file)).await;
+    good(case.disk.forget(&file, 0)).await;
     assert_eq!(case.content(&file).await, bytes, "DISK-8");
     let unsynced = pattern(5_000, 4);
     case.write(&file, 1_000, unsynced.clone()).await;
-    good(case.disk.forget(&file)).await;
+    good(case.disk.forget(&file, 1_000)).await;
     let found = good(case.disk.read(&file, 1_000, 5_000)).await;
     assert_eq!(found, unsynced, "DISK-8: what is not synced is kept");
 }

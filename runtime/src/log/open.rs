@@ -202,7 +202,7 @@ async fn read_checkpoint(
     // A process that was killed may have left the point, and names, in the page cache only: what
     // recovery builds on must not be gone after a later power cut.
     disk.sync(&file).await?;
-    disk.forget(&file).await?;
+    disk.forget(&file, 0).await?;
     disk.sync_dir(&*place.dir).await?;
     let bytes = disk.read(&file, 0, 2 * checkpoint::SLOT_BYTES).await?;
     match Checkpoint::newest(&bytes) {

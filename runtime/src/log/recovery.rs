@@ -299,7 +299,7 @@ impl Recovery<'_> {
             if next.is_none() {
                 // Only here may a sync have failed: what the cache shows must be what the disk holds.
                 self.disk.sync(&scan.file).await?;
-                self.disk.forget(&scan.file).await?;
+                self.disk.forget(&scan.file, position).await?;
             }
             self.scan(&mut scan, *len, Offset::ZERO).await?;
             last = Some(scan);

@@ -29,8 +29,8 @@ impl World {
                 found.truncate(*len, stamp);
                 Ok(Done::Unit)
             }
-            Op::Forget { file } => {
-                self.file_mut(file).ok_or_else(|| bad_file("forget", file))?.forget();
+            Op::Forget { file, from } => {
+                self.file_mut(file).ok_or_else(|| bad_file("forget", file))?.forget(*from);
                 Ok(Done::Unit)
             }
             Op::Len { file } => {

@@ -130,9 +130,10 @@ impl SimFile {
         self.settle(upto, false);
     }
 
-    /// What is clean is read from the disk again.
-    pub(super) fn forget(&mut self) {
-        for slot in self.slots.values_mut().filter(|slot| slot.pending.is_empty()) {
+    /// What is clean, from byte `from` on, is read from the disk again.
+    pub(super) fn forget(&mut self, from: u64) {
+        let rest = self.slots.range_mut(from / PAGE_BYTES as u64..);
+        for (_, slot) in rest.filter(|(_, slot)| slot.pending.is_empty()) {
             slot.cached = slot.durable.clone();
         }
     }

@@ -246,7 +246,7 @@ fn what_a_failed_sync_left_in_the_cache_is_gone_when_that_is_dropped() {
         disks.set_faults(Faults::none());
         sync(&*disk, &file).await.unwrap();
         assert_eq!(disks.content(Path::new("/file")).unwrap(), vec![2; 5000], "the cache lies");
-        disk.submit(Op::Forget { file: file.clone() }).await.unwrap();
+        disk.submit(Op::Forget { file: file.clone(), from: 0 }).await.unwrap();
         assert_eq!(disks.content(Path::new("/file")).unwrap(), vec![1; 5000]);
     });
 }

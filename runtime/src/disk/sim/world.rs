@@ -269,7 +269,7 @@ fn line(op: &Op) -> String {
         Op::Sync { file } => format!("sync {}", path(file)),
         Op::Read { file, position, len } => format!("read {} {position}+{len}", path(file)),
         Op::Truncate { file, len, .. } => format!("truncate {} {len}", path(file)),
-        Op::Forget { file } => format!("forget {}", path(file)),
+        Op::Forget { file, from } => format!("forget {} {from}", path(file)),
         Op::Len { file } => format!("len {}", path(file)),
         Op::CreateDir { path } => format!("create-dir {}", path.display()),
         Op::SyncDir { path } => format!("sync-dir {}", path.display()),
