@@ -28,7 +28,8 @@
 //! - JRN-3: a file is used again only when every segment that its entries cover has been synced since.
 //! - JRN-4: a file is never written beyond the blocks that were zeroed when it was made: a file that
 //!   grows makes each sync wait for the file system's own journal.
-//! - JRN-5: an entry has at most 1 MiB; the segment of a larger one is synced instead.
+//! - JRN-5: an entry has at most 1 MiB; the segment of a larger one is synced instead, as are those of
+//!   the first few that come before a file is made.
 //! - JRN-6: replay gives every entry that was answered and not voided, in the order of each log, and
 //!   none of an earlier use of a file.
 //! - JRN-7: entries of one log are ordered by a number that all arbiters of the directory draw from,

@@ -41,6 +41,9 @@ const GATHER_BYTES_MAX: usize = 256 << 10;
 const GROUP_BYTES_MAX: usize = 1 << 20;
 /// Most segments that are synced at the same time.
 const SYNCING_MAX: usize = 4;
+/// Appends whose segments are synced instead while a file is being made, which takes as long as its
+/// zeros: the first acks of a node do not wait for them, and many logs still share a sync.
+const INSTEAD_MAX: u32 = 32;
 /// Files that may fail before the journal is given up.
 const PINNED_MAX: u32 = 3;
 
@@ -93,6 +96,8 @@ struct Half {
     groups: u64,
     /// Where the next group goes.
     end: u64,
+    /// Appends that did not wait until it was made.
+    instead: u32,
     /// Segments that hold what this half covers.
     dirty: BTreeMap<LogId, Vec<File>>,
     /// How many there were when it became full.
@@ -144,6 +149,7 @@ impl Half {
             salt: 0,
             groups: 0,
             end: SECTOR as u64,
+            instead: 0,
             dirty: BTreeMap::new(),
             dirty_at_full: 0,
             syncing: 0,
@@ -230,7 +236,23 @@ impl<R> State<R> {
         if let Some(error) = self.given_up.clone() {
             return self.waiting.pop_front().map(|waiting| self.instead(waiting, error));
         }
-        self.next_segment_sync().or_else(|| self.next_write(now)).or_else(|| self.next_make())
+        self.next_segment_sync()
+            .or_else(|| self.next_write(now))
+            .or_else(|| self.next_make())
+            .or_else(|| self.next_instead())
+    }
+
+    /// An append that need not wait until the file is made.
+    fn next_instead(&mut self) -> Option<Effect<R>> {
+        let half = &mut self.halves[self.active];
+        if half.stage != Stage::Making || half.instead == INSTEAD_MAX {
+            return None;
+        }
+        let append = self.waiting.iter().position(|waiting| waiting.file.is_some())?;
+        half.instead += 1;
+        let Waiting { record, file, reply } = self.waiting.remove(append)?;
+        self.waiting_bytes -= record.bytes();
+        Some(Effect::SyncInstead { file: file?, reply })
     }
 
     /// What a log does for itself without a journal.

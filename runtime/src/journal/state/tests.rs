@@ -143,6 +143,25 @@ fn a_log_that_waits_for_each_ack_is_not_made_to_wait() {
 }
 
 #[test]
+fn the_first_few_appends_do_not_wait_until_a_file_is_made() {
+    let mut bench = Bench::new();
+    let log = LogId { id: Uuid::nil(), shard: 0 };
+    let what = What::TruncatedTo(Offset(0));
+    bench.state.commit(bench.now, Record { log, seq: 1000, what }, None, 1000);
+    let make = bench.state.next(bench.now).unwrap();
+    assert!(matches!(make, Effect::Make { .. }), "{make:?}");
+    let few: Vec<u64> = (0..INSTEAD_MAX).map(|_| bench.commit(1)).collect();
+    assert_eq!(bench.instead, few);
+    let late = bench.commit(2);
+    assert_eq!(bench.instead, few, "no more than a few");
+    assert!(bench.answered.is_empty(), "what is voided waits for the file");
+    bench.carry_out(make);
+    bench.run();
+    assert_eq!(bench.answered.keys().copied().collect::<Vec<_>>(), [late, 1000]);
+    assert_eq!((bench.instead, bench.writes), (few, 1));
+}
+
+#[test]
 fn many_logs_wait_a_little_and_share_a_sync() {
     let mut bench = Bench::new();
     for log in 0..16 {

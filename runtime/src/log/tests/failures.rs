@@ -11,7 +11,7 @@ use crate::{
     disk::{DiskHandle, sim::Faults},
     era::EraGate,
     ids::{ArbiterId, LogId},
-    journal,
+    journal::{self, JournalEntry},
     rng::Rng,
 };
 
@@ -95,6 +95,9 @@ async fn half_journalled(machine: &mut Machine) -> Driver {
     disk.start_journal(&journals, ArbiterId(0), Rng::seeded(3));
     machine.config.journal = true;
     let place = place(DIR, &machine.gate).await;
+    // Once this is answered the journal's file is made: no append is synced instead.
+    let another = LogId { shard: 7, ..LogId::default() };
+    disk.commit(JournalEntry::Deleted { log: another }, &place.ticket).await.unwrap();
     let opened = Driver::open(&disk, place, machine.config.clone(), Vec::new(), 1_000_000).await;
     let mut driver = opened.unwrap().0;
     for tag in 50..55 {
