@@ -172,5 +172,11 @@ pub fn split(bytes: &[u8]) -> impl Iterator<Item = Result<(BatchHeader, &[u8]), 
     })
 }
 
+/// The offset after the last whole batch in `bytes`; none where there is no batch.
+#[must_use]
+pub fn end_of(bytes: &[u8]) -> Option<Offset> {
+    split(bytes).map_while(Result::ok).last().map(|(header, _)| header.next_offset())
+}
+
 #[cfg(test)]
 mod tests;

@@ -394,6 +394,7 @@ impl Log {
             from,
             end: end.min(self.written.offset),
             bytes_max,
+            is_strict: false,
             has_holes: self.config.compaction.is_some(),
             epochs: self.epochs.clone(),
             swaps: self.compactor.watch(),

@@ -73,6 +73,7 @@ impl LookupPlan {
                     from,
                     end: self.end,
                     bytes_max: READ_BYTES_MAX,
+                    is_strict: false,
                     has_holes: self.has_holes,
                     epochs: self.epochs.clone(),
                     swaps: self.swaps.clone(),

@@ -65,6 +65,8 @@ pub struct ReadPlan {
     pub(super) from: Offset,
     pub(super) end: Offset,
     pub(super) bytes_max: usize,
+    /// Whether not even the first batch may be larger.
+    pub(super) is_strict: bool,
     /// Whether compaction may have taken batches out: where that is not known, the disk is asked.
     pub(super) has_holes: bool,
     pub(super) epochs: Rc<Epochs>,
@@ -78,6 +80,9 @@ pub struct ReadDone {
     pub batches: Bytes,
     /// Where a read that goes on from here begins.
     pub next: Offset,
+    /// How many bytes would have to be read for the first batch, where a strict read gave none for that;
+    /// else 0.
+    pub withheld: usize,
     pub(super) resume: Option<Resume>,
 }
 
@@ -125,13 +130,20 @@ pub struct OutOfRangeError {
 }
 
 impl ReadPlan {
+    /// The same, but for a first batch that alone is larger: it is not given, and not read.
+    #[must_use]
+    pub fn strict(self) -> Self {
+        Self { is_strict: true, ..self }
+    }
+
     /// Reads.
     ///
     /// # Errors
     /// [`ReadFailure`] where the disk refuses, or the first batch wanted is damaged; batches before
     /// a damaged one are returned, and the next read meets it.
     pub async fn run(self, disk: DiskHandle) -> Result<ReadDone, ReadFailure> {
-        let ReadPlan { place, extent, from, end, bytes_max, has_holes, epochs, swaps } = self;
+        let ReadPlan { place, extent, from, end, bytes_max, is_strict, has_holes, epochs, swaps } =
+            self;
         let file = match open(&place.dir, &disk, &extent).await {
             Err(error) if error.is_not_found() => return Err(ReadFailure::Removed),
             opened => opened?,
@@ -156,6 +168,9 @@ impl ReadPlan {
                 reason,
             };
             match take(&chunk, &mut walk, (from, end), bytes_max) {
+                Taken::Batches { range, .. } if is_strict && range.len() > bytes_max => {
+                    return Ok(ReadDone { withheld: range.len(), ..done });
+                }
                 Taken::Batches { range, next, at } => {
                     done.batches = chunk.slice(range);
                     done.next = next;
@@ -171,6 +186,9 @@ impl ReadPlan {
                     let limit = room.min(BATCH_BYTES_LIMIT);
                     if needed as u64 > limit || needed <= chunk.len() {
                         return Err(damaged(0, reason));
+                    }
+                    if is_strict && needed > bytes_max {
+                        return Ok(ReadDone { withheld: needed, ..done });
                     }
                     want = needed;
                 }

@@ -4,8 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use actix::prelude::*;
-use bytes::Bytes;
-use flumen_runtime::{batch::BatchHeader, credit::Permit, ids::Offset};
+use flumen_runtime::{batch, credit::Permit, ids::Offset};
 
 use super::{
     Assigned, Lookup, Records, Start,
@@ -126,7 +125,7 @@ impl ConsumerActor {
             return;
         }
         let high_watermark = fetched.marks.high_watermark;
-        let next = fetched.batches.last().and_then(end_of);
+        let next = fetched.batches.last().and_then(|last| batch::end_of(last));
         let Some(next) = next.filter(|next| *next > position) else {
             holding.is_fetching = false;
             return self.fetch(&partition, ctx);
@@ -202,14 +201,4 @@ impl ConsumerActor {
             _ => self.fetch_later(partition, ctx),
         }
     }
-}
-
-/// The offset after the last whole batch in `bytes`.
-fn end_of(bytes: &Bytes) -> Option<Offset> {
-    let (mut rest, mut end) = (&bytes[..], None);
-    while let Ok(header) = BatchHeader::parse(rest) {
-        end = Some(header.next_offset());
-        rest = rest.get(header.batch_bytes as usize..)?;
-    }
-    end
 }

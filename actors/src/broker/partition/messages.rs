@@ -346,8 +346,10 @@ pub struct AppendAsFollower {
 pub struct Fetch {
     /// First offset wanted. The first batch may begin before it.
     pub offset: Offset,
-    /// Most bytes; the first batch is given even where it alone is larger.
+    /// Most bytes.
     pub bytes_max: usize,
+    /// What of them.
+    pub portion: Portion,
     /// Fewest bytes worth answering before `wait` is over.
     pub bytes_min: usize,
     /// Longest wait.
@@ -358,12 +360,26 @@ pub struct Fetch {
     pub epoch: Option<LeaderEpoch>,
 }
 
+/// What a fetch is given of whole batches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Portion {
+    /// The first in any case, even where it alone has more bytes than wanted: there is always progress.
+    #[default]
+    FirstWhole,
+    /// Never more bytes than wanted: where the first has more, only how many they are is told.
+    Strict,
+    /// The same, and only what is in memory: for who waits, and holds no room meanwhile for what would
+    /// have to be read.
+    InMemory,
+}
+
 impl Fetch {
     /// Up to 1 MiB of committed-to-disk records from `offset`, at once.
     #[must_use]
     pub fn from(offset: Offset) -> Self {
-        let (isolation, wait) = (Isolation::default(), Duration::ZERO);
-        Self { offset, bytes_max: 1 << 20, bytes_min: 1, wait, isolation, epoch: None }
+        let (isolation, wait, portion) =
+            (Isolation::default(), Duration::ZERO, Portion::FirstWhole);
+        Self { offset, bytes_max: 1 << 20, portion, bytes_min: 1, wait, isolation, epoch: None }
     }
 
     /// Refused unless `epoch` is current, now and when it is answered.
@@ -392,6 +408,8 @@ pub struct Fetched {
     pub epoch: LeaderEpoch,
     /// Transactions aborted in the range read; only for [`Isolation::Committed`].
     pub aborted: Vec<AbortedTransaction>,
+    /// Bytes of the first batch, where it was not given for being larger than wanted; else 0.
+    pub withheld: usize,
 }
 
 impl Fetched {

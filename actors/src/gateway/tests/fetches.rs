@@ -111,19 +111,70 @@ fn a_fetch_waits_for_as_many_bytes_as_it_asks() {
             let begin = tokio::time::Instant::now();
             let header = reader.send(11, &patient).await;
             for (partition, _) in [wanted[0], *wanted.last().unwrap()] {
-                // Within the second for which a partition remembers how much came.
-                pass(Duration::from_millis(200)).await;
+                // Longer than a partition has in memory what came.
+                pass(Duration::from_secs(5)).await;
                 append(&mut writer, partition, &["x"]).await;
             }
             let found = sizes(reader.receive::<FetchRequest>(&header).await);
             assert_eq!(found.iter().map(|(_, bytes)| bytes).sum::<usize>(), 2 * size, "{wanted:?}");
-            assert_eq!(begin.elapsed().as_millis() / 100, 4);
+            assert_eq!(begin.elapsed().as_secs(), 10);
         }
     });
 }
 
 #[test]
-fn limits_hold_but_for_the_first_batch() {
+fn what_is_enough_is_given_at_once_however_it_is_spread() {
+    paused(async {
+        let world = World::with_topic().await;
+        let mut client = world.connect().await;
+        let value = "x".repeat(100_000);
+        let size = batch(&[&value]).len();
+        for _ in 0..9 {
+            append(&mut client, 1, &[&value]).await;
+        }
+        let begin = tokio::time::Instant::now();
+        let given = |found: Vec<(i32, usize)>| found.iter().map(|(_, bytes)| bytes).sum::<usize>();
+        let patient = |max_bytes: usize, min_bytes: usize, wanted: &[(i32, i64)]| FetchRequest {
+            max_wait_ms: 60_000,
+            max_bytes: max_bytes as i32,
+            min_bytes: min_bytes as i32,
+            ..fetch(wanted)
+        };
+        // More than its share, where the others have nothing.
+        let most = patient(1 << 20, 6 * size, &[(0, 0), (1, 0), (2, 0)]);
+        assert!(given(sizes(client.ask(11, &most).await)) >= 6 * size);
+        // As much as whole batches make of it, where there is more.
+        for wanted in [&[(1, 0)][..], &[(0, 0), (1, 0)]] {
+            let odd = patient(5 * size / 2, 5 * size / 2, wanted);
+            assert_eq!(given(sizes(client.ask(11, &odd).await)), 2 * size, "{wanted:?}");
+        }
+        // Nobody is asked, so nobody is waited for.
+        client.ask(11, &patient(1 << 20, 1, &[])).await;
+        assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
+        // What is wanted of a partition is less than is waited for.
+        let mut never = patient(1 << 20, 3 * size, &[(1, 0)]);
+        never.topics[0].partitions[0].partition_max_bytes = 2 * size as i32;
+        assert_eq!(given(sizes(client.ask(11, &never).await)), 2 * size);
+        assert_eq!(begin.elapsed().as_secs(), 60);
+    });
+}
+
+#[test]
+fn nobody_waits_longer_than_five_minutes() {
+    paused(async {
+        let world = World::with_topic().await;
+        let mut client = world.connect().await;
+        let begin = tokio::time::Instant::now();
+        for wanted in [&[(0, 0)][..], &[(0, 0), (1, 0)]] {
+            let for_weeks = FetchRequest { max_wait_ms: i32::MAX, ..fetch(wanted) };
+            client.ask(11, &for_weeks).await;
+        }
+        assert_eq!(begin.elapsed().as_secs(), 600);
+    });
+}
+
+#[test]
+fn limits_hold_but_for_the_first_batch_of_the_first_that_has_any() {
     paused(async {
         let world = World::with_topic().await;
         let mut client = world.connect().await;
@@ -145,7 +196,50 @@ fn limits_hold_but_for_the_first_batch() {
         let mut narrow = all.clone();
         narrow.topics[0].partitions.iter_mut().for_each(|p| p.partition_max_bytes = 1);
         let found = sizes(client.ask(11, &narrow).await);
-        assert_eq!(found[0], (0, size));
+        assert_eq!(found, [(0, size), (1, 0), (2, 0)]);
+        narrow.topics[0].partitions[0].fetch_offset = 3;
+        let found = sizes(client.ask(11, &narrow).await);
+        assert_eq!(found, [(0, 0), (1, size), (2, 0)], "the first has nothing");
+        // A share is less than a batch of each, but there is room for two of them.
+        let value = "x".repeat(100_000);
+        let (large, mut shared) = (batch(&[&value]).len(), all.clone());
+        for (place, partition) in shared.topics[0].partitions.iter_mut().enumerate() {
+            append(&mut client, place as i32, &[&value]).await;
+            partition.fetch_offset = 3;
+        }
+        shared.max_bytes = 5 * large as i32 / 2;
+        let found = sizes(client.ask(11, &shared).await);
+        assert_eq!(found, [(0, large), (1, large), (2, 0)]);
+    });
+}
+
+/// What is larger than an answer may be is read only once there is room for all of it.
+#[test]
+fn a_batch_beyond_all_limits_waits_for_its_room() {
+    paused(async {
+        let world = World::new().await;
+        let spec = TopicSpec::new("t", 3).unwrap().set("max.message.bytes", "10000000").unwrap();
+        world.broker.create_topic(spec).await.unwrap();
+        let (mut writer, mut reader) = (world.connect().await, world.connect().await);
+        let large = "x".repeat(6 << 20);
+        let size = batch(&[&large]).len();
+        append(&mut writer, 1, &[&large]).await;
+        append(&mut writer, 2, &["y"]).await;
+        let room = &world.shared.answer_room;
+        for wanted in [&[(1, 0)][..], &[(0, 0), (1, 0), (2, 0)]] {
+            // Enough for everything else.
+            let taken = room.try_acquire(1, room.whole().bytes - (5 << 20)).unwrap();
+            let header = reader.send(11, &fetch(wanted)).await;
+            pass(Duration::from_secs(2)).await;
+            assert!(room.out().bytes <= room.whole().bytes);
+            drop(taken);
+            let begin = tokio::time::Instant::now();
+            let found = sizes(reader.receive::<FetchRequest>(&header).await);
+            let given: Vec<_> = found.iter().filter(|(_, bytes)| *bytes > 0).collect();
+            assert_eq!(given, [&(1, size)], "{wanted:?}");
+            assert!(begin.elapsed() < Duration::from_secs(1));
+            assert_eq!(room.out().count, 0);
+        }
     });
 }
 

@@ -251,6 +251,39 @@ fn a_lost_or_damaged_index_is_made_again() {
 }
 
 #[test]
+fn a_strict_read_gives_no_batch_that_is_larger_and_tells_its_length() {
+    in_simulation(|| async {
+        let machine = Machine::new(without_checkpoints());
+        let mut driver = machine.open().await;
+        // Larger than what a read takes from the disk at least.
+        let batches = [100, 30_000, 100].map(|bytes| driver.append(1, bytes, 0));
+        driver.settle().await.unwrap();
+        let [small, large] = [0, 1].map(|at: usize| batches[at].len());
+        for (from, bytes_max, given, withheld) in [
+            (0, small - 1, 0, small),
+            (0, small, small, 0),
+            (1, small, 0, large),
+            (1, large - 1, 0, large),
+            (1, large, large, 0),
+            (0, small + large, small + large, 0),
+            // The way to it leads over the large one.
+            (2, small, 0, large),
+            (2, large, small, 0),
+            (3, 0, 0, 0),
+        ] {
+            let plan = driver.log.plan_read(Offset(from), Offset(3), bytes_max).unwrap().strict();
+            let read = plan.run(driver.disk.clone()).await.unwrap();
+            assert_eq!(
+                (read.batches.len(), read.withheld),
+                (given, withheld),
+                "{from} {bytes_max}"
+            );
+            assert!(given > 0 || read.next == Offset(from));
+        }
+    });
+}
+
+#[test]
 fn a_batch_that_fails_its_checksum_is_never_served() {
     in_simulation(|| async {
         let machine = Machine::new(without_checkpoints());

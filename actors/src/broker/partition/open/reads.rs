@@ -95,6 +95,7 @@ impl Open {
     ) {
         let offset = range.offset;
         let plan = match self.log.plan_read(offset, range.end, range.bytes_max) {
+            Ok(plan) if range.is_strict => plan.strict(),
             Ok(plan) => plan,
             Err(error) => {
                 let reason = error.to_string();
@@ -108,8 +109,8 @@ impl Open {
                     actor.on_read(&done);
                     let ReadRange { marks, epoch, mut aborted, .. } = range;
                     aborted.retain(|transaction| transaction.first_offset < done.next);
-                    let batches = vec![done.batches];
-                    answer.give(Ok(Fetched { batches, marks, epoch, aborted }));
+                    let (batches, withheld) = (vec![done.batches], done.withheld);
+                    answer.give(Ok(Fetched { batches, marks, epoch, aborted, withheld }));
                 }
                 Err(ReadFailure::Removed) if tries > 0 => {
                     actor.read_again(answer, range, tries - 1, ctx);

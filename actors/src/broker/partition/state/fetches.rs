@@ -13,7 +13,7 @@ use crate::broker::{
     names::Isolation,
     partition::{
         marks::Marks,
-        messages::{AbortedTransaction, Fetch, FetchError, Fetched, NotLeaderError},
+        messages::{AbortedTransaction, Fetch, FetchError, Fetched, NotLeaderError, Portion},
         parked::Parked,
     },
 };
@@ -27,6 +27,8 @@ pub struct ReadRange {
     pub end: Offset,
     /// Most bytes.
     pub bytes_max: usize,
+    /// Whether not even the first batch may be larger.
+    pub is_strict: bool,
     /// The marks when it was decided.
     pub marks: Marks,
     /// The epoch then.
@@ -160,21 +162,34 @@ impl<A, F> State<A, F> {
             Isolation::Committed => self.transactions.aborted_between(fetch.offset, end),
             Isolation::LogEnd | Isolation::Uncommitted => Vec::new(),
         };
-        let marks = self.marks();
-        let mut batches = Vec::new();
-        if self.readable(fetch) != Readable::Nothing {
-            let Some(read) = self.tail.read(fetch.offset, end, fetch.bytes_max) else {
-                let (offset, bytes_max, epoch) = (fetch.offset, fetch.bytes_max, self.epoch);
-                let range = ReadRange { offset, end, bytes_max, marks, epoch, aborted };
+        let (marks, epoch) = (self.marks(), self.epoch);
+        let is_strict = fetch.portion != Portion::FirstWhole;
+        let (mut batches, mut withheld) = (Vec::new(), 0);
+        let is_readable = self.readable(fetch) != Readable::Nothing;
+        match self.tail.read(fetch.offset, end, fetch.bytes_max).filter(|_| is_readable) {
+            Some(read) => {
+                self.tail.follow();
+                let first = read.first().map_or(0, Bytes::len);
+                if is_strict && first > fetch.bytes_max {
+                    withheld = first;
+                } else {
+                    batches = read;
+                }
+                keep_touched(&mut aborted, batches.last());
+            }
+            None if is_readable && fetch.portion != Portion::InMemory => {
+                let (offset, bytes_max) = (fetch.offset, fetch.bytes_max);
+                let range = ReadRange { offset, end, bytes_max, is_strict, marks, epoch, aborted };
                 effects.push(Effect::Read(reader, range));
                 return;
-            };
-            self.tail.follow();
-            batches = read;
-            keep_touched(&mut aborted, batches.last());
+            }
+            None => {}
+        }
+        if batches.is_empty() {
+            aborted.clear();
         }
         assert!(end <= self.written_end, "PART-8: visible before it is written");
-        let epoch = self.epoch;
-        effects.push(Effect::Answer(reader, Ok(Fetched { batches, marks, epoch, aborted })));
+        let fetched = Fetched { batches, marks, epoch, aborted, withheld };
+        effects.push(Effect::Answer(reader, Ok(fetched)));
     }
 }

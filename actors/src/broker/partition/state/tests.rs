@@ -7,7 +7,7 @@ use super::*;
 use crate::broker::{
     names::{Isolation, ProducerId},
     partition::{
-        messages::{AppendError, Fetch, InvalidBatch, Origin},
+        messages::{AppendError, Fetch, InvalidBatch, Origin, Portion},
         testing::{CONTROL, DELETE_HORIZON, Spec, TRANSACTIONAL, marker, reseal},
     },
 };
@@ -374,10 +374,14 @@ enum Step {
     Retry { back: usize },
     Write,
     Sync,
-    Fetch { offset: u64, wait: bool, min: usize, max: usize },
+    Fetch { offset: u64, wait: bool, min: usize, max: usize, portion: Portion },
     Elapse { ms: u64 },
     Trim,
     Tick,
+}
+
+fn portion() -> impl Strategy<Value = Portion> {
+    prop::sample::select(vec![Portion::FirstWhole, Portion::Strict, Portion::InMemory])
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -386,8 +390,9 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..6_usize).prop_map(|back| Step::Retry { back }),
         4 => Just(Step::Write),
         4 => Just(Step::Sync),
-        5 => (0..30_u64, any::<bool>(), 0..300_usize, 1..300_usize)
-            .prop_map(|(offset, wait, min, max)| Step::Fetch { offset, wait, min, max }),
+        5 => (0..30_u64, any::<bool>(), 0..300_usize, 1..300_usize, portion()).prop_map(
+            |(offset, wait, min, max, portion)| Step::Fetch { offset, wait, min, max, portion }
+        ),
         1 => (0..300_u64).prop_map(|ms| Step::Elapse { ms }),
         1 => Just(Step::Trim),
         1 => Just(Step::Tick),
@@ -447,15 +452,26 @@ impl World {
                     assert!(given.len() <= expected.len(), "PART-8");
                     assert!(given.iter().eq(expected[..given.len()].iter().copied()), "PART-8");
                     let (bytes, max) = (fetched.bytes(), fetch.bytes_max);
-                    assert!(given.len() <= 1 || bytes <= max, "more than it may");
+                    let is_strict = fetch.portion != Portion::FirstWhole;
+                    let may_exceed = given.len() == 1 && !is_strict;
+                    assert!(may_exceed || bytes <= max, "more than it may");
                     let is_cut = given.len() < expected.len();
-                    assert!(!is_cut || !given.is_empty(), "there was something to give");
+                    let withheld = fetched.withheld;
+                    if withheld > 0 {
+                        assert!(is_strict && given.is_empty() && withheld > max, "it fits");
+                        assert_eq!(withheld, expected[0].len());
+                    }
+                    let may_be_on_disk = fetch.portion == Portion::InMemory;
+                    let is_told = !given.is_empty() || withheld > 0 || may_be_on_disk;
+                    assert!(!is_cut || is_told, "there was something to give");
                     let is_over = fetch.wait.is_zero() || self.now >= deadline;
                     assert!(is_over || is_cut || bytes >= fetch.bytes_min.min(max), "too early");
                 }
                 Effect::Read(reader, range) => {
                     self.answered.push(reader);
                     let (fetch, _) = self.fetches[reader as usize];
+                    assert!(fetch.portion != Portion::InMemory, "it has no room for what is read");
+                    assert_eq!(range.is_strict, fetch.portion == Portion::Strict);
                     assert_eq!(range.offset, fetch.offset);
                     assert!(range.offset < range.end && range.end.0 <= self.safe(rules), "PART-8");
                 }
@@ -512,10 +528,17 @@ proptest! {
                     let (written, durable) = (Offset(world.written), Offset(world.durable));
                     state.on_progress(written, durable, &mut effects);
                 }
-                Step::Fetch { offset, wait, min, max } => {
+                Step::Fetch { offset, wait, min, max, portion } => {
                     let wait = Duration::from_millis(if wait { 500 } else { 0 });
                     let (offset, isolation) = (Offset(offset), Isolation::Uncommitted);
-                    let fetch = Fetch { offset, wait, bytes_min: min, bytes_max: max, isolation, epoch: None };
+                    let fetch = Fetch {
+                        bytes_min: min,
+                        bytes_max: max,
+                        portion,
+                        wait,
+                        isolation,
+                        ..Fetch::from(offset)
+                    };
                     world.fetches.push((fetch, world.now + wait));
                     let reader = world.fetches.len() as u32 - 1;
                     state.fetch(fetch, reader, world.now, &mut effects);
