@@ -16,8 +16,9 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use flumen_runtime::ids::Offset;
 
-/// Most bytes kept; what lies further back is read from the page cache.
-pub const TAIL_BYTES_MAX: u64 = 1 << 20;
+/// Most bytes kept: what a busy log appends while it is synced, for only then is it read. What lies
+/// further back is read from the page cache.
+pub const TAIL_BYTES_MAX: u64 = 4 << 20;
 
 #[derive(Debug)]
 struct Kept {
