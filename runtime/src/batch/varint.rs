@@ -20,7 +20,15 @@ fn unzigzag(value: u64) -> i64 {
 /// Writes `value` at the beginning of `to`, which has room for it; returns the bytes it took.
 #[inline]
 pub(super) fn put(to: &mut Vec<u8>, value: i64) {
-    let mut rest = zigzag(value);
+    let bits = zigzag(value);
+    match bits {
+        ..0x80 => to.push(bits as u8),
+        0x80..0x4000 => to.extend_from_slice(&[bits as u8 | 0x80, (bits >> 7) as u8]),
+        _ => put_long(to, bits),
+    }
+}
+
+fn put_long(to: &mut Vec<u8>, mut rest: u64) {
     while rest >= 0x80 {
         to.push(rest as u8 | 0x80);
         rest >>= 7;
