@@ -92,7 +92,7 @@ fn main() -> ExitCode {
         let dir = data.path().join(format!("typed-{round}"));
         let spec = TopicSpec::new("events", 1).expect("it is a name");
         // Its segment was written before, with zeros, as a busy log's is.
-        let zero_fill_bytes = events * 160;
+        let zero_fill_bytes = events * 176;
         let log = LogConfig { zero_fill_bytes, ..LogConfig::default() };
         let ran = on_node(&dir, spec, log, move |broker, partition| {
             typed::run(broker, partition, events)
