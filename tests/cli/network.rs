@@ -202,6 +202,17 @@ fn what_was_taken_is_counted_where_another_partition_refuses() {
 }
 
 #[test]
+fn batches_are_no_larger_than_their_topic_takes_and_stay_in_order() {
+    let Some(place) = Place::new() else { return };
+    let lines: String = (0..1_000).map(|line| format!("line {line}, told apart\n")).collect();
+    for codec in ["none", "zstd"] {
+        place.succeed(&format!("topics create {codec} --set max.message.bytes=500 --data data"));
+        place.feed(&format!("produce {codec} -z {codec} --data data"), &lines);
+        assert_eq!(place.succeed(&format!("consume {codec} --data data")), lines, "{codec}");
+    }
+}
+
+#[test]
 fn records_go_through_json_as_they_are_and_a_bad_line_is_named() {
     let Some(place) = Place::new() else { return };
     place.feed("produce t --data data --key-separator :", "k:v\nno key\n");

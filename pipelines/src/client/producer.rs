@@ -3,7 +3,10 @@
 //! With acks of all in sync it is idempotent, as Kafka's producers are: batches carry a producer's
 //! number and a sequence, so one that is sent again after a broken connection is appended once.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use flumen_actors::gateway::{
@@ -50,14 +53,15 @@ struct Batch {
     bytes: Bytes,
 }
 
-/// The same batch, compressed.
-fn compress(plain: Bytes, compression: Compression) -> Bytes {
+/// The same batch, compressed; but as it is where only so it is as small as it must be.
+fn compress(plain: Bytes, compression: Compression, bytes_max: usize) -> Bytes {
     if compression == Compression::None {
         return plain;
     }
     let header = BatchHeader::parse(&plain).expect("it was built just now");
     let records = batch::records(&plain, &header).expect("it is plain");
-    batch::recode(&header, &records, compression.into()).freeze()
+    let compressed = batch::recode(&header, &records, compression.into()).freeze();
+    if compressed.len() > bytes_max && plain.len() <= bytes_max { plain } else { compressed }
 }
 
 impl Client {
@@ -134,9 +138,15 @@ pub struct Producer {
     identity: Option<(i64, i16)>,
     /// The next sequence number of each partition.
     sequences: BTreeMap<i32, i32>,
-    open: BTreeMap<i32, BatchBuilder>,
+    /// Most bytes of a batch (the topic's `max.message.bytes`).
+    batch_bytes_max: usize,
+    /// Batches of each partition, all but the last of them full.
+    open: BTreeMap<i32, Vec<BatchBuilder>>,
     sent: u64,
 }
+
+/// Batches of each partition that wait, the one that is sent next in front.
+type Waiting = BTreeMap<i32, VecDeque<Batch>>;
 
 impl Producer {
     /// A producer to `topic`.
@@ -148,9 +158,10 @@ impl Producer {
             Acks::All => Some(client.new_producer().await?),
             Acks::Leader | Acks::None => None,
         };
+        let batch_bytes_max = client.batch_bytes_max(&topic.name).await;
         let (sequences, open) = (BTreeMap::new(), BTreeMap::new());
         let compression = Compression::None;
-        Ok(Self { topic, acks, compression, identity, sequences, open, sent: 0 })
+        Ok(Self { topic, acks, compression, identity, sequences, batch_bytes_max, open, sent: 0 })
     }
 
     /// The same, with batches compressed so.
@@ -171,12 +182,21 @@ impl Producer {
         self.sent
     }
 
-    /// Puts a record into the batch of `partition`; how many bytes that has now.
+    /// Puts a record into the batch of `partition`, or into a new one where it would make that larger
+    /// than the topic takes; how many bytes its batches have now.
     pub fn push(&mut self, partition: i32, record: RecordRef<'_>) -> usize {
-        let new = || BatchBuilder::new(record.timestamp);
-        let batch = self.open.entry(partition).or_insert_with(new);
-        batch.push(record);
-        batch.bytes()
+        let batches = self.open.entry(partition).or_default();
+        let has_room =
+            |batch: &&mut BatchBuilder| batch.bytes_with(&record) <= self.batch_bytes_max;
+        match batches.last_mut().filter(has_room) {
+            Some(batch) => batch.push(record),
+            None => {
+                let mut batch = BatchBuilder::new(record.timestamp);
+                batch.push(record);
+                batches.push(batch);
+            }
+        }
+        batches.iter().map(BatchBuilder::bytes).sum()
     }
 
     /// Sends all that was put into batches, and waits until it is taken.
@@ -203,27 +223,39 @@ impl Producer {
     }
 
     /// The batches, numbered and sealed: they are the same each time that they are sent.
-    fn close(&mut self) -> BTreeMap<i32, Batch> {
-        let mut closed = BTreeMap::new();
-        for (partition, mut batch) in std::mem::take(&mut self.open) {
-            let count = batch.count();
-            if let Some((id, epoch)) = self.identity {
-                let sequence = self.sequences.entry(partition).or_default();
-                batch.set_producer(id, epoch, *sequence);
-                *sequence = sequence.wrapping_add(count as i32) & i32::MAX;
+    fn close(&mut self) -> Waiting {
+        let mut closed = Waiting::new();
+        for (partition, batches) in std::mem::take(&mut self.open) {
+            for mut batch in batches {
+                let count = batch.count();
+                if let Some((id, epoch)) = self.identity {
+                    let sequence = self.sequences.entry(partition).or_default();
+                    batch.set_producer(id, epoch, *sequence);
+                    *sequence = sequence.wrapping_add(count as i32) & i32::MAX;
+                }
+                let plain = batch.build().freeze();
+                let bytes = compress(plain, self.compression, self.batch_bytes_max);
+                let batch = Batch { records: count.into(), bytes };
+                closed.entry(partition).or_default().push_back(batch);
             }
-            let bytes = compress(batch.build().freeze(), self.compression);
-            let batch = Batch { records: count.into(), bytes };
-            closed.insert(partition, batch);
         }
         closed
     }
 
-    /// Sends what waits to its leaders once, and takes out what was taken.
+    /// The first batch of a partition was taken.
+    fn taken(&mut self, partition: i32, waiting: &mut Waiting) {
+        let Some(batches) = waiting.get_mut(&partition) else { return };
+        self.sent += batches.pop_front().map_or(0, |batch| batch.records);
+        if batches.is_empty() {
+            waiting.remove(&partition);
+        }
+    }
+
+    /// Sends the first that waits for each partition to its leader once, and takes out what was taken.
     async fn send(
         &mut self,
         client: &mut Client,
-        waiting: &mut BTreeMap<i32, Batch>,
+        waiting: &mut Waiting,
     ) -> Result<(), ClientError> {
         let mut by_leader: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
         for partition in waiting.keys() {
@@ -238,17 +270,13 @@ impl Producer {
             let request = self.request(&partitions, waiting);
             if self.acks == Acks::None {
                 client.tell_node(leader, &request).await?;
-                let told = partitions.iter().filter_map(|partition| waiting.remove(partition));
-                self.sent += told.map(|batch| batch.records).sum::<u64>();
+                partitions.into_iter().for_each(|partition| self.taken(partition, waiting));
                 continue;
             }
             let told = client.ask_node(leader, &request, WITHIN).await?;
             for part in told.responses.into_iter().flat_map(|topic| topic.partition_responses) {
                 match verdict(&self.topic, &part) {
-                    Ok(()) => {
-                        let taken = waiting.remove(&part.index);
-                        self.sent += taken.map_or(0, |batch| batch.records);
-                    }
+                    Ok(()) => self.taken(part.index, waiting),
                     Err(error) if error.is_passing() => passing = Some(error),
                     Err(error) => drop(refused.get_or_insert(error)),
                 }
@@ -260,10 +288,11 @@ impl Producer {
         refused.or(passing).map_or(Ok(()), Err)
     }
 
-    fn request(&self, partitions: &[i32], waiting: &BTreeMap<i32, Batch>) -> ProduceRequest {
+    fn request(&self, partitions: &[i32], waiting: &Waiting) -> ProduceRequest {
+        let first = |partition| waiting.get(partition).and_then(VecDeque::front);
         let data = partitions.iter().map(|partition| PartitionProduceData {
             index: *partition,
-            records: waiting.get(partition).map(|batch| batch.bytes.clone()),
+            records: first(partition).map(|batch| batch.bytes.clone()),
         });
         request(&self.topic, self.acks, data.collect())
     }

@@ -270,10 +270,27 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn topic_configs(&mut self, name: &str) -> Result<Vec<ConfigEntry>, ClientError> {
+        self.some_configs(name, None).await
+    }
+
+    /// Most bytes of a batch that a topic takes; any number where it cannot be told, for then it is the
+    /// node that says no.
+    pub(super) async fn batch_bytes_max(&mut self, name: &str) -> usize {
+        let found = self.some_configs(name, Some("max.message.bytes")).await.ok();
+        let found = found.and_then(|mut found| found.pop()?.value.parse().ok());
+        found.unwrap_or(usize::MAX)
+    }
+
+    /// The settings of a topic, or the one that is asked for.
+    async fn some_configs(
+        &mut self,
+        name: &str,
+        only: Option<&'static str>,
+    ) -> Result<Vec<ConfigEntry>, ClientError> {
         let resource = DescribeConfigsResource {
             resource_type: TOPIC,
             resource_name: name.into(),
-            configuration_keys: None,
+            configuration_keys: only.map(|key| vec![key.into()]),
         };
         let request = DescribeConfigsRequest {
             resources: vec![resource],

@@ -92,9 +92,9 @@ impl BatchBuilder {
         self
     }
 
-    /// Appends one record.
+    /// Offset and time of the next record, as it says them, and how long it is without its length.
     #[inline]
-    pub fn push(&mut self, record: RecordRef<'_>) {
+    fn measure(&self, record: &RecordRef<'_>) -> (i64, i64, usize) {
         let offset_delta = i64::from(self.header.record_count);
         let timestamp_delta = record.timestamp.wrapping_sub(self.header.base_timestamp);
         let mut len = 1
@@ -106,6 +106,20 @@ impl BatchBuilder {
         for (name, value) in record.headers {
             len += field_len(Some(name.as_bytes())) + field_len(*value);
         }
+        (offset_delta, timestamp_delta, len)
+    }
+
+    /// Bytes that it would have with this record, too.
+    #[must_use]
+    pub fn bytes_with(&self, record: &RecordRef<'_>) -> usize {
+        let (.., len) = self.measure(record);
+        self.bytes.len() + varint::len(len as i64) + len
+    }
+
+    /// Appends one record.
+    #[inline]
+    pub fn push(&mut self, record: RecordRef<'_>) {
+        let (offset_delta, timestamp_delta, len) = self.measure(&record);
         let to = &mut self.bytes;
         to.reserve(len + 5);
         varint::put(to, len as i64);

@@ -32,12 +32,11 @@ fn golden() -> Vec<u8> {
 fn the_builder_writes_kafkas_bytes() {
     let mut builder = BatchBuilder::new(1000).producer(42, 5, 9);
     let headers = [("h", Some(&b"x"[..]))];
-    builder.push(RecordRef {
-        timestamp: 1001,
-        key: Some(b"k"),
-        value: Some(b"v"),
-        headers: &headers,
-    });
+    let record =
+        RecordRef { timestamp: 1001, key: Some(b"k"), value: Some(b"v"), headers: &headers };
+    let bytes = builder.bytes_with(&record);
+    builder.push(record);
+    assert_eq!((builder.bytes(), bytes), (golden().len(), golden().len()));
     let mut batch = builder.build();
     stamp(&mut batch, Offset(7), LeaderEpoch(3));
     assert_eq!(&batch[..], &golden()[..]);
