@@ -122,7 +122,8 @@ enum End {
 pub(crate) struct Connection<S: ByteStream> {
     incarnation: Incarnation<Connection<S>>,
     peer: Arc<str>,
-    stream: S,
+    /// There until it goes on elsewhere.
+    stream: Option<S>,
     serve: Box<dyn Serve>,
     limits: Arc<Limits>,
     room: Room,
@@ -141,8 +142,8 @@ pub(crate) struct Connection<S: ByteStream> {
     closes: Option<String>,
     clock: Clock,
     draining: Option<crate::answer::Answer<()>>,
-    /// Kept as long as the connection: its slot, and its place on the list of sockets.
-    _kept: Box<dyn Any>,
+    /// Kept as long as the connection is here: its slot, and its place on the list of sockets.
+    kept: Box<dyn Any>,
     has_ended: bool,
 }
 
@@ -232,7 +233,7 @@ impl<S: ByteStream> Connection<S> {
         Self {
             incarnation: incarnation.clone(),
             peer,
-            stream,
+            stream: Some(stream),
             serve,
             intake: Intake::new(limits.frame_bytes_max),
             limits,
@@ -248,7 +249,7 @@ impl<S: ByteStream> Connection<S> {
             closes: None,
             clock,
             draining: None,
-            _kept: kept,
+            kept,
             has_ended: false,
         }
     }
@@ -262,7 +263,8 @@ impl<S: ByteStream> Connection<S> {
                 return Err(End::Moves(arbiter));
             }
             self.collect(cx);
-            let sent = self.outgoing.poll_send(&mut self.stream, cx)?.is_ready();
+            let stream = self.stream.as_mut().ok_or(End::Gone)?;
+            let sent = self.outgoing.poll_send(stream, cx)?.is_ready();
             // What comes behind it is not answered any more, so it is not waited for.
             if let Some(why) = self.closes.take_if(|_| sent) {
                 return Err(End::Refused(why));
@@ -351,8 +353,9 @@ impl<S: ByteStream> Connection<S> {
     /// Reads once, and takes up the requests that are whole.
     fn read(&mut self, cx: &mut Context<'_>) -> Result<Poll<usize>, End> {
         if let Some((buffer, lacks)) = self.intake.buffer().filter(|(_, lacks)| *lacks > 0) {
+            let stream = self.stream.as_mut().ok_or(End::Gone)?;
             let mut buffer = buffer.limit(lacks);
-            let Poll::Ready(read) = pin!(self.stream.read_buf(&mut buffer)).poll(cx)? else {
+            let Poll::Ready(read) = pin!(stream.read_buf(&mut buffer)).poll(cx)? else {
                 return Ok(Poll::Pending);
             };
             if read == 0 {
@@ -377,8 +380,9 @@ impl<S: ByteStream> Connection<S> {
         cx: &mut Context<'_>,
         scratch: &mut [u8],
     ) -> Result<Poll<usize>, End> {
+        let stream = self.stream.as_mut().ok_or(End::Gone)?;
         let mut buffer = ReadBuf::new(scratch);
-        if Pin::new(&mut self.stream).poll_read(cx, &mut buffer)?.is_pending() {
+        if Pin::new(stream).poll_read(cx, &mut buffer)?.is_pending() {
             return Ok(Poll::Pending);
         }
         let read = buffer.filled().len();
@@ -509,9 +513,13 @@ impl<S: ByteStream> Connection<S> {
                 tracing::debug!(%peer, why = %end, "a connection has ended");
             }
         }
-        if let (End::Moves(arbiter), Some(go_on)) = (end, self.goes_on.take()) {
+        if let (End::Moves(arbiter), Some(go_on)) = (end, self.goes_on.take())
+            && let Some(stream) = self.stream.take()
+        {
             let carried = Carried { held: self.held.take(), unread: mem::take(&mut self.unread) };
-            go_on(&self.stream, *arbiter, carried);
+            // First the place on this arbiter's list, which takes a descriptor as that on the next does.
+            self.kept = Box::new(());
+            go_on(stream, *arbiter, carried);
         }
         if let Some(answer) = self.draining.take() {
             answer.give(());

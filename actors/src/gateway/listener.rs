@@ -12,7 +12,6 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream},
-    os::fd::AsFd as _,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -246,9 +245,9 @@ impl Begin {
         let goes_on: Option<Move<TcpStream>> = (place == Place::Any).then(|| {
             requests.seek_home(local.clone());
             let (shared, slot) = (shared.clone(), slot.clone());
-            let go_on = move |stream: &TcpStream, arbiter, carried| {
+            let go_on = move |stream: TcpStream, arbiter, carried| {
                 let place = Place::On(arbiter);
-                match stream.as_fd().try_clone_to_owned().map(StdStream::from) {
+                match stream.into_std() {
                     Ok(stream) => {
                         Begin { shared, bound, stream, peer, slot, place, carried }.start();
                     }

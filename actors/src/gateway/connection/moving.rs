@@ -23,4 +23,4 @@ pub(crate) struct Carried {
 }
 
 /// Goes on with a stream on another arbiter.
-pub(crate) type Move<S> = Box<dyn FnOnce(&S, ArbiterId, Carried)>;
+pub(crate) type Move<S> = Box<dyn FnOnce(S, ArbiterId, Carried)>;

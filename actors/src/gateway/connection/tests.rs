@@ -24,7 +24,7 @@ struct Told {
 }
 
 /// Answers each request with itself. `L…`: later; `N…`: no answer; `C…`: closes; `M…`: mutes for a
-/// second, `P…` for a minute; `W…`: waits for the answers before it.
+/// second, `P…` for a minute; `W…`: waits for the answers before it; `H…`: belongs elsewhere.
 struct Echo(Rc<RefCell<Told>>);
 
 fn framed(bytes: &[u8]) -> Vec<u8> {
@@ -55,8 +55,8 @@ impl Serve for Echo {
         frame.bytes.starts_with(b"W")
     }
 
-    fn home(&mut self, _: &Frame) -> Option<ArbiterId> {
-        None
+    fn home(&mut self, frame: &Frame) -> Option<ArbiterId> {
+        frame.bytes.starts_with(b"H").then_some(ArbiterId(1))
     }
 
     fn recognise(&self, _: [u8; 4]) -> Option<String> {
@@ -72,6 +72,11 @@ struct Client {
 }
 
 fn connect(limits: Limits) -> Client {
+    connect_as(limits, |_| {})
+}
+
+/// The same, made otherwise by `change`.
+fn connect_as(limits: Limits, change: impl FnOnce(&mut Parts<DuplexStream>)) -> Client {
     let disks = SimDisks::new(&Rng::seeded(1), Faults::none());
     let services = Services::new(Arc::new(ManualClock::at(0)), Rng::seeded(1), Arc::new(disks));
     let (stream, theirs) = tokio::io::duplex(64 << 10);
@@ -81,7 +86,7 @@ fn connect(limits: Limits) -> Client {
     thread_local! {
         static PARTS: RefCell<Option<Parts<DuplexStream>>> = const { RefCell::new(None) };
     }
-    let parts = Parts {
+    let mut parts = Parts {
         stream: theirs,
         peer: "a test".into(),
         serve: Box::new(Echo(told.clone())),
@@ -91,6 +96,7 @@ fn connect(limits: Limits) -> Client {
         carried: Carried::default(),
         goes_on: None,
     };
+    change(&mut parts);
     PARTS.with_borrow_mut(|slot| slot.replace(parts));
     let (child, _) = ChildSpec::actor("connection", |incarnation| {
         let parts = PARTS.with_borrow_mut(Option::take).expect("a temporary actor lives once");
@@ -367,5 +373,40 @@ fn a_large_request_over_a_slow_line_gets_its_time() {
         let (_, read) = futures::join!(send, read.read_exact(&mut got));
         read.unwrap();
         assert!(got == sent && begin.elapsed().as_secs() > 60);
+    });
+}
+
+/// A node may have no descriptor left: a move takes none.
+#[test]
+fn a_connection_that_moves_gives_up_its_place_and_hands_over_the_stream_that_it_has() {
+    struct Place(Rc<Cell<bool>>);
+
+    impl Drop for Place {
+        fn drop(&mut self) {
+            self.0.set(true);
+        }
+    }
+
+    paused(async {
+        let (is_free, went) = (Rc::<Cell<bool>>::default(), Rc::<Cell<_>>::default());
+        let mut client = connect_as(Limits::default(), |parts| {
+            parts.kept = Box::new(Place(is_free.clone()));
+            let (is_free, went) = (is_free.clone(), went.clone());
+            parts.goes_on = Some(Box::new(move |stream, arbiter, carried| {
+                went.set(Some((is_free.get(), stream, arbiter, carried)));
+            }));
+        });
+        client.send(&[b"1", b"H2", b"3"]).await;
+        for wanted in [&b"1"[..], b"H2", b"3"] {
+            assert_eq!(client.receive().await, wanted, "it goes only while nothing is in work");
+        }
+        client.send(&[b"H4", b"5"]).await;
+        client.settle().await;
+        let (was_free, mut stream, arbiter, carried) = went.take().expect("it went on");
+        assert_eq!((was_free, arbiter), (true, ArbiterId(1)));
+        assert_eq!(&carried.held.expect("it says where to").bytes[..], b"H4");
+        assert_eq!(carried.unread, framed(b"5"));
+        stream.write_all(b"x").await.unwrap();
+        assert_eq!(client.stream.read_u8().await.unwrap(), b'x');
     });
 }
