@@ -23,6 +23,7 @@ pub mod error_code;
 mod errors;
 pub mod frame;
 mod handlers;
+mod large;
 pub mod limits;
 pub mod listener;
 pub mod messages;
@@ -40,7 +41,7 @@ use flumen_runtime::{
 
 pub use self::connection::{BadLength, Frame, Intake, Taken};
 pub use self::counters::ApiCounts;
-use self::{counters::Counters, limits::Limits, listener::Bound, slots::Slots};
+use self::{counters::Counters, large::Turns, limits::Limits, listener::Bound, slots::Slots};
 use crate::broker::{Broker, NodeId};
 
 /// What a gateway is made with.
@@ -83,6 +84,8 @@ struct Shared {
     slots: Slots,
     request_room: connection::Room,
     answer_room: Credit,
+    /// Turns of answers that are not in that room yet.
+    turns: Turns,
     /// Partitions that fetch sessions may follow.
     session_room: Credit,
     connections: SupervisorRef,
@@ -148,6 +151,7 @@ pub fn start(spec: GatewaySpec, broker: Broker) -> (ChildSpec, Gateway) {
         slots: Slots::default(),
         request_room: connection::Room::new(limits.request_bytes_max),
         answer_room: Credit::new(usize::MAX, limits.answer_bytes_max),
+        turns: Turns::default(),
         session_room: Credit::new(limits.session_partitions_max, 0),
         limits,
         connections,

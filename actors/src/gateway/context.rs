@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytestring::ByteString;
 
-use super::{api::ApiKey, listener::Endpoint};
+use super::{api::ApiKey, large::Turn, listener::Endpoint};
 
 /// Who a client has shown itself to be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub struct RequestContext {
     pub version: i16,
     /// How long the client must hold back, as [`throttle`] said.
     pub throttled: Duration,
+    /// The turn of its answer, where that is large.
+    pub(super) turn: Turn,
 }
 
 impl RequestContext {

@@ -27,6 +27,7 @@ use super::{
         groups::{administration, membership, offsets},
         list_offsets, metadata, partitions, produce, producer_ids, topics,
     },
+    large::Turn,
     listener::Endpoint,
     messages::{fetch::FetchRequest, produce::ProduceRequest},
 };
@@ -123,6 +124,7 @@ impl Requests {
             api: header.api,
             version: header.version.number,
             throttled: std::time::Duration::ZERO,
+            turn: Turn::default(),
         };
         context.throttled = throttle(&context, bytes);
         context
@@ -155,7 +157,7 @@ impl Requests {
         };
         let header = request.header.clone();
         let (shared, counters) = (self.shared.clone(), self.counters.clone());
-        let taken = Instant::now();
+        let (taken, turn) = (Instant::now(), context.turn.clone());
         let handled = handle(self.shared.clone(), context, body);
         let answer = async move {
             let response = handled.await;
@@ -167,7 +169,9 @@ impl Requests {
             if bytes < LARGE_BYTES {
                 return answer;
             }
-            Answer { permit: Some(shared.answer_room.acquire(1, bytes).await), ..answer }
+            let room = shared.answer_room.acquire(1, bytes).await;
+            drop(turn);
+            Answer { permit: Some(room), ..answer }
         };
         Reply::Later(answer.boxed_local())
     }

@@ -71,14 +71,24 @@ struct Entry {
 #[derive(Debug)]
 pub struct Shard {
     groups: BTreeMap<GroupId, Entry>,
+    /// What they count for, all of them together.
+    weight: usize,
     turn: Turn,
+}
+
+/// Bytes of its name for which a group counts as one more.
+const NAME_BYTES: usize = 256;
+
+/// For how many groups one counts: a very long name for as many as it takes the room of.
+fn weight(group: &GroupId) -> usize {
+    1 + group.as_str().len() / NAME_BYTES
 }
 
 impl Shard {
     /// A shard without groups. Member ids come from `rng`.
     #[must_use]
     pub fn new(options: Options, rng: Rng) -> Self {
-        Self { groups: BTreeMap::new(), turn: Turn::new(options, rng) }
+        Self { groups: BTreeMap::new(), weight: 0, turn: Turn::new(options, rng) }
     }
 
     /// From now on it keeps to these.
@@ -153,17 +163,27 @@ impl Shard {
     }
 
     fn entry(&mut self, group: &GroupId) -> &mut Entry {
-        let since_ms = self.turn.now.unix_ms;
-        self.groups.entry(group.clone()).or_insert_with(|| Entry {
-            group: Group::Classic(ClassicGroup::new(group.clone(), since_ms)),
-            offsets: Offsets::default(),
+        let (since_ms, total) = (self.turn.now.unix_ms, &mut self.weight);
+        self.groups.entry(group.clone()).or_insert_with(|| {
+            *total += weight(group);
+            Entry {
+                group: Group::Classic(ClassicGroup::new(group.clone(), since_ms)),
+                offsets: Offsets::default(),
+            }
         })
+    }
+
+    fn remove(&mut self, group: &GroupId) {
+        if self.groups.remove(group).is_some() {
+            self.weight -= weight(group);
+        }
     }
 
     /// Whether the group is there, or one more may be.
     fn has_place(&self, group: &GroupId) -> Result<(), GroupError> {
         let groups_max = self.turn.options.groups_max;
-        let has_place = self.groups.len() < groups_max || self.groups.contains_key(group);
+        let has_room = self.weight + weight(group) <= groups_max;
+        let has_place = has_room || self.groups.contains_key(group);
         if has_place { Ok(()) } else { Err(GroupError::TooManyGroups { groups_max }) }
     }
 
@@ -173,7 +193,7 @@ impl Shard {
         let Group::Classic(group) = &entry.group;
         let is_blank = group.is_simple() && group.state() == GroupState::Empty;
         if entry.offsets.is_empty() && is_blank && !group.has_pending_members() {
-            self.groups.remove(id);
+            self.remove(id);
         }
     }
 
@@ -429,7 +449,7 @@ impl Shard {
             GroupRecord::Group { group: id, value: None } => {
                 if let Some(Entry { group: Group::Classic(group), .. }) = self.groups.get(&id) {
                     assert!(group.state() == GroupState::Dead, "GRP-3: {id} is deleted alive");
-                    self.groups.remove(&id);
+                    self.remove(&id);
                 }
             }
         }

@@ -41,7 +41,7 @@ pub struct Options {
     pub new_member_timeout_ms: u32,
     /// Most members of a group (`group.max.size`).
     pub members_max: usize,
-    /// Most groups of one coordinator (`max.groups`).
+    /// Most groups of one coordinator (`max.groups`); a name of more than 256 bytes counts for several.
     pub groups_max: usize,
     /// Most bytes of metadata of an offset (`offset.metadata.max.bytes`).
     pub metadata_bytes_max: usize,

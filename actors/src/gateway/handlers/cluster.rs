@@ -149,6 +149,7 @@ pub(in crate::gateway) async fn log_dirs(
         response.error_code = ErrorCode::ClusterAuthorizationFailed;
         return response;
     }
+    context.turn.begin(&shared.turns.gathered).await;
     let topics = shared.broker.topics();
     for directory in shared.broker.directories() {
         let mut result = DescribeLogDirsResult {

@@ -24,6 +24,7 @@ use crate::{
         Shared,
         context::{Operation, RequestContext, Resource, authorize},
         error_code::ErrorCode,
+        large::Allowance,
         messages::{
             alter_configs::{self, AlterConfigsRequest, AlterConfigsResponse},
             describe_configs::{
@@ -90,15 +91,40 @@ pub(in crate::gateway) async fn describe(
     context: RequestContext,
     request: DescribeConfigsRequest,
 ) -> DescribeConfigsResponse {
+    context.turn.begin(&shared.turns.at_hand).await;
     let (synonyms, docs) = (request.include_synonyms, request.include_documentation);
-    let results = request
-        .resources
-        .into_iter()
-        .map(|resource| describe_one(&shared, &context, resource, synonyms, docs));
+    let mut allowance = Allowance::default();
+    let results = request.resources.into_iter().map(|resource| {
+        if !allowance.is_left() {
+            return left_out(resource);
+        }
+        let result = describe_one(&shared, &context, resource, synonyms, docs);
+        allowance.spend(result.configs.iter().map(bytes).sum());
+        result
+    });
     DescribeConfigsResponse {
         throttle_time_ms: context.throttle_time_ms(),
         results: results.collect(),
     }
+}
+
+fn left_out(resource: DescribeConfigsResource) -> DescribeConfigsResult {
+    DescribeConfigsResult {
+        error_code: ErrorCode::PolicyViolation,
+        error_message: Some(Allowance::OVER.into()),
+        resource_type: resource.resource_type,
+        resource_name: resource.resource_name,
+        ..DescribeConfigsResult::default()
+    }
+}
+
+/// About what a setting takes in an answer.
+fn bytes(config: &DescribeConfigsResourceResult) -> usize {
+    let length = |text: &Option<ByteString>| text.as_ref().map_or(0, |text| text.len());
+    let own = size_of_val(config) + config.name.len() + length(&config.value);
+    let synonyms = config.synonyms.iter();
+    let synonyms = synonyms.map(|one| size_of_val(one) + one.name.len() + length(&one.value));
+    own + length(&config.documentation) + synonyms.sum::<usize>()
 }
 
 fn describe_one(

@@ -1,6 +1,9 @@
 //! Metadata: the brokers, the topics, and who leads each partition.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use bytestring::ByteString;
 
@@ -32,14 +35,11 @@ pub(in crate::gateway) async fn handle(
     // Version 0 has no null: an empty list asks for all.
     let wanted = request.topics.filter(|topics| context.version > 0 || !topics.is_empty());
     let topics = match wanted {
-        None => all(&context, &shared.broker.topics()),
-        Some(wanted) => {
-            let mut topics = Vec::with_capacity(wanted.len());
-            for topic in wanted {
-                topics.push(one(&shared, &context, topic, may_create).await);
-            }
-            topics
+        None => {
+            context.turn.begin(&shared.turns.at_hand).await;
+            all(&context, &shared.broker.topics())
         }
+        Some(wanted) => named(&shared, &context, wanted, may_create).await,
     };
     MetadataResponse {
         throttle_time_ms: context.throttle_time_ms(),
@@ -56,6 +56,27 @@ pub(in crate::gateway) async fn handle(
     }
 }
 
+/// Those that are named, each once, as Kafka does: so the answer is no larger than all topics are.
+async fn named(
+    shared: &Shared,
+    context: &RequestContext,
+    mut wanted: Vec<MetadataRequestTopic>,
+    may_create: bool,
+) -> Vec<MetadataResponseTopic> {
+    let mut seen = BTreeSet::new();
+    wanted.retain(|topic| seen.insert((topic.name.clone(), topic.topic_id)));
+    // First, for it takes its time, in which nobody should wait for a turn.
+    let mut not_made = BTreeMap::new();
+    for name in wanted.iter().filter_map(|topic| topic.name.as_ref()).filter(|_| may_create) {
+        if let Err(error) = make_missing(shared, context, name).await {
+            not_made.insert(name.clone(), error);
+        }
+    }
+    context.turn.begin(&shared.turns.at_hand).await;
+    let topics = shared.broker.topics();
+    wanted.into_iter().map(|topic| one(context, &topics, topic, &not_made)).collect()
+}
+
 fn all(context: &RequestContext, topics: &Topics) -> Vec<MetadataResponseTopic> {
     let may_see = |topic: &&Topic| {
         authorize(context, Operation::Describe, Resource::Topic(topic.name.as_str()))
@@ -63,11 +84,11 @@ fn all(context: &RequestContext, topics: &Topics) -> Vec<MetadataResponseTopic> 
     topics.values().filter(may_see).map(describe).collect()
 }
 
-async fn one(
-    shared: &Shared,
+fn one(
     context: &RequestContext,
+    topics: &Topics,
     wanted: MetadataRequestTopic,
-    may_create: bool,
+    not_made: &BTreeMap<ByteString, ErrorCode>,
 ) -> MetadataResponseTopic {
     let refused = |error_code| MetadataResponseTopic {
         error_code,
@@ -75,7 +96,6 @@ async fn one(
         topic_id: wanted.topic_id,
         ..MetadataResponseTopic::default()
     };
-    let topics = shared.broker.topics();
     if context.version < BY_ID_FIRST && (wanted.name.is_none() || !wanted.topic_id.is_nil()) {
         // Nor could an answer without a name be said; Kafka gives an empty one.
         let name = Some(wanted.name.clone().unwrap_or_default());
@@ -85,31 +105,39 @@ async fn one(
         let found = topics.by_id(wanted.topic_id);
         return found.map_or_else(|| refused(ErrorCode::UnknownTopicId), describe);
     };
-    let Ok(name) = name.parse::<TopicName>() else {
+    let Ok(topic) = name.parse::<TopicName>() else {
         return refused(ErrorCode::InvalidTopicException);
     };
-    if !authorize(context, Operation::Describe, Resource::Topic(name.as_str())) {
+    if !authorize(context, Operation::Describe, Resource::Topic(name)) {
         return refused(ErrorCode::TopicAuthorizationFailed);
     }
-    if let Some(topic) = topics.get(&name) {
-        return describe(topic);
+    let unknown = || not_made.get(name).copied().unwrap_or(ErrorCode::UnknownTopicOrPartition);
+    topics.get(&topic).map_or_else(|| refused(unknown()), describe)
+}
+
+/// Makes the topic of that name, where there is none, there could be one, and the client may.
+async fn make_missing(
+    shared: &Shared,
+    context: &RequestContext,
+    name: &str,
+) -> Result<(), ErrorCode> {
+    let Ok(topic) = name.parse::<TopicName>() else { return Ok(()) };
+    let may = |operation| authorize(context, operation, Resource::Topic(name));
+    let is_missing = !shared.broker.topics().contains_key(&topic);
+    if !is_missing || !may(Operation::Describe) || !shared.topic_defaults().auto_create_topics {
+        return Ok(());
     }
-    if !may_create || !shared.topic_defaults().auto_create_topics {
-        return refused(ErrorCode::UnknownTopicOrPartition);
+    if !may(Operation::Create) {
+        return Err(ErrorCode::TopicAuthorizationFailed);
     }
-    if !authorize(context, Operation::Create, Resource::Topic(name.as_str())) {
-        return refused(ErrorCode::TopicAuthorizationFailed);
-    }
-    match create(shared, name).await {
-        Ok(topic) => describe(&topic),
-        Err(TopicError::Create(CreateTopicError::Collides { .. })) => {
-            refused(ErrorCode::InvalidTopicException)
-        }
-        Err(error) => {
+    let made = create(shared, topic).await;
+    made.map(drop).map_err(|error| match error {
+        TopicError::Create(CreateTopicError::Collides { .. }) => ErrorCode::InvalidTopicException,
+        error => {
             tracing::warn!(%error, "a topic that a client asked for was not made");
-            refused((&error).into())
+            (&error).into()
         }
-    }
+    })
 }
 
 /// Makes a topic that a client named (`auto.create.topics.enable`).

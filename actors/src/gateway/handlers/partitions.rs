@@ -19,6 +19,7 @@ use crate::{
         Shared,
         context::{Operation, RequestContext, Resource, authorize},
         error_code::ErrorCode,
+        large::Allowance,
         messages::{
             delete_records::{
                 DeleteRecordsPartition, DeleteRecordsPartitionResult, DeleteRecordsRequest,
@@ -172,11 +173,24 @@ pub(in crate::gateway) async fn producers(
     context: RequestContext,
     request: DescribeProducersRequest,
 ) -> DescribeProducersResponse {
+    context.turn.begin(&shared.turns.gathered).await;
+    let mut allowance = Allowance::default();
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
         let mut partitions = Vec::with_capacity(topic.partition_indexes.len());
-        for number in &topic.partition_indexes {
-            partitions.push(producers_of(&shared, &context, &topic.name, *number).await);
+        for partition_index in topic.partition_indexes {
+            if !allowance.is_left() {
+                partitions.push(PartitionResponse {
+                    partition_index,
+                    error_code: ErrorCode::PolicyViolation,
+                    error_message: Some(Allowance::OVER.into()),
+                    ..PartitionResponse::default()
+                });
+                continue;
+            }
+            let found = producers_of(&shared, &context, &topic.name, partition_index).await;
+            allowance.spend(size_of_val(&*found.active_producers));
+            partitions.push(found);
         }
         topics.push(TopicResponse { name: topic.name, partitions });
     }

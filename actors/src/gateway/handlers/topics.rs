@@ -18,6 +18,7 @@ use crate::{
         Shared,
         context::{Operation, RequestContext, Resource, authorize},
         error_code::ErrorCode,
+        large::Allowance,
         messages::{
             create_partitions::{
                 CreatePartitionsRequest, CreatePartitionsResponse, CreatePartitionsTopic,
@@ -33,6 +34,9 @@ use crate::{
         },
     },
 };
+
+/// About what a setting takes in the answer to who makes a topic.
+const CONFIG_BYTES: usize = 200;
 
 /// Why something was refused: the error, and a sentence for a person.
 pub(super) type Refusal = (ErrorCode, String);
@@ -64,6 +68,7 @@ pub(in crate::gateway) async fn create(
     request: CreateTopicsRequest,
 ) -> CreateTopicsResponse {
     let twice = twice(request.topics.iter().map(|topic| &topic.name));
+    let mut allowance = Allowance::default();
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
         let made = if twice.contains(&topic.name) {
@@ -71,7 +76,7 @@ pub(in crate::gateway) async fn create(
         } else {
             create_one(&shared, &context, &topic, request.validate_only).await
         };
-        topics.push(created(&shared, topic.name, made));
+        topics.push(created(&shared, topic.name, made, &mut allowance));
     }
     CreateTopicsResponse { throttle_time_ms: context.throttle_time_ms(), topics }
 }
@@ -145,25 +150,20 @@ fn created(
     shared: &Shared,
     name: ByteString,
     made: Result<Topic, Refusal>,
+    allowance: &mut Allowance,
 ) -> CreatableTopicResult {
     match made {
         Ok(topic) => {
-            let configs = configs::of_topic(&shared.broker, &topic.settings, shared.node);
-            let configs = configs.into_iter();
-            let configs = configs.map(|config| CreatableTopicConfigs {
-                name: config.name.into(),
-                value: Some(config.counts.value.into()),
-                read_only: false,
-                config_source: config.counts.source,
-                is_sensitive: false,
-            });
+            // Those of a topic are always the same many, and about as long.
+            let configs = allowance.is_left().then(|| told_configs(shared, &topic));
+            allowance.spend(configs.as_ref().map_or(0, |told| told.len() * CONFIG_BYTES));
             CreatableTopicResult {
                 name,
                 topic_id: topic.id,
                 error_code: ErrorCode::None,
                 num_partitions: i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX),
                 replication_factor: 1,
-                configs: Some(configs.collect()),
+                configs,
                 ..CreatableTopicResult::default()
             }
         }
@@ -174,6 +174,18 @@ fn created(
             ..CreatableTopicResult::default()
         },
     }
+}
+
+fn told_configs(shared: &Shared, topic: &Topic) -> Vec<CreatableTopicConfigs> {
+    let configs = configs::of_topic(&shared.broker, &topic.settings, shared.node).into_iter();
+    let configs = configs.map(|config| CreatableTopicConfigs {
+        name: config.name.into(),
+        value: Some(config.counts.value.into()),
+        read_only: false,
+        config_source: config.counts.source,
+        is_sensitive: false,
+    });
+    configs.collect()
 }
 
 // ---- Delete ------------------------------------------------------------------------------------

@@ -1,7 +1,14 @@
 //! Clients that are none, want too much, or never end.
 
 use super::*;
-use crate::gateway::messages::metadata::MetadataRequest;
+use crate::gateway::{
+    api::ApiKey,
+    messages::{
+        api_versions::ApiVersionsRequest,
+        describe_configs::{DescribeConfigsRequest, DescribeConfigsResource},
+        metadata::MetadataRequest,
+    },
+};
 
 #[test]
 fn what_is_no_request_ends_the_connection() {
@@ -104,6 +111,65 @@ fn large_answers_are_counted_and_made_one_at_a_time() {
             assert_eq!(deaf.receive::<MetadataRequest>(&header).await.topics.len(), 3);
         }
         assert_eq!(world.shared.answer_room.out().count, 0);
+    });
+}
+
+/// Nor are those of many connections: what is built has its room, or is one of a few.
+#[test]
+fn few_large_answers_are_built_while_there_is_no_room_for_them() {
+    paused(async {
+        let world = World::new().await;
+        for number in 0..3 {
+            let spec = TopicSpec::new(&format!("t{number}"), 1_000).unwrap();
+            world.broker.create_topic(spec).await.unwrap();
+        }
+        let room = &world.shared.answer_room;
+        let taken = room.try_acquire(1, room.whole().bytes).unwrap();
+        let all = MetadataRequest { topics: None, ..MetadataRequest::default() };
+        let mut asked = Vec::new();
+        for _ in 0..20 {
+            let mut client = world.connect().await;
+            let header = client.send(9, &all).await;
+            asked.push((client, header));
+        }
+        pass(Duration::from_secs(1)).await;
+        let counts = world.shared.counters.all();
+        let built = counts.iter().find(|counts| counts.api == ApiKey::Metadata).unwrap();
+        assert_eq!((built.requests, built.time.count()), (20, 4));
+        // Others are answered meanwhile.
+        let ours = world.connect().await.ask(3, &ApiVersionsRequest::default()).await;
+        assert_eq!(ours.error_code, ErrorCode::None);
+        drop(taken);
+        for (mut client, header) in asked {
+            assert_eq!(client.receive::<MetadataRequest>(&header).await.topics.len(), 3);
+        }
+        assert_eq!(room.out().count, 0);
+    });
+}
+
+/// What is asked for again and again is told as long as the answer stays within its bounds.
+#[test]
+fn no_answer_grows_by_naming_the_same_thing_again_and_again() {
+    paused(async {
+        let world = World::with_topic().await;
+        let mut client = world.connect().await;
+        let node = DescribeConfigsResource {
+            resource_type: 4,
+            resource_name: "1".into(),
+            ..DescribeConfigsResource::default()
+        };
+        let request = DescribeConfigsRequest {
+            resources: vec![node; 2_000],
+            include_synonyms: true,
+            include_documentation: true,
+        };
+        let answer = client.ask(4, &request).await.results;
+        let codes: Vec<_> = answer.iter().map(|result| result.error_code).collect();
+        let told = codes.iter().filter(|code| **code == ErrorCode::None).count();
+        assert!((100..1_900).contains(&told), "{told}");
+        assert!(codes[told..].iter().all(|code| *code == ErrorCode::PolicyViolation));
+        let why = answer.last().unwrap().error_message.as_deref().unwrap();
+        assert!(why.contains("ask for the rest"), "{why}");
     });
 }
 

@@ -14,6 +14,7 @@ use crate::{
         Shared,
         context::{Operation, RequestContext, Resource, authorize},
         error_code::ErrorCode,
+        large::Allowance,
         messages::{
             delete_groups::{DeletableGroupResult, DeleteGroupsRequest, DeleteGroupsResponse},
             describe_groups::{
@@ -26,7 +27,8 @@ use crate::{
 
 /// The type of all groups there are (KIP-848 has others).
 const CLASSIC: &str = "classic";
-/// First version of DescribeGroups that tells a missing group from a dead one (KIP-1043).
+/// First version of DescribeGroups that tells a missing group from a dead one (KIP-1043), and has room for
+/// a sentence.
 const NOT_FOUND_FIRST: i16 = 6;
 
 pub(in crate::gateway) async fn describe(
@@ -34,17 +36,45 @@ pub(in crate::gateway) async fn describe(
     context: RequestContext,
     request: DescribeGroupsRequest,
 ) -> DescribeGroupsResponse {
+    context.turn.begin(&shared.turns.gathered).await;
+    let mut allowance = Allowance::default();
     let mut groups = Vec::with_capacity(request.groups.len());
     for group_id in request.groups {
+        if !allowance.is_left() {
+            groups.push(left_out(&context, group_id));
+            continue;
+        }
         let describe = DescribeGroup { group: GroupId::from(&*group_id) };
         let found = ask(&shared, &context, Operation::Describe, &group_id, describe).await;
         groups.push(match found {
-            Ok(group) => described(group_id, group),
+            Ok(group) => {
+                let group = described(group_id, group);
+                allowance.spend(group.members.iter().map(bytes).sum());
+                group
+            }
             Err(ErrorCode::GroupIdNotFound) => missing(&context, group_id),
             Err(error_code) => DescribedGroup { error_code, group_id, ..DescribedGroup::default() },
         });
     }
     DescribeGroupsResponse { throttle_time_ms: context.throttle_time_ms(), groups }
+}
+
+/// One that there is no more room for: clients take it for one that is to be asked for again.
+fn left_out(context: &RequestContext, group_id: ByteString) -> DescribedGroup {
+    let has_message = context.version >= NOT_FOUND_FIRST;
+    DescribedGroup {
+        error_code: ErrorCode::CoordinatorLoadInProgress,
+        error_message: has_message.then(|| Allowance::OVER.into()),
+        group_id,
+        ..DescribedGroup::default()
+    }
+}
+
+/// About what a member takes in an answer.
+fn bytes(member: &DescribedGroupMember) -> usize {
+    let texts = member.member_id.len() + member.client_id.len() + member.client_host.len();
+    let slices = member.member_metadata.len() + member.member_assignment.len();
+    size_of::<DescribedGroupMember>() + texts + slices
 }
 
 /// A group that there is not: dead, and from version 6 on also an error.
@@ -95,6 +125,7 @@ pub(in crate::gateway) async fn list(
     if states.is_empty() && !request.states_filter.is_empty() {
         return response;
     }
+    context.turn.begin(&shared.turns.gathered).await;
     for coordinator in shared.broker.coordinators() {
         match coordinator.send(messages::ListGroups { states: states.clone() }).await {
             Ok(Ok(groups)) => {

@@ -25,6 +25,7 @@ use crate::{
         Shared,
         context::{Operation, RequestContext, Resource, authorize},
         error_code::ErrorCode,
+        large::Allowance,
         messages::{
             offset_commit::{
                 OffsetCommitRequest, OffsetCommitRequestTopic, OffsetCommitResponse,
@@ -47,6 +48,9 @@ use crate::{
 const TOPIC_ID_FIRST: i16 = 10;
 /// First version of OffsetFetch that asks for several groups.
 const GROUPS_FIRST: i16 = 8;
+
+/// Answers with so many offsets are not large: a consumer that begins waits for nobody's turn.
+const FEW: usize = 100;
 
 /// The name of a topic that the request names in the way of its version.
 fn topic_name(
@@ -164,9 +168,22 @@ pub(in crate::gateway) async fn fetch(
         throttle_time_ms: context.throttle_time_ms(),
         ..OffsetFetchResponse::default()
     };
+    if named(&context, &request).is_none_or(|named| named > FEW) {
+        context.turn.begin(&shared.turns.gathered).await;
+    }
     if context.version >= GROUPS_FIRST {
+        let mut allowance = Allowance::default();
         for group in &request.groups {
-            response.groups.push(fetch_group(&shared, &context, group).await);
+            response.groups.push(match allowance.is_left() {
+                true => fetch_group(&shared, &context, group).await,
+                // Clients take it for one that is to be asked for again.
+                false => OffsetFetchResponseGroup {
+                    group_id: group.group_id.clone(),
+                    error_code: ErrorCode::CoordinatorLoadInProgress,
+                    ..OffsetFetchResponseGroup::default()
+                },
+            });
+            allowance.spend(response.groups.last().map_or(0, bytes));
         }
         return response;
     }
@@ -193,6 +210,27 @@ pub(in crate::gateway) async fn fetch(
     });
     response.topics = topics.collect();
     response
+}
+
+/// How many offsets are asked for; none where all of a group are.
+fn named(context: &RequestContext, request: &OffsetFetchRequest) -> Option<usize> {
+    if context.version < GROUPS_FIRST {
+        let topics = request.topics.as_ref()?.iter();
+        return Some(topics.map(|topic| topic.partition_indexes.len()).sum());
+    }
+    let of_group = |group: &OffsetFetchRequestGroup| {
+        let topics = group.topics.as_ref()?.iter();
+        Some(topics.map(|topic| topic.partition_indexes.len()).sum::<usize>())
+    };
+    request.groups.iter().map(of_group).sum()
+}
+
+/// About what a group's offsets take in an answer.
+fn bytes(group: &OffsetFetchResponseGroup) -> usize {
+    let parts = group.topics.iter().flat_map(|topic| &topic.partitions);
+    let metadata =
+        |part: &OffsetFetchResponsePartitions| part.metadata.as_ref().map_or(0, |m| m.len());
+    parts.map(|part| size_of_val(part) + metadata(part)).sum()
 }
 
 fn old(

@@ -468,4 +468,12 @@ fn a_coordinator_s_groups_have_an_end_and_those_that_are_there_go_on() {
     let delete = Request::DeleteGroup(DeleteGroup { group: "b".into() });
     assert_eq!(world.ask_now(delete), Reply::DeleteGroup(Ok(())));
     joined(world.ask_now(joining("c")));
+
+    // One with a very long name counts for more.
+    let long = "x".repeat(1_000);
+    assert_eq!(refusal(world.ask_now(joining(&long))), full);
+    let mut world = World::new(Options { groups_max: 4, ..Options::default() });
+    joined(world.ask_now(joining(&long)));
+    let full = GroupError::TooManyGroups { groups_max: 4 };
+    assert_eq!(refusal(world.ask_now(joining("a"))), full);
 }
