@@ -88,6 +88,8 @@ struct Shared {
     turns: Turns,
     /// Partitions that fetch sessions may follow.
     session_room: Credit,
+    /// Partitions that fetches may wait for.
+    waiting_room: Credit,
     connections: SupervisorRef,
     counters: Arc<Counters>,
     listeners: Arc<[Bound]>,
@@ -153,6 +155,7 @@ pub fn start(spec: GatewaySpec, broker: Broker) -> (ChildSpec, Gateway) {
         answer_room: Credit::new(usize::MAX, limits.answer_bytes_max),
         turns: Turns::default(),
         session_room: Credit::new(limits.session_partitions_max, 0),
+        waiting_room: Credit::new(limits.session_partitions_max, 0),
         limits,
         connections,
         counters: Arc::default(),

@@ -135,7 +135,7 @@ pub(crate) struct Connection<S: ByteStream> {
     held: Option<Frame>,
     /// Bytes that were read before there was room for their request.
     unread: Vec<u8>,
-    waits_for_room: Option<(usize, Acquire)>,
+    waits_for_room: Option<(Wanted, Acquire)>,
     order: InOrder,
     outgoing: Outgoing,
     muted_until: Option<Instant>,
@@ -147,23 +147,40 @@ pub(crate) struct Connection<S: ByteStream> {
     has_ended: bool,
 }
 
+/// What a request waits for room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    /// So many bytes of its own, which are not read yet.
+    Frame(usize),
+    /// What it is decoded to: it is held.
+    Decoded,
+}
+
 /// The node's room for the bytes of requests. Large ones have their own, so that a few of them, sent
-/// slowly, do not keep everybody else waiting.
+/// slowly, do not keep everybody else waiting; and so has what requests are decoded to, so that nobody
+/// who waits for it holds what others wait for.
 #[derive(Clone, Debug)]
 pub(crate) struct Room {
     small: Credit,
     large: Credit,
+    decoded: Credit,
 }
 
 impl Room {
     /// Room for `bytes`, which is at least twice that of the largest request: a quarter of it for
-    /// small requests.
+    /// small requests, and another for what all are decoded to.
     pub(crate) fn new(bytes: usize) -> Self {
-        let small = bytes / 4;
+        let quarter = bytes / 4;
         Self {
-            small: Credit::new(usize::MAX, small),
-            large: Credit::new(usize::MAX, bytes - small),
+            small: Credit::new(usize::MAX, quarter),
+            large: Credit::new(usize::MAX, bytes - 2 * quarter),
+            decoded: Credit::new(usize::MAX, quarter),
         }
+    }
+
+    /// Room for what requests are decoded to.
+    pub(crate) fn decoded(&self) -> &Credit {
+        &self.decoded
     }
 
     fn of(&self, len: usize) -> &Credit {
@@ -172,8 +189,8 @@ impl Room {
 
     /// Requests that are held, and their bytes.
     pub(crate) fn out(&self) -> (usize, usize) {
-        let (small, large) = (self.small.out(), self.large.out());
-        (small.count + large.count, small.bytes + large.bytes)
+        let (small, large, decoded) = (self.small.out(), self.large.out(), self.decoded.out());
+        (small.count + large.count, small.bytes + large.bytes + decoded.bytes)
     }
 }
 
@@ -294,11 +311,16 @@ impl<S: ByteStream> Connection<S> {
         let muted = self.muted_until.is_some_and(|until| Instant::now() < until);
         self.order.len() < self.limits.requests_in_flight_max
             && self.outgoing.len() < UNSENT_BYTES_MAX
-            && self.held.as_ref().is_none_or(|_| self.is_quiet())
+            && (self.held.is_none() || self.waits_to_be_decoded() || self.is_quiet())
             && !muted
             && self.moves_to.is_none()
             && self.closes.is_none()
             && self.draining.is_none()
+    }
+
+    /// Whether the request that is held waits for room, not for the answers before it.
+    fn waits_to_be_decoded(&self) -> bool {
+        matches!(self.waits_for_room, Some((Wanted::Decoded, _)))
     }
 
     /// Whether the answers to all requests have left.
@@ -309,6 +331,9 @@ impl<S: ByteStream> Connection<S> {
     /// Reads and takes up requests. Returns whether it stopped before the socket had no more.
     fn take_in(&mut self, cx: &mut Context<'_>, budget: &mut usize) -> Result<bool, End> {
         while self.may_take() {
+            if self.waits_to_be_decoded() && self.poll_room(cx).is_pending() {
+                return Ok(false);
+            }
             if let Some(frame) = self.held.take() {
                 self.arrived(frame);
                 continue;
@@ -337,11 +362,14 @@ impl<S: ByteStream> Connection<S> {
 
     /// Ready when no request waits for the node's room.
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some((len, acquire)) = &mut self.waits_for_room else { return Poll::Ready(()) };
+        let Some((wanted, acquire)) = &mut self.waits_for_room else { return Poll::Ready(()) };
         let permit = std::task::ready!(Pin::new(acquire).poll(cx));
-        let len = *len;
+        match (*wanted, &mut self.held) {
+            (Wanted::Frame(len), _) => self.admit(len, permit),
+            (Wanted::Decoded, Some(frame)) => frame.decoded = Some(permit),
+            (Wanted::Decoded, None) => {}
+        }
         self.waits_for_room = None;
-        self.admit(len, permit);
         Poll::Ready(())
     }
 
@@ -411,7 +439,9 @@ impl<S: ByteStream> Connection<S> {
                     let room = self.room.of(len);
                     match room.try_acquire(1, len) {
                         Ok(permit) => self.admit(len, permit),
-                        Err(_) => self.waits_for_room = Some((len, room.acquire(1, len))),
+                        Err(_) => {
+                            self.waits_for_room = Some((Wanted::Frame(len), room.acquire(1, len)));
+                        }
                     }
                 }
             }
@@ -433,8 +463,14 @@ impl<S: ByteStream> Connection<S> {
     }
 
     fn take_up(&mut self, frame: Frame) {
-        let reply = self.serve.serve(frame);
-        self.order.push(reply);
+        match self.serve.serve(frame) {
+            Reply::Now(answer) => self.order.now(answer),
+            Reply::Later(answer) => self.order.later(answer),
+            Reply::Not(frame, room) => {
+                self.held = Some(frame);
+                self.waits_for_room = Some((Wanted::Decoded, room));
+            }
+        }
     }
 
     /// Gathers the answers that are ready.

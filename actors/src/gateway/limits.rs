@@ -17,7 +17,8 @@ pub struct Limits {
     pub request_bytes_max: usize,
     /// Bytes of fetched records that all connections together may hold until they are sent.
     pub answer_bytes_max: usize,
-    /// Partitions that all fetch sessions together may follow; others are given no session.
+    /// Partitions that all fetch sessions together may follow; others are given no session. And so many
+    /// may fetches wait for; others are answered at once.
     pub session_partitions_max: usize,
     /// How long a connection may be without a request (`connections.max.idle.ms`).
     pub idle_max: Duration,

@@ -3,19 +3,23 @@
 //! Every request passes here the point where a client may be throttled; whether it may do what it
 //! asks, its handler asks [`super::context::authorize`].
 
-use std::{cell::Cell, future::Future, net::SocketAddr, rc::Rc, sync::Arc};
+use std::{cell::Cell, future::Future, net::SocketAddr, pin::pin, rc::Rc, sync::Arc, task::Poll};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
-use flumen_runtime::{credit::Permit, ids::ArbiterId, placement::Local};
-use futures::FutureExt;
+use flumen_runtime::{
+    credit::{Acquire, Permit},
+    ids::ArbiterId,
+    placement::Local,
+};
+use futures::{FutureExt, future::LocalBoxFuture, poll};
 use tokio::time::Instant;
 
 use super::{
     Shared,
     api::ApiKey,
     codec::{
-        HeaderError, Message, Output, Request, RequestFrame, RequestHeader,
+        DecodeError, HeaderError, Message, Output, Request, RequestFrame, RequestHeader,
         unsupported_api_versions,
     },
     connection::{Answer, Frame, Reply, Serve},
@@ -54,6 +58,55 @@ fn is_answer_large(api: ApiKey) -> bool {
             | ApiKey::DescribeProducers
             | ApiKey::DescribeTopicPartitions
     )
+}
+
+/// Whether the request may wait for what other clients do. What it says is with its group then.
+fn waits_for_others(api: ApiKey) -> bool {
+    matches!(api, ApiKey::JoinGroup | ApiKey::SyncGroup)
+}
+
+/// A request may take so many times its own bytes for what it is decoded to, without further room.
+const DECODED_FREE: usize = 2;
+
+/// Room that a request holds while it is in work.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    /// For its frame.
+    pub(super) frame: Option<Permit>,
+    /// For what it is decoded to.
+    pub(super) decoded: Option<Permit>,
+}
+
+impl Held {
+    /// The same, and nothing is left here.
+    fn take(&mut self) -> Self {
+        std::mem::take(self)
+    }
+
+    /// The request as it was: it is served again once there is `room`.
+    fn give_back(self, request: RequestFrame, room: Acquire) -> Reply {
+        let (header, bytes) = request.into_parts();
+        drop(header);
+        let bytes = bytes.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
+        match self.frame {
+            Some(permit) => Reply::Not(Frame { bytes, permit, decoded: None }, room),
+            None => Reply::Now(Answer::close("a request lost its room")),
+        }
+    }
+}
+
+/// A request that was not taken up.
+enum Undecoded {
+    /// It never will be, and this is why.
+    Bad(String),
+    /// There is no room now for what it is decoded to.
+    NoRoom(Acquire),
+}
+
+impl From<DecodeError> for Undecoded {
+    fn from(error: DecodeError) -> Self {
+        Undecoded::Bad(error.to_string())
+    }
 }
 
 /// What one connection asks, and what is remembered of it from request to request.
@@ -138,30 +191,50 @@ impl Requests {
         header.client_id = self.client_id.clone();
     }
 
-    /// Has the request answered by `handle`. The room that it takes is given back with the answer.
+    /// The request, and with it the room for what it is decoded to beyond [`DECODED_FREE`].
+    fn decode<Q: Request>(&self, request: &RequestFrame, held: &mut Held) -> Result<Q, Undecoded> {
+        let (body, arrays) = request.weigh()?;
+        let free = DECODED_FREE.saturating_mul(request.bytes().len());
+        if arrays > free && held.decoded.is_none() {
+            let room = self.shared.request_room.decoded();
+            let acquire = || Undecoded::NoRoom(room.acquire(1, arrays));
+            held.decoded = Some(room.try_acquire(1, arrays).map_err(|_| acquire())?);
+        }
+        Ok(body)
+    }
+
+    /// Has the request answered by `handle`. The room that it takes is given back with the answer, or, where
+    /// it `waits` for others of its kind, once it does: what it says is kept elsewhere then.
     fn answer<Q, F>(
         &self,
         request: &RequestFrame,
         context: RequestContext,
-        permit: Permit,
+        held: &mut Held,
         handle: impl FnOnce(Arc<Shared>, RequestContext, Q) -> F,
-    ) -> Reply
+    ) -> Result<LocalBoxFuture<'static, Answer>, Undecoded>
     where
         Q: Request + 'static,
         F: Future<Output = Q::Response> + 'static,
     {
         let mute = context.throttled;
-        let body = match request.decode() {
-            Ok(body) => body,
-            Err(error) => return Reply::Now(Answer::close(error.to_string())),
-        };
+        let body = self.decode(request, held)?;
+        let mut held = held.take();
         let header = request.header.clone();
         let (shared, counters) = (self.shared.clone(), self.counters.clone());
         let (taken, turn) = (Instant::now(), context.turn.clone());
         let handled = handle(self.shared.clone(), context, body);
         let answer = async move {
-            let response = handled.await;
-            drop(permit);
+            let mut handled = pin!(handled);
+            let response = match poll!(&mut handled) {
+                Poll::Ready(response) => response,
+                Poll::Pending => {
+                    if waits_for_others(header.api) {
+                        drop(held.take());
+                    }
+                    handled.await
+                }
+            };
+            drop(held);
             let answer = Answer { mute, ..encode(&header, &response) };
             drop(response);
             let bytes = answer.len();
@@ -173,16 +246,21 @@ impl Requests {
             drop(turn);
             Answer { permit: Some(room), ..answer }
         };
-        Reply::Later(answer.boxed_local())
+        Ok(answer.boxed_local())
     }
 
     /// Every API whose requests are independent of each other.
-    fn dispatch(&self, request: &RequestFrame, context: RequestContext, permit: Permit) -> Reply {
+    fn dispatch(
+        &self,
+        request: &RequestFrame,
+        context: RequestContext,
+        held: &mut Held,
+    ) -> Result<LocalBoxFuture<'static, Answer>, Undecoded> {
         macro_rules! handled_by {
             ($($api:ident => $handle:path),* $(,)?) => {
                 match context.api {
-                    $(ApiKey::$api => self.answer(request, context, permit, $handle),)*
-                    api => Reply::Now(Answer::close(format!("{api} is not served"))),
+                    $(ApiKey::$api => self.answer(request, context, held, $handle),)*
+                    api => Err(Undecoded::Bad(format!("{api} is not served"))),
                 }
             };
         }
@@ -218,24 +296,26 @@ impl Requests {
         }
     }
 
-    fn fetch(&self, request: &RequestFrame, context: RequestContext, permit: Permit) -> Reply {
+    fn fetch(
+        &self,
+        request: &RequestFrame,
+        context: RequestContext,
+        held: &mut Held,
+    ) -> Result<LocalBoxFuture<'static, Answer>, Undecoded> {
         let mute = context.throttled;
-        let body = match request.decode() {
-            Ok(body) => body,
-            Err(error) => return Reply::Now(Answer::close(error.to_string())),
-        };
+        let body = self.decode(request, held)?;
         let header = request.header.clone();
         let (counters, taken) = (self.counters.clone(), Instant::now());
         let fetched = fetch::handle(self.shared.clone(), context, body, self.session.clone());
-        // A fetch may wait long; what it asks for is decoded, so its room is free meanwhile.
-        drop(permit);
+        // A fetch may wait long: it has room of its own for that.
+        drop(held.take());
         let answer = async move {
             let (response, room) = fetched.await;
             let answer = Answer { mute, permit: room, ..encode(&header, &response) };
             counters.answered(header.api, taken, answer.len());
             answer
         };
-        Reply::Later(answer.boxed_local())
+        Ok(answer.boxed_local())
     }
 }
 
@@ -251,8 +331,9 @@ pub(super) fn encode<M: Message>(header: &RequestHeader, response: &M) -> Answer
 
 impl Serve for Requests {
     fn serve(&mut self, frame: Frame) -> Reply {
-        let Frame { bytes, permit } = frame;
-        let size = bytes.len();
+        let Frame { bytes, permit, decoded } = frame;
+        let (size, is_new) = (bytes.len(), decoded.is_none());
+        let mut held = Held { frame: Some(permit), decoded };
         let mut request = match RequestFrame::parse(bytes.freeze()) {
             Ok(request) => request,
             Err(HeaderError::Unsupported { api: ApiKey::ApiVersions, correlation_id, .. }) => {
@@ -269,19 +350,30 @@ impl Serve for Requests {
             let why = format!("{api} version {version} is not served");
             return Reply::Now(Answer::close(why));
         }
-        self.counters.taken(api, size);
+        if is_new {
+            self.counters.taken(api, size);
+        }
         self.keep_client_id(&mut request.header);
         let context = self.context(&request.header, size);
-        match api {
-            ApiKey::Produce => {
-                produce::handle(&self.shared, &self.counters, &context, request, permit)
-            }
+        let answer = match api {
+            ApiKey::Produce => match self.decode(&request, &mut held) {
+                Ok(body) => {
+                    let (shared, counters) = (&self.shared, &self.counters);
+                    return produce::handle(shared, counters, &context, body, request, held);
+                }
+                Err(error) => Err(error),
+            },
             ApiKey::Fetch => {
                 // From now on it may have a session, which does not move.
                 self.seeks_home = None;
-                self.fetch(&request, context, permit)
+                self.fetch(&request, context, &mut held)
             }
-            _ => self.dispatch(&request, context, permit),
+            _ => self.dispatch(&request, context, &mut held),
+        };
+        match answer {
+            Ok(answer) => Reply::Later(answer),
+            Err(Undecoded::Bad(why)) => Reply::Now(Answer::close(why)),
+            Err(Undecoded::NoRoom(room)) => held.give_back(request, room),
         }
     }
 

@@ -25,7 +25,10 @@ pub struct Decoder {
     at: usize,
     /// Where reading must stop: the end of the frame, or of a tagged field.
     end: usize,
+    /// Memory that arrays may take, and have not.
     room: usize,
+    /// Memory that they took.
+    arrays: usize,
     api: ApiKey,
     version: Version,
     field: &'static str,
@@ -44,13 +47,20 @@ impl Decoder {
     #[must_use]
     pub fn new(frame: Bytes, at: usize, api: ApiKey, version: Version) -> Self {
         let end = frame.len();
-        Self { frame, at: at.min(end), end, room: MEMORY_MAX, api, version, field: "its header" }
+        let (room, arrays, field) = (MEMORY_MAX, 0, "its header");
+        Self { frame, at: at.min(end), end, room, arrays, api, version, field }
     }
 
     /// With at most `room` bytes of memory for arrays.
     #[must_use]
     pub fn with_memory(self, room: usize) -> Self {
         Self { room, ..self }
+    }
+
+    /// Bytes of memory that arrays took so far.
+    #[must_use]
+    pub fn arrays(&self) -> usize {
+        self.arrays
     }
 
     /// The version that is read.
@@ -166,10 +176,12 @@ impl Decoder {
             return Err(self.error(DecodeReason::Count { count, remaining }));
         }
         let room = self.room;
-        self.room = count
+        let size = count
             .checked_mul(size_of::<T>())
-            .and_then(|size| room.checked_sub(size))
+            .filter(|size| *size <= room)
             .ok_or_else(|| self.error(DecodeReason::Memory { count, room }))?;
+        self.room -= size;
+        self.arrays += size;
         let mut elements = Vec::with_capacity(count);
         for _ in 0..count {
             elements.push(T::decode(self)?);

@@ -84,6 +84,16 @@ impl RequestFrame {
         R::decode(&mut self.body())
     }
 
+    /// The request, and how many bytes of memory its arrays take.
+    ///
+    /// # Errors
+    /// [`DecodeError`].
+    pub fn weigh<R: Request>(&self) -> Result<(R, usize), DecodeError> {
+        let mut decoder = self.body();
+        let request = R::decode(&mut decoder)?;
+        Ok((request, decoder.arrays()))
+    }
+
     /// All bytes of the frame.
     #[must_use]
     pub fn bytes(&self) -> &Bytes {

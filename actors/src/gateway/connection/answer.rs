@@ -3,12 +3,17 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use flumen_runtime::credit::Permit;
+use flumen_runtime::credit::{Acquire, Permit};
 use futures::future::LocalBoxFuture;
 use smallvec::SmallVec;
 
+use super::intake::Frame;
+
 /// An answer, now or later.
 pub(crate) enum Reply {
+    /// None: the request was not taken up, and is served again once there is this room for what it is
+    /// decoded to.
+    Not(Frame, Acquire),
     /// It is there.
     Now(Answer),
     /// It comes.

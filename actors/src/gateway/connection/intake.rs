@@ -20,6 +20,8 @@ pub struct Frame {
     pub bytes: BytesMut,
     /// Room for them.
     pub permit: Permit,
+    /// Room for what it is decoded to, where it had to be waited for.
+    pub decoded: Option<Permit>,
 }
 
 /// What the bytes so far amount to.
@@ -88,7 +90,8 @@ impl Intake {
     /// Reserves the buffer of the request that begins, under its permit.
     pub fn admit(&mut self, len: usize, permit: Permit) {
         self.head_len = 0;
-        self.frame = Some((Frame { bytes: BytesMut::with_capacity(len), permit }, len));
+        let frame = Frame { bytes: BytesMut::with_capacity(len), permit, decoded: None };
+        self.frame = Some((frame, len));
     }
 
     /// The buffer to read into directly, and how many bytes it lacks; where a request has begun.

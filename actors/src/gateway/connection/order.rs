@@ -11,7 +11,7 @@ use futures::{
     stream::{FuturesOrdered, Stream},
 };
 
-use super::answer::{Answer, Reply};
+use super::answer::Answer;
 
 /// Answers to come. Those that were ready at once do not go through a future, unless they must wait
 /// for one before them.
@@ -22,12 +22,15 @@ pub(super) struct InOrder {
 }
 
 impl InOrder {
-    pub(super) fn push(&mut self, reply: Reply) {
-        match reply {
-            Reply::Now(answer) if self.pending.is_empty() => self.ready.push_back(answer),
-            Reply::Now(answer) => self.pending.push_back(Box::pin(std::future::ready(answer))),
-            Reply::Later(answer) => self.pending.push_back(answer),
+    pub(super) fn now(&mut self, answer: Answer) {
+        match self.pending.is_empty() {
+            true => self.ready.push_back(answer),
+            false => self.pending.push_back(Box::pin(std::future::ready(answer))),
         }
+    }
+
+    pub(super) fn later(&mut self, answer: LocalBoxFuture<'static, Answer>) {
+        self.pending.push_back(answer);
     }
 
     /// The next answer, where it is there.
@@ -62,9 +65,9 @@ mod tests {
     async fn answers_leave_in_the_order_of_their_requests() {
         let mut order = InOrder::default();
         let (first, later) = oneshot::channel::<u8>();
-        order.push(Reply::Now(answer(0)));
-        order.push(Reply::Later(later.map(|number| answer(number.unwrap())).boxed_local()));
-        order.push(Reply::Now(answer(2)));
+        order.now(answer(0));
+        order.later(later.map(|number| answer(number.unwrap())).boxed_local());
+        order.now(answer(2));
         assert_eq!(order.len(), 3);
         let mut next = async || poll_fn(|cx| order.poll_next(cx)).await.map(|a| a.chunks[0][0]);
         assert_eq!(next().await, Some(0));

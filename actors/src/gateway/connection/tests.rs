@@ -19,12 +19,15 @@ use super::*;
 #[derive(Default)]
 struct Told {
     frames: Vec<Vec<u8>>,
+    /// Where room is from for what is decoded.
+    decoded: Option<Credit>,
     /// Answers to these are given by the test.
     later: Vec<oneshot::Sender<()>>,
 }
 
 /// Answers each request with itself. `L…`: later; `N…`: no answer; `C…`: closes; `M…`: mutes for a
-/// second, `P…` for a minute; `W…`: waits for the answers before it; `H…`: belongs elsewhere.
+/// second, `P…` for a minute; `W…`: waits for the answers before it; `H…`: belongs elsewhere;
+/// `R…`: needs room for what it is decoded to.
 struct Echo(Rc<RefCell<Told>>);
 
 fn framed(bytes: &[u8]) -> Vec<u8> {
@@ -34,6 +37,10 @@ fn framed(bytes: &[u8]) -> Vec<u8> {
 impl Serve for Echo {
     fn serve(&mut self, frame: Frame) -> Reply {
         let mut told = self.0.borrow_mut();
+        if frame.bytes.starts_with(b"R") && frame.decoded.is_none() {
+            let room = told.decoded.as_ref().expect("there is such room").acquire(1, 10);
+            return Reply::Not(frame, room);
+        }
         told.frames.push(frame.bytes.to_vec());
         let mut answer = Answer::of([Bytes::from(framed(&frame.bytes))]);
         match frame.bytes.first() {
@@ -408,5 +415,37 @@ fn a_connection_that_moves_gives_up_its_place_and_hands_over_the_stream_that_it_
         assert_eq!(carried.unread, framed(b"5"));
         stream.write_all(b"x").await.unwrap();
         assert_eq!(client.stream.read_u8().await.unwrap(), b'x');
+    });
+}
+
+#[test]
+fn a_request_that_is_decoded_to_more_than_there_is_room_for_waits_for_it_and_others_behind_it() {
+    paused(async {
+        let mut client = connect(Limits::default());
+        let room = Credit::new(100, 10);
+        client.told.borrow_mut().decoded = Some(room.clone());
+        let taken = room.try_acquire(1, 1).unwrap();
+        client.send(&[b"L1", b"R2", b"3"]).await;
+        client.settle().await;
+        assert_eq!(client.taken(), 1);
+        drop(taken);
+        client.settle().await;
+        assert_eq!(client.taken(), 3, "it does not wait for the answers before it");
+        let release = client.told.borrow_mut().later.remove(0);
+        release.send(()).unwrap();
+        for wanted in [&b"L1"[..], b"R2", b"3"] {
+            assert_eq!(client.receive().await, wanted);
+        }
+        assert_eq!((client.room.out(), room.out().count), ((0, 0), 0));
+
+        // Who goes meanwhile leaves no place behind.
+        let taken = room.try_acquire(1, 1).unwrap();
+        client.send(&[b"R4"]).await;
+        client.settle().await;
+        drop(client.stream);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        drop(taken);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(room.out().count, 0);
     });
 }

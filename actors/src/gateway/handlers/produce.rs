@@ -38,7 +38,7 @@ use crate::{
             BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceRequest, ProduceResponse,
             TopicProduceResponse,
         },
-        requests::encode,
+        requests::{Held, encode},
     },
 };
 
@@ -66,13 +66,10 @@ pub(in crate::gateway) fn handle(
     shared: &Arc<Shared>,
     counters: &Arc<Counters>,
     context: &RequestContext,
+    request: ProduceRequest,
     frame: RequestFrame,
-    permit: Permit,
+    held: Held,
 ) -> Reply {
-    let request: ProduceRequest = match frame.decode() {
-        Ok(request) => request,
-        Err(error) => return Reply::Now(Answer::close(error.to_string())),
-    };
     let (acks, parts) = match acks(request.acks) {
         Some(acks) => (acks, parts(context, &request, &frame)),
         None => (Acks::InSync, refuse_all(&request, ErrorCode::InvalidRequiredAcks)),
@@ -80,9 +77,12 @@ pub(in crate::gateway) fn handle(
     drop(request);
     let (header, bytes) = frame.into_parts();
     let (counters, taken) = (counters.clone(), Instant::now());
+    let Held { frame: permit, decoded } = held;
     let appends = append(shared, acks, parts, bytes, permit);
     let (throttle, mute) = (context.throttle_time_ms(), context.throttled);
     let answer = async move {
+        // What was decoded goes on as what is awaited.
+        let _decoded = decoded;
         let mut responses = Vec::with_capacity(appends.len());
         for (name, partitions) in appends {
             let partition_responses = join_all(partitions).await;
@@ -222,7 +222,7 @@ fn append(
     acks: Acks,
     parts: Parts,
     frame: Bytes,
-    mut permit: Permit,
+    mut permit: Option<Permit>,
 ) -> Vec<(ByteString, Vec<Response>)> {
     // Only where somebody still holds a slice of the frame is it copied.
     let mut rest = frame.try_into_mut().unwrap_or_else(|shared| {
@@ -247,7 +247,7 @@ fn append(
             return std::future::ready(refused).boxed_local();
         };
         let mut append = Append::new(batches).acks(acks);
-        append.permit = permit.split(0, range.len());
+        append.permit = permit.as_mut().and_then(|permit| permit.split(0, range.len()));
         let answer = address.send(append);
         async move {
             match answer.await {

@@ -330,3 +330,22 @@ fn a_fetch_that_waits_holds_no_room() {
         assert_eq!(world.shared.answer_room.out().count, 0);
     });
 }
+
+/// Of what fetches wait for there is an end: beyond it they are answered at once, as often as they ask.
+#[test]
+fn who_would_wait_for_more_than_there_is_room_for_is_answered_at_once() {
+    paused(async {
+        let world = World::with(Limits { session_partitions_max: 2, ..Limits::default() }).await;
+        world.broker.create_topic(TopicSpec::new("t", 3).unwrap()).await.unwrap();
+        let (mut first, mut second) = (world.connect().await, world.connect().await);
+        let two = FetchRequest { max_wait_ms: 60_000, ..fetch(&[(0, 0), (1, 0)]) };
+        let begin = tokio::time::Instant::now();
+        let header = first.send(11, &two).await;
+        pass(Duration::from_millis(10)).await;
+        second.ask(11, &FetchRequest { max_wait_ms: 60_000, ..fetch(&[(2, 0)]) }).await;
+        assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
+        first.receive::<FetchRequest>(&header).await;
+        assert_eq!(begin.elapsed().as_secs(), 60);
+        assert_eq!(world.shared.waiting_room.out().count, 0);
+    });
+}

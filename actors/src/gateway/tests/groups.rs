@@ -283,3 +283,28 @@ fn a_member_that_says_too_much_of_itself_is_refused() {
         assert_eq!(join(&mut client, &loud).await.error_code, ErrorCode::UnknownServerError);
     });
 }
+
+/// What waits for the other members, for minutes perhaps, is with the group.
+#[test]
+fn who_waits_for_others_of_its_group_holds_no_room() {
+    paused(async {
+        let world = World::with_topic().await;
+        let (mut first, mut second) = (world.connect().await, world.connect().await);
+        let joined = join(&mut first, &joining("")).await;
+        let given = second.ask(5, &joining("")).await;
+        assert_eq!(given.error_code, ErrorCode::MemberIdRequired);
+        let parked = second.send(5, &joining(&given.member_id)).await;
+        pass(Duration::from_secs(1)).await;
+        assert_eq!(world.shared.request_room.out(), (0, 0));
+        let again = join(&mut first, &joining(&joined.member_id)).await;
+        let other = second.receive::<JoinGroupRequest>(&parked).await;
+        assert_eq!((other.error_code, other.generation_id), (ErrorCode::None, again.generation_id));
+        let parked = second.send(5, &syncing(&other, &[])).await;
+        pass(Duration::from_secs(1)).await;
+        assert_eq!(world.shared.request_room.out(), (0, 0));
+        let shares = [(&*other.member_id, "a share")];
+        first.ask(5, &syncing(&again, &shares)).await;
+        let synced = second.receive::<SyncGroupRequest>(&parked).await;
+        assert_eq!(&*synced.assignment, b"a share");
+    });
+}

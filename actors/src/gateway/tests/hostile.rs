@@ -89,6 +89,43 @@ fn one_client_that_takes_no_answers_does_not_hold_up_another() {
     });
 }
 
+/// Half a megabyte of empty texts is 16 MiB of them in memory: that has its room, too.
+#[test]
+fn what_requests_are_decoded_to_is_counted() {
+    paused(async {
+        let world = World::with_topic().await;
+        let resource = DescribeConfigsResource {
+            resource_type: 2,
+            resource_name: "nowhere".into(),
+            configuration_keys: Some(vec![Default::default(); 500_000]),
+        };
+        let request = DescribeConfigsRequest { resources: vec![resource], ..Default::default() };
+        // Nobody's answer is begun, so all of them wait with what was decoded.
+        let turns = &world.shared.turns.at_hand;
+        let taken = turns.try_acquire(turns.whole().count, 0).unwrap();
+        let mut asked = Vec::new();
+        for _ in 0..6 {
+            let mut client = world.connect().await;
+            let header = client.send(4, &request).await;
+            asked.push((client, header));
+        }
+        pass(Duration::from_secs(1)).await;
+        let decoded = world.shared.request_room.decoded();
+        assert!(decoded.whole().bytes <= 64 << 20);
+        let out = decoded.out();
+        assert!(out.count == 4 && out.bytes >= 64_000_000, "{out:?}");
+        // What takes little memory needs none of it.
+        let mut small = world.connect().await;
+        assert_eq!(small.ask(3, &ApiVersionsRequest::default()).await.error_code, ErrorCode::None);
+        drop(taken);
+        for (mut client, header) in asked {
+            let answer = client.receive::<DescribeConfigsRequest>(&header).await;
+            assert_eq!(answer.results[0].error_code, ErrorCode::UnknownTopicOrPartition);
+        }
+        assert_eq!((decoded.out().count, world.shared.request_room.out()), (0, (0, 0)));
+    });
+}
+
 /// The answers to many questions about everything are not all made before the first is taken.
 #[test]
 fn large_answers_are_counted_and_made_one_at_a_time() {

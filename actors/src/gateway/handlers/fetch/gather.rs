@@ -259,10 +259,13 @@ pub(super) async fn gather(
             continue;
         }
         let is_over = is_due || targets.is_empty() || terms.left().is_zero();
-        if is_over || read.is_enough(targets, terms) {
+        // Who waits keeps what it waits for: of that there is an end, too.
+        let waits = (!is_over && !read.is_enough(targets, terms))
+            .then(|| shared.waiting_room.try_acquire(targets.len(), 0).ok());
+        let Some(_waits) = waits.flatten() else {
             let kept = room.split(1, read.bytes.min(room_bytes));
             return (read.into_answers(), kept);
-        }
+        };
         // Nothing is held while it waits.
         let (had, ends) = read.into_ends();
         drop(room);
@@ -319,9 +322,10 @@ async fn wait_for_any(targets: &[Target], ends: &[Offset], had: usize, terms: Te
         _ => 1,
     };
     // Only that there is something: it is read with all the others, under a permit.
-    let waiting = targets.iter().zip(ends).map(|(target, end)| {
-        target.wait(terms, target.offset().max(*end), bytes_min, bytes_min)
-    });
+    let waiting = targets
+        .iter()
+        .zip(ends)
+        .map(|(target, end)| target.wait(terms, target.offset().max(*end), bytes_min, bytes_min));
     let mut waiting: FuturesUnordered<_> = waiting.collect();
     waiting.next().await;
 }

@@ -37,7 +37,7 @@ pub(in crate::gateway) async fn join(
     context: RequestContext,
     request: JoinGroupRequest,
 ) -> JoinGroupResponse {
-    let group = request.group_id.clone();
+    let group = text(&request.group_id);
     let sent = joining(&context, &request);
     // What the answer names where there is no membership: what the request brought.
     let member_id = text(&request.member_id);
@@ -131,7 +131,10 @@ pub(in crate::gateway) async fn sync(
         assignments: assignments.collect(),
     };
     let throttle_time_ms = context.throttle_time_ms();
-    match ask(&shared, &context, Operation::Read, &request.group_id, sync).await {
+    // What is parked holds nothing of the request.
+    let group = text(&request.group_id);
+    drop(request);
+    match ask(&shared, &context, Operation::Read, &group, sync).await {
         Ok(synced) => SyncGroupResponse {
             throttle_time_ms,
             error_code: ErrorCode::None,
