@@ -270,6 +270,9 @@ impl Shared {
         if let Some(groups_max) = number("max.groups") {
             options.groups_max = groups_max as usize;
         }
+        if let Some(bytes_max) = number("max.group.bytes") {
+            options.group_bytes_max = bytes_max as usize;
+        }
         if let Some(minutes) = number("offsets.retention.minutes") {
             options.offsets_retention_ms = i64::from(minutes) * 60_000;
         }

@@ -131,7 +131,7 @@ fn meaning(code: ErrorCode) -> String {
         }
         ErrorCode::PolicyViolation => {
             "the node has as many groups, or partitions, as it may have: delete some, or raise its \
-             `max.groups` or `max.partitions`"
+             `max.groups`, `max.group.bytes` or `max.partitions`"
         }
         ErrorCode::InvalidGroupId => "that is no name for a group",
         ErrorCode::KafkaStorageError => {

@@ -122,6 +122,11 @@ pub const NODE_SETTINGS: &[NodeSetting] = &[
         "most connections from one address",
     ),
     setting(
+        "max.group.bytes",
+        counted!(groups.group_bytes_max, 1),
+        "most bytes of what the members of all groups of one coordinator say of themselves",
+    ),
+    setting(
         "max.groups",
         counted!(groups.groups_max, 1),
         "most groups of one coordinator, which is one partition of `__consumer_offsets`",

@@ -87,6 +87,12 @@ pub const OWN_SETTINGS: &[Setting] = &[
     int("max.connections", "20000", 1, "most connections in all"),
     int("max.connections.per.ip", "10000", 1, "most connections from one address"),
     int(
+        "max.group.bytes",
+        "67108864",
+        1,
+        "most bytes of what the members of all groups of one coordinator say of themselves",
+    ),
+    int(
         "max.groups",
         "10000",
         1,

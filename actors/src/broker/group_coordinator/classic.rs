@@ -205,6 +205,27 @@ impl ClassicGroup {
         self.protocol_type.as_deref() == Some(CONSUMER_PROTOCOL_TYPE)
     }
 
+    /// What it keeps of what its members say.
+    pub(super) fn bytes(&self) -> usize {
+        let members = self.members.iter().map(|(id, member)| {
+            let texts = [member.client_id.len(), member.client_host.len(), id.as_str().len()];
+            let own = texts.iter().sum::<usize>() + Protocol::bytes(&member.protocols);
+            size_of::<Member>() + own
+        });
+        let pending = self.pending.iter().map(|id| size_of::<MemberId>() + id.as_str().len());
+        members.sum::<usize>() + pending.sum::<usize>()
+    }
+
+    /// How much more it would keep with this join: of a member that it has, what it says more than before.
+    pub(super) fn grows_by(&self, join: &JoinGroup) -> usize {
+        let named = join.instance_id.as_ref().and_then(|id| self.statics.get(id));
+        let member = join.member_id.as_ref().or(named).and_then(|id| self.members.get(id));
+        let before = |member: &Member| {
+            member.client_id.len() + join.protocol_type.len() + Protocol::bytes(&member.protocols)
+        };
+        join.bytes().saturating_sub(member.map_or(0, before))
+    }
+
     pub(super) fn describe(&self) -> DescribedGroup {
         let protocol = self.protocol.clone().unwrap_or_else(|| "".into());
         // Before the group is stable, subscriptions and assignments are those of two generations.

@@ -71,6 +71,15 @@ pub enum GroupError {
         /// The most allowed.
         groups_max: usize,
     },
+    /// The coordinator keeps as much of what members say as it may.
+    #[error(
+        "what the members of its coordinator's groups say comes to {bytes_max} bytes, which is \
+         `max.group.bytes`: raise it, or stop members"
+    )]
+    TooManyBytes {
+        /// The most allowed.
+        bytes_max: usize,
+    },
     /// Another life of the static member has taken its place (KIP-345).
     #[error("another member runs under this instance id; stop one of the two")]
     FencedInstanceId,
@@ -95,8 +104,8 @@ impl GroupError {
             GroupError::UnknownMemberId => 25,
             GroupError::InvalidSessionTimeout { .. } => 26,
             GroupError::RebalanceInProgress => 27,
-            // Kafka has no such limit; what it calls a policy is one.
-            GroupError::TooManyGroups { .. } => 44,
+            // Kafka has no such limits; what it calls a policy is one.
+            GroupError::TooManyGroups { .. } | GroupError::TooManyBytes { .. } => 44,
             GroupError::NonEmptyGroup => 68,
             GroupError::GroupIdNotFound => 69,
             GroupError::MemberIdRequired(_) => 79,
@@ -109,7 +118,12 @@ impl GroupError {
     /// Whether a limit was met that whoever runs the node can raise.
     #[must_use]
     pub fn is_limit(&self) -> bool {
-        matches!(self, GroupError::GroupMaxSizeReached { .. } | GroupError::TooManyGroups { .. })
+        matches!(
+            self,
+            GroupError::GroupMaxSizeReached { .. }
+                | GroupError::TooManyGroups { .. }
+                | GroupError::TooManyBytes { .. }
+        )
     }
 
     /// Whether the same request may succeed a moment later.

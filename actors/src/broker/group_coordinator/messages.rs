@@ -26,6 +26,14 @@ pub struct Protocol {
     pub metadata: Bytes,
 }
 
+impl Protocol {
+    /// Bytes that these take.
+    #[must_use]
+    pub fn bytes(all: &[Self]) -> usize {
+        all.iter().map(|one| size_of::<Self>() + one.name.len() + one.metadata.len()).sum()
+    }
+}
+
 /// Becomes a member, or stays one in the next generation. Answered when the group has formed.
 #[derive(Clone, Debug, Message, PartialEq, Eq)]
 #[rtype(result = "Result<JoinedGroup, GroupError>")]
@@ -58,10 +66,7 @@ impl JoinGroup {
     /// Bytes that the group must keep of it.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        let protocols = self.protocols.iter();
-        let protocols =
-            protocols.map(|one| size_of::<Protocol>() + one.name.len() + one.metadata.len());
-        self.client_id.len() + self.protocol_type.len() + protocols.sum::<usize>()
+        self.client_id.len() + self.protocol_type.len() + Protocol::bytes(&self.protocols)
     }
 }
 

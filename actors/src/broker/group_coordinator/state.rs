@@ -65,6 +65,8 @@ enum Group {
 struct Entry {
     group: Group,
     offsets: Offsets,
+    /// What it keeps of what its members say, in bytes.
+    bytes: usize,
 }
 
 /// All groups of one partition of `__consumer_offsets`.
@@ -73,6 +75,8 @@ pub struct Shard {
     groups: BTreeMap<GroupId, Entry>,
     /// What they count for, all of them together.
     weight: usize,
+    /// What they keep of what their members say, in bytes.
+    bytes: usize,
     turn: Turn,
 }
 
@@ -88,7 +92,7 @@ impl Shard {
     /// A shard without groups. Member ids come from `rng`.
     #[must_use]
     pub fn new(options: Options, rng: Rng) -> Self {
-        Self { groups: BTreeMap::new(), weight: 0, turn: Turn::new(options, rng) }
+        Self { groups: BTreeMap::new(), weight: 0, bytes: 0, turn: Turn::new(options, rng) }
     }
 
     /// From now on it keeps to these.
@@ -121,7 +125,9 @@ impl Shard {
     /// The whole log is replayed: members have their session timeout to be heard of.
     pub fn start(&mut self, now: Now) -> Effects {
         self.turn.now = now;
-        for entry in self.groups.values_mut() {
+        for id in self.groups.keys().cloned().collect::<Vec<_>>() {
+            self.weigh(&id);
+            let Some(entry) = self.groups.get_mut(&id) else { continue };
             let Group::Classic(group) = &mut entry.group;
             group.start_sessions(&mut self.turn);
         }
@@ -169,13 +175,23 @@ impl Shard {
             Entry {
                 group: Group::Classic(ClassicGroup::new(group.clone(), since_ms)),
                 offsets: Offsets::default(),
+                bytes: 0,
             }
         })
     }
 
+    /// The members of a group may be others now, or say something else.
+    fn weigh(&mut self, group: &GroupId) {
+        let Some(entry) = self.groups.get_mut(group) else { return };
+        let Group::Classic(group) = &entry.group;
+        let before = std::mem::replace(&mut entry.bytes, group.bytes());
+        self.bytes = self.bytes - before + entry.bytes;
+    }
+
     fn remove(&mut self, group: &GroupId) {
-        if self.groups.remove(group).is_some() {
+        if let Some(entry) = self.groups.remove(group) {
             self.weight -= weight(group);
+            self.bytes -= entry.bytes;
         }
     }
 
@@ -185,6 +201,17 @@ impl Shard {
         let has_room = self.weight + weight(group) <= groups_max;
         let has_place = has_room || self.groups.contains_key(group);
         if has_place { Ok(()) } else { Err(GroupError::TooManyGroups { groups_max }) }
+    }
+
+    /// Whether there is room for what a member says. One that says no more than before needs none.
+    fn has_room(&self, join: &JoinGroup) -> Result<(), GroupError> {
+        let grows_by = match self.groups.get(&join.group).map(|entry| &entry.group) {
+            Some(Group::Classic(group)) => group.grows_by(join),
+            None => join.bytes(),
+        };
+        let bytes_max = self.turn.options.group_bytes_max;
+        let has_room = grows_by == 0 || self.bytes + grows_by <= bytes_max;
+        if has_room { Ok(()) } else { Err(GroupError::TooManyBytes { bytes_max }) }
     }
 
     /// Drops a group of which replaying the log would leave nothing.
@@ -218,11 +245,13 @@ impl Shard {
                 turn.reply(reply, Reply::Heartbeat(answer));
             }
             Request::Leave(leave) => {
-                let answer = match self.groups.get_mut(&leave.group).map(|entry| &mut entry.group) {
+                let id = leave.group.clone();
+                let answer = match self.groups.get_mut(&id).map(|entry| &mut entry.group) {
                     Some(Group::Classic(group)) => group.leave(turn, leave),
                     None => Err(GroupError::UnknownMemberId),
                 };
                 turn.reply(reply, Reply::Leave(answer));
+                self.weigh(&id);
             }
             Request::CommitOffsets(commit) => self.on_commit_offsets(reply, commit),
             Request::FetchOffsets(fetch) => {
@@ -257,7 +286,7 @@ impl Shard {
         } else if join.member_id.is_some() && !self.groups.contains_key(&join.group) {
             Some(GroupError::UnknownMemberId)
         } else {
-            self.has_place(&join.group).err()
+            self.has_place(&join.group).and_then(|()| self.has_room(&join)).err()
         };
         if let Some(why) = refusal {
             return self.turn.reply(reply, Reply::Join(Err(why)));
@@ -268,6 +297,7 @@ impl Shard {
             return;
         };
         group.join(&mut self.turn, reply, join);
+        self.weigh(&id);
         self.forget_if_nothing(&id);
     }
 
@@ -487,6 +517,7 @@ impl Shard {
         if let Some(Entry { group: Group::Classic(group), .. }) = self.groups.get_mut(id) {
             group.on_assigned(&mut self.turn, generation, written);
         }
+        self.weigh(id);
     }
 
     // ---- Time ------------------------------------------------------------------------------------
@@ -504,6 +535,7 @@ impl Shard {
             Timer::Sync(_) => group.on_sync_timeout(turn),
             Timer::Expiry => {}
         }
+        self.weigh(id);
         self.forget_if_nothing(id);
     }
 

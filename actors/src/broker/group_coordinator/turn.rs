@@ -43,6 +43,9 @@ pub struct Options {
     pub members_max: usize,
     /// Most groups of one coordinator (`max.groups`); a name of more than 256 bytes counts for several.
     pub groups_max: usize,
+    /// Most bytes of what the members of all groups of one coordinator say of themselves
+    /// (`max.group.bytes`).
+    pub group_bytes_max: usize,
     /// Most bytes of metadata of an offset (`offset.metadata.max.bytes`).
     pub metadata_bytes_max: usize,
     /// How long offsets outlive their group's last member (`offsets.retention.minutes`).
@@ -64,6 +67,7 @@ impl Default for Options {
             new_member_timeout_ms: 300_000,
             members_max: 10_000,
             groups_max: 10_000,
+            group_bytes_max: 64 << 20,
             metadata_bytes_max: 4096,
             offsets_retention_ms: 7 * 24 * 3600 * 1000,
             expiry_interval_ms: 600_000,

@@ -23,6 +23,18 @@ pub(super) const SESSION_MS: u64 = 10_000;
 pub(super) const REBALANCE_MS: u64 = 30_000;
 const UNIX_START_MS: i64 = 1_700_000_000_000;
 
+impl Shard {
+    /// What is counted of all groups is what they come to.
+    fn check_totals(&self) {
+        let bytes = |entry: &Entry| {
+            let Group::Classic(group) = &entry.group;
+            group.bytes()
+        };
+        assert_eq!(self.bytes, self.groups.values().map(bytes).sum::<usize>());
+        assert_eq!(self.weight, self.groups.keys().map(weight).sum::<usize>());
+    }
+}
+
 /// A shard, the log that it writes, and the time.
 pub(super) struct World {
     pub(super) shard: Shard,
@@ -97,6 +109,7 @@ impl World {
             self.open.remove(open.expect("each request is answered once"));
             self.replies.insert(id, reply);
         }
+        self.shard.check_totals();
         self.wake_at_ms = effects.wake_at_ms;
         if !effects.append.is_empty() {
             assert!(self.in_flight.is_none(), "one append at a time");

@@ -142,6 +142,7 @@ fn at_start(shared: &Shared, name: &str) -> Option<String> {
         "group.min.session.timeout.ms" => groups.session_timeout_min_ms.to_string(),
         "max.connections" => limits.connections_max.to_string(),
         "max.connections.per.ip" => limits.connections_per_address_max.to_string(),
+        "max.group.bytes" => groups.group_bytes_max.min(i32::MAX as usize).to_string(),
         "max.groups" => groups.groups_max.min(i32::MAX as usize).to_string(),
         "max.partitions" => shared.broker.partitions_max_at_start().to_string(),
         "num.partitions" => shared.defaults.partitions.to_string(),

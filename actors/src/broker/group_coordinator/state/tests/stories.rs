@@ -477,3 +477,37 @@ fn a_coordinator_s_groups_have_an_end_and_those_that_are_there_go_on() {
     let full = GroupError::TooManyGroups { groups_max: 4 };
     assert_eq!(refusal(world.ask_now(joining("a"))), full);
 }
+
+#[test]
+fn what_members_say_has_an_end_and_who_says_no_more_than_before_may_stay() {
+    let mut world = World::new(Options { group_bytes_max: 10_000, ..Options::default() });
+    let saying = |member_id, group: &str, bytes: usize| {
+        let metadata = Bytes::from(vec![b'x'; bytes]);
+        let protocols = vec![Protocol { name: "range".into(), metadata }];
+        Request::Join(JoinGroup { group: group.into(), protocols, ..join(member_id) })
+    };
+    let first = joined(world.ask_now(saying(None, "a", 8_000)));
+    let full = GroupError::TooManyBytes { bytes_max: 10_000 };
+    assert_eq!(refusal(world.ask_now(saying(None, "b", 8_000))), full, "whatever the group");
+    let me = || Some(first.member_id.clone());
+    assert_eq!(refusal(world.ask_now(saying(me(), "a", 12_000))), full);
+    world.options.group_bytes_max = 100;
+    world.shard.set_options(world.options.clone());
+    assert_eq!(joined(world.ask_now(saying(me(), "a", 7_900))).member_id, first.member_id);
+    assert_eq!(
+        refusal(world.ask_now(saying(None, "b", 200))),
+        GroupError::TooManyBytes { bytes_max: 100 }
+    );
+
+    // Whoever goes leaves its room to others.
+    world.options.group_bytes_max = 10_000;
+    world.shard.set_options(world.options.clone());
+    let member = LeavingMember { member_id: me(), instance_id: None };
+    let leave = LeaveGroup { group: "a".into(), members: vec![member] };
+    assert!(matches!(world.ask_now(Request::Leave(leave)), Reply::Leave(Ok(_))));
+    joined(world.ask_now(saying(None, "b", 8_000)));
+    world.advance(SESSION_MS / 2);
+    assert_eq!(refusal(world.ask_now(saying(None, "a", 8_000))), full);
+    world.advance(SESSION_MS);
+    joined(world.ask_now(saying(None, "a", 8_000)));
+}
