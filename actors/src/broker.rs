@@ -47,8 +47,8 @@ use self::{
     group_coordinator::{GroupCoordinator, ids::GroupId},
     names::{ProducerId, TopicName, TopicNameError, TopicPartition},
     partition::{
-        Partition,
-        options::{ClosedPartition, Handover, PartitionConfig},
+        Partition, PartitionHandle,
+        options::{ClosedPartition, PartitionConfig},
         probe::Probe,
     },
     traffic::Traffic,
@@ -73,7 +73,7 @@ pub struct BrokerSpec {
     /// This node's number.
     pub node: NodeId,
     /// Its data directories; the first one holds the catalogue.
-    pub directories: Vec<DataDirectory>,
+    pub directories: Vec<Arc<DataDirectory>>,
     /// How logs are kept where a topic's settings say nothing.
     pub log: LogConfig,
     /// Settings of topics that do not set them themselves.
@@ -96,7 +96,7 @@ impl BrokerSpec {
     pub fn new(directory: DataDirectory) -> Self {
         Self {
             node: NodeId(1),
-            directories: vec![directory],
+            directories: vec![directory.into()],
             log: LogConfig::default(),
             topic_settings: Settings::default(),
             groups: group_coordinator::turn::Options::default(),
@@ -178,20 +178,10 @@ pub enum TopicError {
     Stopped,
 }
 
-/// A partition that runs.
-#[derive(Clone)]
-struct Running {
-    address: Addr<Partition>,
-    handover: Arc<Handover>,
-    log: LogId,
-    directory: Uuid,
-    traffic: Arc<Traffic>,
-}
-
 /// What the controller's lives and all handles share.
 struct Shared {
     spec: BrokerSpec,
-    partitions: Directory<TopicPartition, Running>,
+    partitions: Directory<TopicPartition, PartitionHandle>,
     coordinators: Directory<u32, Addr<GroupCoordinator>>,
     traffic: Directory<TopicName, Arc<Traffic>>,
     partitions_supervisor: SupervisorRef,
@@ -225,11 +215,11 @@ impl Shared {
         }
     }
 
-    fn directory(&self, id: Uuid) -> Option<&DataDirectory> {
+    fn directory(&self, id: Uuid) -> Option<&Arc<DataDirectory>> {
         self.spec.directories.iter().find(|directory| directory.id == id)
     }
 
-    fn first_directory(&self) -> &DataDirectory {
+    fn first_directory(&self) -> &Arc<DataDirectory> {
         self.spec.directories.first().expect("a node has a data directory")
     }
 
@@ -237,7 +227,7 @@ impl Shared {
     fn load(&self, catalogue: &Catalogue) -> BTreeMap<Uuid, usize> {
         let mut load: BTreeMap<Uuid, usize> =
             self.spec.directories.iter().map(|directory| (directory.id, 0)).collect();
-        for assigned in catalogue.topics().flat_map(|topic| &topic.partitions) {
+        for assigned in catalogue.topics().flat_map(|topic| topic.partitions.iter()) {
             if let Some(partitions) = load.get_mut(&assigned.directory) {
                 *partitions += 1;
             }
@@ -245,7 +235,7 @@ impl Shared {
         load
     }
 
-    fn partition_config(&self, topic: &Topic) -> PartitionConfig {
+    fn partition_config(&self, topic: &Topic) -> Arc<PartitionConfig> {
         let node = self.node_settings.borrow();
         let settings = topic.settings.over(&node.topic_defaults(self.spec.node));
         let settings = settings.over(&self.spec.topic_settings);
@@ -253,7 +243,7 @@ impl Shared {
         if let Some(age_ms) = node.number(self.spec.node, "producer.id.expiration.ms") {
             config.producer_age = Duration::from_millis(age_ms.into());
         }
-        config
+        config.into()
     }
 
     /// How groups are coordinated: as the node was told at its start, but for what was set since.
@@ -540,7 +530,9 @@ impl Broker {
         &self,
         partition: &TopicPartition,
     ) -> Option<(Addr<Partition>, Arc<Traffic>)> {
-        self.shared.partitions.get(partition).map(|running| (running.address, running.traffic))
+        let running = self.shared.partitions.get(partition)?;
+        let traffic = running.traffic().clone();
+        Some((running.address, traffic))
     }
 
     /// The coordinator of a group. The topic that coordinators stand on is made when it is first
@@ -582,7 +574,7 @@ impl Broker {
 
     /// The node's data directories.
     #[must_use]
-    pub fn directories(&self) -> &[DataDirectory] {
+    pub fn directories(&self) -> &[Arc<DataDirectory>] {
         &self.shared.spec.directories
     }
 

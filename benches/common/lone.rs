@@ -4,9 +4,10 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use actix::Addr;
 use flumen_actors::broker::{
+    DataDirectory,
     names::{PartitionId, TopicName, TopicPartition},
     partition::{
-        self, Partition,
+        self, Partition, PartitionHandle,
         messages::{At, Fetch, FindOffset},
         options::{PartitionConfig, PartitionOptions},
         probe::Probe,
@@ -44,12 +45,13 @@ impl Lone {
         let name = TopicPartition { topic, partition: PartitionId(0) };
         let id = LogId { id: uuid::Uuid::from_u128(1), shard: 0 };
         let config = PartitionConfig { log: log.into(), ..PartitionConfig::default() };
+        let directory = DataDirectory::new(uuid::Uuid::from_u128(1), data);
         let options = PartitionOptions {
-            config,
+            config: config.into(),
             probe: Some(probe),
-            ..PartitionOptions::new(name.clone(), id, data)
+            ..PartitionOptions::new(name.clone(), id, directory.into())
         };
-        let (child, partition) = partition::child_spec(options);
+        let (child, PartitionHandle { address: partition, .. }) = partition::child_spec(options);
         let root = SupervisorSpec::new("root").child(child).start(placement.clone());
         root.up().await.expect("a partition starts");
         let end = partition.send(FindOffset::new(At::Latest)).await.expect("it lives");

@@ -349,7 +349,7 @@ fn start(options: NodeOptions) -> Result<(Node, Vec<DataDir>), NodeError> {
         node,
         directories: directories
             .iter()
-            .map(|dir| DataDirectory::new(dir.id(), dir.path()))
+            .map(|dir| DataDirectory::new(dir.id(), dir.path()).into())
             .collect(),
         log: options.log,
         topic_settings: options.topic_settings,

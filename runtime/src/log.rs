@@ -369,7 +369,7 @@ impl Log {
             segments: self.segments().cloned().collect(),
             epochs: (*self.epochs).clone(),
             checkpoint_number: self.checkpoint.number,
-            snapshots: self.snapshots.clone(),
+            snapshots: self.snapshots.as_slice().into(),
         })
     }
 

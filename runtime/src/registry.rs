@@ -62,8 +62,15 @@ impl<K: Eq + Hash + Ord + Clone, V: Clone> Directory<K, V> {
     /// All of it, in the order of keys.
     #[must_use]
     pub fn entries(&self) -> Vec<(K, V)> {
+        self.entries_where(|_| true)
+    }
+
+    /// The entries whose values are wanted, in the order of keys.
+    #[must_use]
+    pub fn entries_where(&self, wanted: impl Fn(&V) -> bool) -> Vec<(K, V)> {
+        let wanted = self.0.iter().filter(|entry| wanted(entry.value()));
         let mut entries: Vec<_> =
-            self.0.iter().map(|entry| (entry.key().clone(), entry.value().clone())).collect();
+            wanted.map(|entry| (entry.key().clone(), entry.value().clone())).collect();
         entries.sort_by(|(a, _), (b, _)| a.cmp(b));
         entries
     }
@@ -140,6 +147,7 @@ mod tests {
             directory.insert(key, key * 10);
         }
         assert_eq!(directory.entries(), [(1, 10), (3, 30), (5, 50)]);
+        assert_eq!(directory.entries_where(|value| *value > 10), [(3, 30), (5, 50)]);
         assert_eq!(directory.remove(&3), Some(30));
         assert_eq!(directory.get(&3), None);
     }

@@ -219,7 +219,7 @@ impl Run {
         self.book.known().heads = Some((HEAD.into(), self.lines.clone()));
         let directory = |(id, path)| DataDirectory::new(Uuid::from_u128(id), path);
         let mut spec = BrokerSpec::new(directory((1, DISKS[0])));
-        spec.directories.push(directory((2, DISKS[1])));
+        spec.directories.push(directory((2, DISKS[1])).into());
         spec.log = self.log.clone();
         spec.groups.session_timeout_min_ms = 500;
         spec.offsets_partitions = 2;

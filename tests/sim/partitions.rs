@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, path::Path, rc::Rc, sync::Arc, time::Duration};
 
 use actix::Addr;
 use flumen_actors::broker::{
+    DataDirectory,
     names::{PartitionId, TopicName, TopicPartition},
     partition::{
         self, Partition,
@@ -41,7 +42,7 @@ struct Run {
     book: Book,
     rng: Rng,
     clock: Clock,
-    config: PartitionConfig,
+    config: Arc<PartitionConfig>,
     /// Whether the disks fail and are full at times, and not only slow.
     has_bad_disks: bool,
     partitions: Vec<TopicPartition>,
@@ -55,7 +56,7 @@ struct Node {
     partitions: BTreeMap<TopicPartition, Addr<Partition>>,
 }
 
-fn config(rng: &mut Rng) -> PartitionConfig {
+fn config(rng: &mut Rng) -> Arc<PartitionConfig> {
     let log = LogConfig {
         segment_bytes: [1 << 12, 1 << 14, 1 << 17][rng.below(3) as usize],
         index_interval_bytes: [100, 4096][rng.below(2) as usize],
@@ -65,7 +66,7 @@ fn config(rng: &mut Rng) -> PartitionConfig {
         sync_interval: Some(Duration::from_millis([50, 500, 60_000][rng.below(3) as usize])),
         ..LogConfig::default()
     };
-    PartitionConfig { log: log.into(), ..PartitionConfig::default() }
+    PartitionConfig { log: log.into(), ..PartitionConfig::default() }.into()
 }
 
 /// One run: some lives with faults, then one in which all is well and everything is read.
@@ -122,12 +123,13 @@ impl Run {
         let mut partitions = BTreeMap::new();
         for partition in &self.partitions {
             let log = LogId { id: Uuid::from_u128(7), shard: partition.partition.0 };
-            let mut options = PartitionOptions::new(partition.clone(), log, Path::new(DATA));
+            let directory = DataDirectory::new(Uuid::from_u128(1), DATA);
+            let mut options = PartitionOptions::new(partition.clone(), log, directory.into());
             options.config = self.config.clone();
             options.probe = Some(Arc::new(self.book.clone()));
-            let (child, address) = partition::child_spec(options);
+            let (child, handle) = partition::child_spec(options);
             spec = spec.child(child);
-            partitions.insert(partition.clone(), address);
+            partitions.insert(partition.clone(), handle.address);
         }
         let root = spec.start(process.placement.clone());
         root.up().await.expect("partitions start, or are offline");

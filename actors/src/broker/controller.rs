@@ -39,6 +39,8 @@ use crate::answer::{Answer, Answering, later};
 
 /// How often it looks how much room there is.
 const ROOM_INTERVAL: Duration = Duration::from_secs(1);
+/// How often it looks whether retention has something to do in partitions at rest.
+const REST_INTERVAL: Duration = Duration::from_secs(30);
 /// How often it tries again to start or remove what could not be.
 const HEAL_INTERVAL: Duration = Duration::from_secs(15);
 
@@ -126,6 +128,13 @@ impl Actor for Controller {
             ctx.spawn(looking.map(|(), actor: &mut Self, _| actor.is_looking = false));
         });
         ctx.run_interval(HEAL_INTERVAL, Self::heal);
+        ctx.run_interval(REST_INTERVAL, |actor, _| {
+            let now_ms = actor.incarnation.local().clock().now_ms();
+            let partitions = &actor.shared.partitions;
+            for (_, partition) in partitions.entries_where(|at| at.has_rested(now_ms)) {
+                partition.rest_is_over();
+            }
+        });
     }
 }
 

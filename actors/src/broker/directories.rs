@@ -4,7 +4,10 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -19,7 +22,7 @@ use flumen_runtime::{
 };
 use uuid::Uuid;
 
-use super::partition::options::{ClosedPartition, Room};
+use super::partition::options::ClosedPartition;
 
 /// What a clean stop says of the logs of a directory: good once, and removed before any is opened.
 const CLOSED_FILE: &str = "flumen-clean-stop";
@@ -45,6 +48,31 @@ pub enum CleanStopError {
         /// What it says of itself.
         error: UnsealError,
     },
+}
+
+/// Free bytes of a data directory's file system, as whoever watches it has seen last. Clones share
+/// it: one look at the disk serves all logs.
+#[derive(Clone, Debug)]
+pub struct Room(Arc<AtomicU64>);
+
+impl Default for Room {
+    /// Room without end, until somebody looks.
+    fn default() -> Self {
+        Self(Arc::new(AtomicU64::new(u64::MAX)))
+    }
+}
+
+impl Room {
+    /// `free` bytes are free.
+    pub fn set(&self, free: u64) {
+        self.0.store(free, Ordering::Relaxed);
+    }
+
+    /// Bytes that are free.
+    #[must_use]
+    pub fn free(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// A directory that holds logs.

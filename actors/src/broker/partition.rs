@@ -32,6 +32,7 @@
 //! the one who waits.
 
 mod at_rest;
+mod handle;
 pub mod marks;
 pub mod messages;
 mod open;
@@ -59,30 +60,32 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, WrapFuture};
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, WrapFuture};
 use flumen_runtime::{
-    credit::{Credit, Permit},
+    credit::Permit,
     disk::DiskError,
     ids::{LeaderEpoch, LogId, Offset},
     log::{LogFailure, LogIoDone, OpenError, ReadDone, ReadFailure},
     supervision::{ChildSpec, Incarnation, Restart},
 };
 
+pub use self::handle::PartitionHandle;
 use self::{
-    at_rest::AtRest,
+    at_rest::{AtRest, Rest},
+    handle::Handover,
     messages::{
         AppendError, Assume, Condition, Configure, FetchError, OfflineError, PartitionStatus, Role,
         TruncateTo,
     },
     open::Open,
     opening::{Opened, OpenedLog, OpeningError},
-    options::{ClosedPartition, Handover, PartitionConfig, PartitionOptions, Room},
+    options::{ClosedPartition, PartitionConfig, PartitionOptions},
     prepare::Prepared,
     probe::{Probe, Snapshot},
     request::{FetchAnswer, FoundAnswer, OffsetAnswer, Request},
     state::{ReadRange, Recovered, State},
 };
-use crate::broker::{names::TopicPartition, traffic::Traffic};
+use crate::broker::{directories::DataDirectory, names::TopicPartition, traffic::Traffic};
 
 /// Most requests that wait for a log to open; more are refused as passing.
 pub const OPENING_MAX: usize = 4_096;
@@ -93,20 +96,18 @@ pub const OPENING_MAX: usize = 4_096;
 struct Shared {
     partition: TopicPartition,
     log: LogId,
-    data_dir: Arc<Path>,
+    directory: Arc<DataDirectory>,
     dir: Arc<Path>,
-    handover: Arc<Handover>,
-    room: Room,
-    cleaners: Credit,
-    closers: Credit,
     traffic: Arc<Traffic>,
     probe: Option<Arc<dyn Probe>>,
+    handover: Handover,
     assigned: Mutex<Assigned>,
+    rest: Rest,
 }
 
 #[derive(Clone)]
 struct Assigned {
-    config: PartitionConfig,
+    config: Arc<PartitionConfig>,
     role: Role,
     epoch: LeaderEpoch,
     /// Known to be committed when the log was last cut: a follower's mark never goes back.
@@ -153,31 +154,30 @@ pub fn actor_name(partition: &TopicPartition) -> String {
     format!("partition/{partition}")
 }
 
-/// A partition under supervision, and its address. Transient: made anew when it fails, with the newest
+/// A partition under supervision, and its handle. Transient: made anew when it fails, with the newest
 /// role and settings it was given; place and deadlines are the caller's to set.
 #[must_use]
-pub fn child_spec(options: PartitionOptions) -> (ChildSpec, Addr<Partition>) {
+pub fn child_spec(options: PartitionOptions) -> (ChildSpec, PartitionHandle) {
     let PartitionOptions { config, role, epoch, .. } = options;
     let name = actor_name(&options.partition);
     let assigned = Assigned { config, role, epoch, high_watermark: Offset::ZERO };
     let shared = Arc::new(Shared {
         partition: options.partition,
         log: options.log,
-        data_dir: options.data_dir,
+        directory: options.directory,
         dir: options.dir,
-        handover: options.handover,
-        room: options.room,
-        cleaners: options.cleaners,
-        closers: options.closers,
         traffic: options.traffic,
         probe: options.probe,
+        handover: Handover::new(options.closed, options.journaled),
         assigned: Mutex::new(assigned),
+        rest: Rest::default(),
     });
+    let kept = shared.clone();
     let (spec, address) = ChildSpec::actor(name.as_str(), move |incarnation| {
-        let (shared, incarnation) = (shared.clone(), incarnation.clone());
+        let (shared, incarnation) = (kept.clone(), incarnation.clone());
         Ok(Partition { shared, incarnation, stage: Stage::Opening(VecDeque::new()) })
     });
-    (spec.restart(Restart::Transient), address)
+    (spec.restart(Restart::Transient), PartitionHandle { address, shared })
 }
 
 impl Actor for Partition {
@@ -204,7 +204,7 @@ impl Partition {
 
     fn on_opened(&mut self, opened: Result<Opened, OpeningError>, ctx: &mut Context<Self>) {
         match opened {
-            Ok(Opened::AtRest(at_rest)) => self.rest(*at_rest, ctx),
+            Ok(Opened::AtRest(at_rest)) => self.rest(at_rest, ctx),
             Ok(Opened::Log(opened)) => self.serve_from(*opened, ctx),
             Err(error) => self.on_not_opened(&error, ctx),
         }
@@ -223,7 +223,7 @@ impl Partition {
         let state = State::new(config.rules(), recovered, role, epoch);
         let mut log = log;
         // They may have changed while it was opened.
-        log.configure(config.log);
+        log.configure(config.log.clone());
         let open = Stage::Open(Box::new(Open::new(log, state, disk, self.now_ms())));
         let waiting = match std::mem::replace(&mut self.stage, open) {
             Stage::Opening(waiting) => waiting,
@@ -279,12 +279,12 @@ impl Partition {
     /// Answers a request, now or later.
     fn serve(&mut self, request: Request, ctx: &mut Context<Self>) {
         let now_ms = self.now_ms();
-        let Some(request) = self.wake_for(request, ctx) else { return };
         if let Request::Configure(configure, answer) = request {
-            self.configure(configure);
+            self.configure(configure, ctx);
             answer.give(Ok(()));
             return self.step(ctx);
         }
+        let Some(request) = self.wake_for(request, ctx) else { return };
         let open = match &mut self.stage {
             Stage::Offline(offline) => return request.refuse(offline),
             Stage::Opening(waiting) if waiting.len() < OPENING_MAX => {
@@ -304,7 +304,7 @@ impl Partition {
         }
         match request {
             Request::Append(append, answer) => {
-                open.log.note_space(self.shared.room.free());
+                open.log.note_space(self.shared.directory.room.free());
                 if open.log.is_full() {
                     let partition = self.shared.partition.clone();
                     return answer.give(Err(AppendError::DiskFull(partition)));
@@ -329,7 +329,7 @@ impl Partition {
             Request::Drain(answer) => {
                 let closing = self.offline("it is being stopped", "retry", true);
                 if let Stage::Open(open) = &mut self.stage {
-                    open.drain(answer, &closing, &self.shared.closers, ctx);
+                    open.drain(answer, &closing, &self.shared.directory.closers, ctx);
                 }
             }
         }
@@ -460,16 +460,18 @@ impl Partition {
     fn on_timer(&mut self, ctx: &mut Context<Self>) {
         let now_ms = self.now_ms();
         if let Stage::Open(open) = &mut self.stage {
-            open.on_timer(now_ms, &self.shared.cleaners);
+            open.on_timer(now_ms, &self.shared.directory.cleaners);
             self.step(ctx);
         }
     }
 
     /// Takes settings in any stage: a log that is opened later is kept by the newest.
-    fn configure(&mut self, configure: Configure) {
+    fn configure(&mut self, configure: Configure, ctx: &mut Context<Self>) {
         self.shared.assigned().config = configure.config.clone();
-        if let Stage::Open(open) = &mut self.stage {
-            open.configure(&configure.config);
+        match &mut self.stage {
+            Stage::Open(open) => open.configure(&configure.config),
+            Stage::AtRest(_) => self.rest_on(ctx),
+            Stage::Opening(_) | Stage::Cutting(_) | Stage::Offline(_) => {}
         }
     }
 
@@ -522,7 +524,7 @@ impl Partition {
     fn maybe_closed(&mut self) {
         let Stage::Open(open) = &mut self.stage else { return };
         if let Some(log) = open.log.to_closed() {
-            let snapshot = open.state.encode().into();
+            let snapshot = open.state.encode().as_ref().into();
             self.shared.handover.set_closed(ClosedPartition { log, snapshot });
             open.is_drained();
         }

@@ -2,6 +2,7 @@
 
 mod compaction;
 mod node_settings;
+mod rest;
 mod stopping;
 
 use std::{
@@ -45,14 +46,16 @@ async fn pass(time: Duration) {
 
 struct Machine {
     disks: SimDisks,
-    more: Vec<DataDirectory>,
+    clock: ManualClock,
+    more: Vec<Arc<DataDirectory>>,
+    probe: Option<Arc<dyn Probe>>,
 }
 
 impl Machine {
     fn new() -> Self {
         let disks = SimDisks::new(&Rng::seeded(1), Faults::none());
         disks.install(Path::new("/data/.keep"), b"");
-        Self { disks, more: Vec::new() }
+        Self { disks, clock: ManualClock::at(1_000_000), more: Vec::new(), probe: None }
     }
 
     /// A process that runs a broker on this machine.
@@ -65,12 +68,12 @@ impl Machine {
     /// The same, which may not come to anything.
     fn launch(&self) -> (SupervisorRef, Broker) {
         let maker = Arc::new(self.disks.clone());
-        let clock = Arc::new(ManualClock::at(1_000_000));
-        let services = Services::new(clock, Rng::seeded(2), maker);
+        let services = Services::new(Arc::new(self.clock.clone()), Rng::seeded(2), maker);
         let placement = LocalPlacement::new(2, services);
         let mut spec = BrokerSpec::new(DataDirectory::new(Uuid::from_u128(1), "/data"));
         spec.offsets_partitions = 3;
         spec.directories.extend(self.more.clone());
+        spec.probe.clone_from(&self.probe);
         let (child, broker) = start(spec);
         (SupervisorSpec::new("root").child(child).start(placement), broker)
     }
@@ -375,7 +378,7 @@ fn partitions_are_spread_over_directories_and_found_again_in_whatever_order_thes
     paused(async {
         let mut machine = Machine::new();
         machine.disks.install(Path::new("/more/.keep"), b"");
-        machine.more = vec![DataDirectory::new(Uuid::from_u128(2), "/more")];
+        machine.more = vec![DataDirectory::new(Uuid::from_u128(2), "/more").into()];
         let (_, broker) = machine.start().await;
         let topic = broker.create_topic(TopicSpec::new("t", 4).unwrap()).await.unwrap();
         let in_more = topic.partitions.iter().filter(|p| p.directory == Uuid::from_u128(2));

@@ -40,12 +40,20 @@ impl FromIterator<Topic> for Topics {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::broker::Settings;
 
     fn topic(id: u128, name: &str) -> Topic {
         let (id, name) = (Uuid::from_u128(id), TopicName::new(name).unwrap());
-        Topic { id, name, partitions: vec![], settings: Settings::default(), is_internal: false }
+        Topic {
+            id,
+            name,
+            partitions: Arc::default(),
+            settings: Settings::default(),
+            is_internal: false,
+        }
     }
 
     #[test]

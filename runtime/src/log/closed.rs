@@ -9,10 +9,10 @@ use crate::ids::Offset;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClosedLog {
     pub(super) start: Offset,
-    pub(super) segments: Vec<Segment>,
+    pub(super) segments: Box<[Segment]>,
     pub(super) epochs: Epochs,
     pub(super) checkpoint_number: u64,
-    pub(super) snapshots: Vec<Offset>,
+    pub(super) snapshots: Box<[Offset]>,
 }
 
 impl ClosedLog {
@@ -40,6 +40,13 @@ impl ClosedLog {
         self.segments.iter().map(|segment| segment.size).sum()
     }
 
+    /// Whether it is known that no record is of the time `from_ms` (Unix ms) or later.
+    #[must_use]
+    pub fn ends_before(&self, from_ms: i64) -> bool {
+        let is_older = |segment: &Segment| segment.newest.is_some_and(|(ms, _)| ms < from_ms);
+        self.segments.iter().all(|segment| segment.is_empty() || is_older(segment))
+    }
+
     /// The time (Unix ms) before which such a log would do nothing by itself if it were open; `None`
     /// where it may have something to do at any time: more than one segment, or compaction.
     #[must_use]
@@ -64,7 +71,8 @@ mod tests {
 
     fn closed(segments: Vec<Segment>) -> ClosedLog {
         let (start, epochs) = (Offset(3), Epochs::default());
-        ClosedLog { start, segments, epochs, checkpoint_number: 1, snapshots: Vec::new() }
+        let (segments, snapshots) = (segments.into(), Box::default());
+        ClosedLog { start, segments, epochs, checkpoint_number: 1, snapshots }
     }
 
     fn segment(newest: Option<(i64, Offset)>) -> Segment {
@@ -80,6 +88,14 @@ mod tests {
         assert_eq!(closed(vec![segment(Some((-1, Offset(3))))]).rests_until(&aged), Some(i64::MAX));
         assert_eq!(closed(vec![Segment::new(Offset(3))]).rests_until(&aged), Some(i64::MAX));
         assert_eq!((dated.end(), dated.bytes()), (Offset(9), 100));
+    }
+
+    #[test]
+    fn a_log_ends_before_a_time_where_each_segment_does() {
+        let dated = closed(vec![segment(Some((1_000, Offset(8)))), Segment::new(Offset(9))]);
+        assert!(dated.ends_before(1_001) && !dated.ends_before(1_000));
+        assert!(!closed(vec![segment(None)]).ends_before(1_001), "nobody knows");
+        assert!(closed(vec![Segment::new(Offset(3))]).ends_before(i64::MIN), "it has no record");
     }
 
     #[test]

@@ -244,9 +244,9 @@ impl Log {
         let recovered = Recovered {
             is_clean: true,
             filled: active.size,
-            segments: closed.segments,
+            segments: closed.segments.into_vec(),
             epochs: closed.epochs,
-            snapshots: closed.snapshots,
+            snapshots: closed.snapshots.into_vec(),
             ..Recovered::nothing(checkpoint)
         };
         Log::assemble(place, config, recovered, now_ms)

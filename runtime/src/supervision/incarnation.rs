@@ -26,8 +26,8 @@ pub(crate) struct Shared<A: Actor> {
     pub(crate) control: Arc<Control>,
     pub(crate) local: Rc<Local>,
     pub(crate) reporter: Reporter,
-    /// How the actor said that it ends.
-    pub(crate) exit: RefCell<Option<Exit>>,
+    /// How the actor said that it ends. Boxed: it is said once, and kept room for by all.
+    pub(crate) exit: Flag<Option<Box<Exit>>>,
     pub(crate) ends: Flag<bool>,
     /// Messages that may still be handled in this turn.
     pub(crate) budget: Flag<u32>,
@@ -39,7 +39,8 @@ pub(crate) struct Shared<A: Actor> {
 
 impl<A: Actor> Shared<A> {
     fn end(&self, exit: Exit) {
-        self.exit.borrow_mut().get_or_insert(exit);
+        let said = self.exit.take().unwrap_or_else(|| exit.into());
+        self.exit.set(Some(said));
         self.ends.set(true);
         self.control.wake();
     }

@@ -121,15 +121,14 @@ impl<A: Supervised> Future for Life<A> {
             Err(what) => return this.end(Exit::Panicked(what)),
             Ok(Poll::Ready(())) => {
                 let said = this.shared.exit.take();
-                return this.end(said.unwrap_or(Exit::Normal));
+                return this.end(said.map_or(Exit::Normal, |said| *said));
             }
             Ok(Poll::Pending) => {}
         }
         if !std::mem::replace(&mut this.started, true) && !this.shared.starts_later.get() {
             this.shared.reporter.report(Happened::Started);
         }
-        let said = this.shared.exit.take();
-        match said {
+        match this.shared.exit.take().map(|said| *said) {
             Some(Exit::Normal) => match this.turn(cx, Control::FINISH) {
                 Err(what) => this.end(Exit::Panicked(what)),
                 Ok(_) => this.end(Exit::Normal),

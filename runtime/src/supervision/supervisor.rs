@@ -43,6 +43,8 @@ pub(crate) struct Supervisor {
     began: Instant,
     rng: Rng,
     handle: SupervisorRef,
+    /// Those who wait for the end of a child. Beside the children: few are asked to end.
+    stopping: BTreeMap<ChildId, Vec<oneshot::Sender<()>>>,
     /// Those who wait for the end of all children.
     stops: Vec<oneshot::Sender<()>>,
 }
@@ -53,7 +55,6 @@ struct Kept {
     /// Added after the start: forgotten once it is done.
     added: bool,
     starting: Option<oneshot::Sender<Result<(), StartChildError>>>,
-    stopping: Vec<oneshot::Sender<()>>,
 }
 
 impl Supervisor {
@@ -76,6 +77,7 @@ impl Supervisor {
             began: Instant::now(),
             rng: local.rng(&spec.name),
             handle: handle.clone(),
+            stopping: BTreeMap::new(),
             stops: Vec::new(),
         };
         for child in &spec.children {
@@ -96,8 +98,7 @@ impl Supervisor {
 
     fn keep(&mut self, id: ChildId, spec: ChildSpec, added: bool) -> &mut Kept {
         self.names.insert(spec.name.clone(), id);
-        let (starting, stopping) = (None, Vec::new());
-        let kept = Kept { spec, arbiter: None, added, starting, stopping };
+        let kept = Kept { spec, arbiter: None, added, starting: None };
         self.children.entry(id).insert_entry(Box::new(kept)).into_mut()
     }
 
@@ -231,7 +232,7 @@ impl Supervisor {
             let name = kept.spec.name.clone();
             drop(starting.send(Err(StartChildError::Failed { name, exit: exit.clone() })));
         }
-        for stopping in kept.stopping.drain(..) {
+        for stopping in self.stopping.remove(&id).unwrap_or_default() {
             let _ = stopping.send(());
         }
         if kept.added {

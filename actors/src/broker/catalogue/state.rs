@@ -10,7 +10,10 @@
 //! - CAT-3: a leader epoch never goes back.
 //! - CAT-4: a block of producer ids is handed out once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use flumen_runtime::ids::LeaderEpoch;
 use serde::{Deserialize, Serialize};
@@ -58,8 +61,9 @@ pub struct Topic {
     pub id: Uuid,
     /// Its name.
     pub name: TopicName,
-    /// Its partitions; their place is their number.
-    pub partitions: Vec<Assigned>,
+    /// Its partitions; their place is their number. Shared by all who know the topic: there may be
+    /// thousands.
+    pub partitions: Arc<Vec<Assigned>>,
     /// What was set of its settings.
     pub settings: Settings,
     /// Whether it is the node's own (`__…`), and hidden from lists by default.
@@ -293,7 +297,7 @@ impl Catalogue {
         Ok(Change::TopicCreated(Topic {
             id,
             name: name.clone(),
-            partitions: (0..partitions).map(PartitionId).map(assign).collect(),
+            partitions: Arc::new((0..partitions).map(PartitionId).map(assign).collect()),
             settings,
             is_internal: name.as_str().starts_with("__"),
         }))
@@ -413,7 +417,7 @@ impl Catalogue {
             }
             Change::PartitionsAdded { id, partitions } => {
                 if let Some(topic) = self.by_id(id) {
-                    topic.partitions.extend(partitions);
+                    Arc::make_mut(&mut topic.partitions).extend(partitions);
                     assert!(topic.partitions.len() <= PARTITIONS_MAX as usize, "CAT-2");
                 }
             }
@@ -423,8 +427,10 @@ impl Catalogue {
                 }
             }
             Change::LeaderChanged { id, partition, assigned } => {
-                let slot = self.by_id(id).and_then(|t| t.partitions.get_mut(partition.0 as usize));
-                if let Some(slot) = slot {
+                let topic =
+                    self.by_id(id).filter(|topic| topic.partitions.len() > partition.0 as usize);
+                if let Some(topic) = topic {
+                    let slot = &mut Arc::make_mut(&mut topic.partitions)[partition.0 as usize];
                     assert!(assigned.leader_epoch >= slot.leader_epoch, "CAT-3");
                     *slot = assigned;
                 }

@@ -2,7 +2,6 @@
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
-use actix::{Actor, Addr};
 use bytes::Bytes;
 use flumen_runtime::{
     data_dir,
@@ -15,7 +14,7 @@ use flumen_runtime::{
 use futures::{StreamExt as _, stream};
 
 use crate::broker::{
-    OFFSETS_TOPIC, Running, Shared, TopicError,
+    OFFSETS_TOPIC, Shared, TopicError,
     catalogue::state::{Change, Topic},
     directories::{DataDirectory, METADATA_BYTES_MAX, ticket},
     group_coordinator::{GroupCoordinator, GroupLog, messages::ForgetTopic},
@@ -23,7 +22,7 @@ use crate::broker::{
     partition::{
         self,
         messages::Configure,
-        options::{Handover, PartitionConfig, PartitionOptions},
+        options::{PartitionConfig, PartitionOptions},
     },
 };
 
@@ -95,7 +94,7 @@ fn of(topic: &Topic, partition: PartitionId) -> TopicPartition {
 async fn configure(
     shared: &Shared,
     name: &TopicPartition,
-    config: &PartitionConfig,
+    config: &Arc<PartitionConfig>,
 ) -> Result<(), TopicError> {
     for _ in 0..CONFIGURE_TRIES {
         let Some(address) = shared.partition(name) else { return Ok(()) };
@@ -139,7 +138,7 @@ async fn start_partition(
     local: &Rc<Local>,
     topic: &Topic,
     partition: PartitionId,
-    config: &PartitionConfig,
+    config: &Arc<PartitionConfig>,
 ) -> Result<(), TopicError> {
     let name = of(topic, partition);
     let assigned = &topic.partitions[partition.0 as usize];
@@ -155,50 +154,34 @@ async fn start_partition(
     if closed.is_none() {
         identify(local, directory, topic, &name).await?;
     }
-    let handover = Handover::new(journaled, closed);
-    let traffic = shared.traffic(&topic.name);
-    let options = PartitionOptions {
+    let (child, handle) = partition::child_spec(PartitionOptions {
         config: config.clone(),
         epoch: assigned.leader_epoch,
-        handover: handover.clone(),
-        room: directory.room.clone(),
-        cleaners: directory.cleaners.clone(),
-        closers: directory.closers.clone(),
-        traffic: traffic.clone(),
+        closed,
+        journaled,
+        traffic: shared.traffic(&topic.name),
         probe: shared.spec.probe.clone(),
-        ..PartitionOptions::new(name.clone(), log, directory.path.clone())
-    };
-    let child_name = format!("partition/{name}");
-    let make = || {
-        let (child, address) = partition::child_spec(options.clone());
-        (child.stop_within(STOP_WITHIN), address)
-    };
-    let address = start_child(&shared.partitions_supervisor, &child_name, make).await?;
-    let directory = directory.id;
-    shared.partitions.insert(name, Running { address, handover, log, directory, traffic });
+        ..PartitionOptions::new(name.clone(), log, directory.clone())
+    });
+    start_child(&shared.partitions_supervisor, child.stop_within(STOP_WITHIN)).await?;
+    shared.partitions.insert(name, handle);
     shared.is_handed_over(log);
     Ok(())
 }
 
 /// Starts a child; one that is there already is made anew: an earlier life of the controller started
 /// it, and ended before it could keep its address.
-async fn start_child<A: Actor>(
-    supervisor: &SupervisorRef,
-    name: &str,
-    make: impl Fn() -> (ChildSpec, Addr<A>),
-) -> Result<Addr<A>, TopicError> {
-    let (child, mut address) = make();
-    let mut started = supervisor.start_child(child).await;
+async fn start_child(supervisor: &SupervisorRef, child: ChildSpec) -> Result<(), TopicError> {
+    let name = child.name().clone();
+    let mut started = supervisor.start_child(child.clone()).await;
     if matches!(started, Err(StartChildError::Exists { .. })) {
         // It may have ended by itself.
-        let _ = supervisor.stop_child(name).await;
-        let child;
-        (child, address) = make();
+        let _ = supervisor.stop_child(&name).await;
         started = supervisor.start_child(child).await;
     }
-    started.map(|()| address).map_err(|error| TopicError::NotStarted {
-        what: name.to_owned(),
-        reason: error.to_string(),
+    started.map_err(|error| {
+        let (what, reason) = (name.to_string(), error.to_string());
+        TopicError::NotStarted { what, reason }
     })
 }
 
@@ -248,14 +231,11 @@ async fn start_coordinator(
         return Ok(());
     }
     let log = GroupLog { append: address.clone().recipient(), fetch: address.recipient() };
-    let child_name = format!("coordinator/{partition}");
-    let make = || {
-        let (name_of_it, groups) = (child_name.as_str(), shared.groups.subscribe());
-        let (child, address) = GroupCoordinator::child_spec(name_of_it, log.clone(), groups);
-        // Beside its partition: what they say to each other stays on one core.
-        (child.place(Place::With(partition::actor_name(&name).into())), address)
-    };
-    let address = start_child(&shared.coordinators_supervisor, &child_name, make).await?;
+    let (child_name, groups) = (format!("coordinator/{partition}"), shared.groups.subscribe());
+    let (child, address) = GroupCoordinator::child_spec(child_name, log, groups);
+    // Beside its partition: what they say to each other stays on one core.
+    let child = child.place(Place::With(partition::actor_name(&name).into()));
+    start_child(&shared.coordinators_supervisor, child).await?;
     shared.coordinators.insert(partition.0, address);
     Ok(())
 }

@@ -31,7 +31,7 @@ pub(super) struct Started {
     /// Whether every partition runs and nothing deleted is left.
     pub(super) is_whole: bool,
     /// What earlier runs left, for [`settle_journals`].
-    pub(super) replayed: Vec<(DataDirectory, Replayed)>,
+    pub(super) replayed: Vec<(Arc<DataDirectory>, Replayed)>,
 }
 
 /// Reads what the last stop left, opens the catalogue, and starts every partition that does not run.
@@ -91,7 +91,7 @@ pub(super) async fn heal(
 async fn read_what_was_left(
     shared: &Shared,
     local: &Rc<Local>,
-) -> Result<Vec<(DataDirectory, Replayed)>, TopicError> {
+) -> Result<Vec<(Arc<DataDirectory>, Replayed)>, TopicError> {
     if shared.was_started() {
         return Ok(Vec::new());
     }
@@ -118,7 +118,7 @@ async fn read_what_was_left(
 pub(super) async fn settle_journals(
     shared: Arc<Shared>,
     local: Rc<Local>,
-    replayed: Vec<(DataDirectory, Replayed)>,
+    replayed: Vec<(Arc<DataDirectory>, Replayed)>,
 ) {
     for (directory, replayed) in replayed {
         if let Err(error) = settle_journal(&shared, &local, &directory, &replayed).await {
@@ -137,10 +137,10 @@ async fn settle_journal(
     let mut unsettled: BTreeSet<LogId> = replayed.logs.keys().copied().collect();
     for (_, running) in shared.partitions.entries() {
         // Answered once the log is open, and so has its entries.
-        let is_open = replayed.logs.contains_key(&running.log)
+        let is_open = replayed.logs.contains_key(&running.log())
             && matches!(running.address.send(FindOffset::new(At::Earliest)).await, Ok(Ok(_)));
         if is_open {
-            unsettled.remove(&running.log);
+            unsettled.remove(&running.log());
         }
     }
     // The log of a directory that is not there today may be there tomorrow.
@@ -190,9 +190,9 @@ async fn leave(
     let mut closed = BTreeMap::new();
     let mut all_closed = true;
     for (_, running) in shared.partitions.entries() {
-        if running.directory == directory.id {
-            match running.handover.closed() {
-                Some(partition) => drop(closed.insert(running.log, partition)),
+        if running.directory().id == directory.id {
+            match running.closed() {
+                Some(partition) => drop(closed.insert(running.log(), partition)),
                 None => all_closed = false,
             }
         }

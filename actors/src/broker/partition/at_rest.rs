@@ -1,14 +1,21 @@
 //! A partition at rest: its log was closed in order, and nobody has asked for anything since.
 //!
-//! A node may have thousands of partitions of which few are used. Until the first request that is no
-//! mere question for where it begins and ends, or until
-//! retention would have something to do, such a one keeps what its log said when it was closed, which
-//! is a fraction of what an open log takes. The right to write is its own all the while, so opening it
-//! needs no disk and no wait: it is done within the step that serves the request.
+//! A node may have thousands of partitions of which few are used. Until the first request that cannot
+//! be answered from what the log said when it was closed, or until retention would have something to
+//! do, such a one keeps no more than that, which is a fraction of what an open log takes. The right to
+//! write is its own all the while, so opening it needs no disk and no wait: it is done within the step
+//! that serves the request.
+//!
+//! It has no timer of its own. Until when it rests stands in [`Rest`], by the wall clock: whoever
+//! started the partition looks there from time to time, and says when that is [`Over`]. So a clock
+//! that is set makes retention late by no more than that.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::atomic::{AtomicI64, Ordering},
+};
 
-use actix::{AsyncContext as _, Context, SpawnHandle};
+use actix::{Context, Handler, Message};
 use flumen_runtime::{
     disk::actor::DiskHandle,
     era::Ticket,
@@ -25,6 +32,31 @@ use super::{
     request::Request,
 };
 
+/// Until when a partition rests, for those outside who look.
+pub(super) struct Rest(AtomicI64);
+
+impl Default for Rest {
+    /// It does not rest, or has nothing to do by itself.
+    fn default() -> Self {
+        Self(AtomicI64::new(i64::MAX))
+    }
+}
+
+impl Rest {
+    fn set_until(&self, until_ms: i64) {
+        self.0.store(until_ms, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_over(&self, now_ms: i64) -> bool {
+        self.0.load(Ordering::Relaxed) <= now_ms
+    }
+
+    /// It is told of its end: nobody needs to tell it again.
+    pub(super) fn is_told(&self) {
+        self.set_until(i64::MAX);
+    }
+}
+
 /// See the module.
 pub(super) struct AtRest {
     closed: ClosedPartition,
@@ -32,7 +64,6 @@ pub(super) struct AtRest {
     has_open_transaction: bool,
     ticket: Ticket,
     disk: DiskHandle,
-    timer: Option<SpawnHandle>,
 }
 
 impl AtRest {
@@ -41,7 +72,7 @@ impl AtRest {
         let Replayed { producers, .. } = Replayed::restored(&closed.snapshot).ok()?;
         let has_open_transaction = producers.first_open().is_some();
         let (ticket, disk, producers) = (ticket.clone(), disk.clone(), producers.len());
-        Some(Self { closed, producers, has_open_transaction, ticket, disk, timer: None })
+        Some(Self { closed, producers, has_open_transaction, ticket, disk })
     }
 
     fn open(self, shared: &Shared, now_ms: i64) -> OpenedLog {
@@ -53,9 +84,33 @@ impl AtRest {
         OpenedLog { log: Log::reopen(place, config, closed.log, now_ms), replayed, disk }
     }
 
+    /// The time before which the log has nothing to do by itself and all of it may be served; `None`
+    /// where there is no such time.
+    fn rests_until(&self, shared: &Shared) -> Option<i64> {
+        let assigned = shared.assigned();
+        let is_whole = assigned.role == Role::Leader && !self.has_open_transaction;
+        self.closed.log.rests_until(&assigned.config.log).filter(|_| is_whole)
+    }
+
     fn marks(&self) -> Marks {
         let (log_start, end) = (self.closed.log.start(), self.closed.log.end());
         Marks { log_start, last_stable: end, high_watermark: end, durable_end: end, log_end: end }
+    }
+
+    /// What is found there; the outer `None` where only the open log can tell.
+    fn find(&self, find: &FindOffset) -> Option<Option<FoundOffset>> {
+        let (log, marks) = (&self.closed.log, self.marks());
+        let found = |offset| {
+            let epoch = log.epochs().at(offset);
+            Some(Some(FoundOffset { offset, timestamp_ms: -1, epoch }))
+        };
+        match find.at {
+            _ if find.epoch.is_some() => None,
+            At::Earliest => found(marks.log_start),
+            At::Latest => found(marks.log_end),
+            At::Timestamp(from_ms) => log.ends_before(from_ms).then_some(None),
+            At::MaxTimestamp => log.ends_before(i64::MIN).then_some(None),
+        }
     }
 
     pub(super) fn status(&self, shared: &Shared) -> PartitionStatus {
@@ -71,32 +126,36 @@ impl AtRest {
     }
 }
 
+/// The time until which it rests has come.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct Over;
+
+impl Handler<Over> for Partition {
+    type Result = ();
+
+    fn handle(&mut self, _: Over, ctx: &mut Self::Context) {
+        self.rest_on(ctx);
+    }
+}
+
 impl Partition {
-    /// Rests where the log has nothing to do by itself and all of it may be served; what waits is
-    /// answered, or opens it.
-    pub(super) fn rest(&mut self, mut at_rest: AtRest, ctx: &mut Context<Self>) {
-        let until = {
-            let assigned = self.shared.assigned();
-            let is_whole = assigned.role == Role::Leader && !at_rest.has_open_transaction;
-            let until = at_rest.closed.log.rests_until(&assigned.config.log);
-            until.filter(|_| is_whole)
+    /// Rests, and answers what has waited.
+    pub(super) fn rest(&mut self, at_rest: Box<AtRest>, ctx: &mut Context<Self>) {
+        let Stage::Opening(waiting) = std::mem::replace(&mut self.stage, Stage::AtRest(at_rest))
+        else {
+            unreachable!("only an opening partition comes to rest")
         };
-        let now_ms = self.now_ms();
-        match until {
-            Some(until) if until > now_ms => {
-                at_rest.timer = (until < i64::MAX).then(|| {
-                    let wait = Duration::from_millis((until - now_ms).unsigned_abs());
-                    ctx.run_later(wait, Self::wake)
-                });
-                let rests = Stage::AtRest(Box::new(at_rest));
-                if let Stage::Opening(waiting) = std::mem::replace(&mut self.stage, rests) {
-                    waiting.into_iter().for_each(|request| self.serve(request, ctx));
-                }
-            }
-            _ => {
-                let opened = at_rest.open(&self.shared, now_ms);
-                self.serve_from(opened, ctx);
-            }
+        self.rest_on(ctx);
+        waiting.into_iter().for_each(|request| self.serve(request, ctx));
+    }
+
+    /// Rests on while that may be; otherwise opens the log.
+    pub(super) fn rest_on(&mut self, ctx: &mut Context<Self>) {
+        let Stage::AtRest(at_rest) = &self.stage else { return };
+        match at_rest.rests_until(&self.shared) {
+            Some(until_ms) if until_ms > self.now_ms() => self.shared.rest.set_until(until_ms),
+            _ => self.wake(ctx),
         }
     }
 
@@ -107,34 +166,29 @@ impl Partition {
         ctx: &mut Context<Self>,
     ) -> Option<Request> {
         let Stage::AtRest(at_rest) = &self.stage else { return Some(request) };
-        let marks = at_rest.marks();
-        let (offset, answer) = match request {
-            Request::FindOffset(FindOffset { at: At::Earliest, epoch: None, .. }, answer) => {
-                (marks.log_start, answer)
-            }
-            Request::FindOffset(FindOffset { at: At::Latest, epoch: None, .. }, answer) => {
-                (marks.log_end, answer)
-            }
-            other => {
-                self.wake(ctx);
-                return Some(other);
-            }
+        let known = match &request {
+            Request::FindOffset(find, _) => at_rest.find(find),
+            _ => None,
         };
-        let epoch = at_rest.closed.log.epochs().at(offset);
-        answer.give(Ok(Some(FoundOffset { offset, timestamp_ms: -1, epoch })));
-        None
+        match (known, request) {
+            (Some(found), Request::FindOffset(_, answer)) => {
+                answer.give(Ok(found));
+                None
+            }
+            (_, request) => {
+                self.wake(ctx);
+                Some(request)
+            }
+        }
     }
 
     /// Opens the log of a partition at rest.
-    pub(super) fn wake(&mut self, ctx: &mut Context<Self>) {
-        if !matches!(self.stage, Stage::AtRest(_)) {
-            return;
-        }
+    fn wake(&mut self, ctx: &mut Context<Self>) {
         let opening = Stage::Opening(VecDeque::new());
-        let Stage::AtRest(at_rest) = std::mem::replace(&mut self.stage, opening) else { return };
-        if let Some(timer) = at_rest.timer {
-            ctx.cancel_future(timer);
-        }
+        let Stage::AtRest(at_rest) = std::mem::replace(&mut self.stage, opening) else {
+            unreachable!("it is at rest")
+        };
+        self.shared.rest.is_told();
         let opened = at_rest.open(&self.shared, self.now_ms());
         self.serve_from(opened, ctx);
     }

@@ -4,7 +4,7 @@
 //! committed, not when it is taken in. Fetches carry none: an answer shares the bytes that are there
 //! anyway, or is bounded by its own `bytes_max`.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use actix::Message;
 use bytes::{Bytes, BytesMut};
@@ -643,7 +643,7 @@ pub enum Condition {
 #[rtype(result = "Result<(), OfflineError>")]
 pub struct Configure {
     /// All of its settings.
-    pub config: PartitionConfig,
+    pub config: Arc<PartitionConfig>,
 }
 
 /// Makes this replica the leader of `epoch`, or the follower of who leads in it. Lower epochs than

@@ -51,7 +51,7 @@ pub(super) async fn open(
 ) -> Result<Opened, OpeningError> {
     let gate = local.gates().gate_at(&shared.dir);
     let ticket = era::take_over(&gate, TAKE_OVER_WITHIN).await?;
-    let disk = local.metered_disk(&shared.data_dir, "partition")?;
+    let disk = local.metered_disk(&shared.directory.path, "partition")?;
     let place = LogPlace { dir: shared.dir.clone(), id: shared.log, ticket };
     let now_ms = local.clock().now_ms();
     if let Some(closed) = shared.handover.take_closed()

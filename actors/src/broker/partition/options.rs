@@ -1,18 +1,9 @@
 //! What a partition is made with.
 
-use std::{
-    fmt,
-    path::Path,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{fmt, path::Path, sync::Arc, time::Duration};
 
 use flumen_runtime::{
     batch::{Codec, EXPANDED_BYTES_MAX},
-    credit::Credit,
     ids::{LeaderEpoch, LogId},
     journal::Journaled,
     log::{ClosedLog, LogConfig},
@@ -20,7 +11,7 @@ use flumen_runtime::{
 use serde::{Deserialize, Serialize};
 
 use super::{messages::Role, probe::Probe, state::Rules, validate::Limits};
-use crate::broker::{names::TopicPartition, traffic::Traffic};
+use crate::broker::{directories::DataDirectory, names::TopicPartition, traffic::Traffic};
 
 /// A topic's settings, as one of its partitions sees them. They may change while it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,109 +85,29 @@ pub struct ClosedPartition {
     pub log: ClosedLog,
     /// Its producers and aborted transactions, as in a `.snapshot` file.
     #[serde(with = "serde_bytes")]
-    pub snapshot: Vec<u8>,
-}
-
-/// What goes between a partition and whoever starts and stops the node.
-#[derive(Debug, Default)]
-pub struct Handover {
-    /// Batches of the commit journal that the log's segments may be short of.
-    journaled: Mutex<Vec<Journaled>>,
-    /// Boxed: a partition that runs holds none.
-    closed: Mutex<Option<Box<ClosedPartition>>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Replaced as a whole: a panic cannot leave it torn.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Handover {
-    /// What the journal had of the log when the node started, and what the log said when it was
-    /// closed, if it was.
-    #[must_use]
-    pub fn new(journaled: Vec<Journaled>, closed: Option<ClosedPartition>) -> Arc<Self> {
-        Arc::new(Self {
-            journaled: Mutex::new(journaled),
-            closed: Mutex::new(closed.map(Box::new)),
-        })
-    }
-
-    /// What the partition said of itself when it was drained; `None` where it was not, or had failed.
-    #[must_use]
-    pub fn closed(&self) -> Option<ClosedPartition> {
-        lock(&self.closed).as_deref().cloned()
-    }
-
-    /// A copy; the payloads are shared.
-    pub(super) fn journaled(&self) -> Vec<Journaled> {
-        lock(&self.journaled).clone()
-    }
-
-    /// The log holds them now.
-    pub(super) fn journal_is_used(&self) {
-        *lock(&self.journaled) = Vec::new();
-    }
-
-    pub(super) fn take_closed(&self) -> Option<ClosedPartition> {
-        lock(&self.closed).take().map(|closed| *closed)
-    }
-
-    pub(super) fn set_closed(&self, closed: ClosedPartition) {
-        *lock(&self.closed) = Some(Box::new(closed));
-    }
-}
-
-/// Free bytes of a data directory's file system, as whoever watches it has seen last. Clones share
-/// it: one look at the disk serves all logs.
-#[derive(Clone, Debug)]
-pub struct Room(Arc<AtomicU64>);
-
-impl Default for Room {
-    /// Room without end, until somebody looks.
-    fn default() -> Self {
-        Self(Arc::new(AtomicU64::new(u64::MAX)))
-    }
-}
-
-impl Room {
-    /// `free` bytes are free.
-    pub fn set(&self, free: u64) {
-        self.0.store(free, Ordering::Relaxed);
-    }
-
-    /// Bytes that are free.
-    #[must_use]
-    pub fn free(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
+    pub snapshot: Box<[u8]>,
 }
 
 /// What a partition is made with, in each of its lives.
-#[derive(Clone)]
 pub struct PartitionOptions {
     /// Its name.
     pub partition: TopicPartition,
     /// The id of its log: the topic's id, and the partition's number.
     pub log: LogId,
     /// The data directory, whose disk actor it uses.
-    pub data_dir: Arc<Path>,
+    pub directory: Arc<DataDirectory>,
     /// The directory of its log, below that; made where it is missing.
     pub dir: Arc<Path>,
     /// Its settings at the start.
-    pub config: PartitionConfig,
+    pub config: Arc<PartitionConfig>,
     /// Its role at the start.
     pub role: Role,
     /// The epoch of that role.
     pub epoch: LeaderEpoch,
-    /// What is known of its log from the last stop, and what the next start may know.
-    pub handover: Arc<Handover>,
-    /// Room on the data directory's file system.
-    pub room: Room,
-    /// Logs that may be compacted at a time.
-    pub cleaners: Credit,
-    /// Logs that may be closed at a time.
-    pub closers: Credit,
+    /// What the log said when it was closed by the last stop, if it was.
+    pub closed: Option<ClosedPartition>,
+    /// Batches of the commit journal that the log's segments may be short of.
+    pub journaled: Vec<Journaled>,
     /// What goes into its topic and out of it.
     pub traffic: Arc<Traffic>,
     /// Who watches each step; nobody, as a rule.
@@ -204,22 +115,19 @@ pub struct PartitionOptions {
 }
 
 impl PartitionOptions {
-    /// Those of a new leader in the directory `<partition>` of `data_dir`.
+    /// Those of a new leader, whose log is in `<partition>` of `directory`.
     #[must_use]
-    pub fn new(partition: TopicPartition, log: LogId, data_dir: impl Into<Arc<Path>>) -> Self {
-        let data_dir: Arc<Path> = data_dir.into();
+    pub fn new(partition: TopicPartition, log: LogId, directory: Arc<DataDirectory>) -> Self {
         Self {
-            dir: data_dir.join(partition.to_string()).into(),
+            dir: directory.path.join(partition.to_string()).into(),
             partition,
             log,
-            data_dir,
-            config: PartitionConfig::default(),
+            directory,
+            config: Arc::default(),
             role: Role::Leader,
             epoch: LeaderEpoch::default(),
-            handover: Arc::default(),
-            room: Room::default(),
-            cleaners: Credit::new(1, 0),
-            closers: Credit::new(1, 0),
+            closed: None,
+            journaled: Vec::new(),
             traffic: Arc::default(),
             probe: None,
         }

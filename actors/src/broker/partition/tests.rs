@@ -19,7 +19,6 @@ use super::{
     messages::{
         Append, AppendAsFollower, At, Fetch, Fetched, FindOffset, LastSequence, Status, TrimTo,
     },
-    options::Handover,
     probe::Probe,
     *,
 };
@@ -33,25 +32,23 @@ const SECOND: Duration = Duration::from_secs(1);
 fn options() -> PartitionOptions {
     let topic = TopicName::new("orders").unwrap();
     let name = TopicPartition { topic, partition: PartitionId(0) };
-    PartitionOptions::new(
-        name,
-        LogId { id: uuid::Uuid::from_u128(7), shard: 0 },
-        std::path::Path::new(DATA),
-    )
+    let log = LogId { id: uuid::Uuid::from_u128(7), shard: 0 };
+    PartitionOptions::new(name, log, DataDirectory::new(uuid::Uuid::from_u128(1), DATA).into())
 }
 
 /// A node of one partition.
 struct Node {
     root: SupervisorRef,
+    handle: PartitionHandle,
     partition: Addr<Partition>,
 }
 
 impl Node {
     async fn start(process: &Process, options: PartitionOptions) -> Node {
         let root = SupervisorSpec::new("node").start(process.placement.clone());
-        let (spec, partition) = child_spec(options);
+        let (spec, handle) = child_spec(options);
         root.start_child(spec).await.unwrap();
-        Node { root, partition }
+        Node { root, partition: handle.address.clone(), handle }
     }
 
     async fn append(&self, batch: BytesMut) -> Result<messages::Appended, AppendError> {
@@ -246,13 +243,14 @@ fn when_an_arbiter_wedges_its_partitions_serve_elsewhere_and_what_is_late_is_fen
                 let mut options = options();
                 options.partition.partition = PartitionId(shard);
                 options.log.shard = shard;
-                options.dir = options.data_dir.join(options.partition.to_string()).into();
-                let (spec, partition) = child_spec(options);
+                options.dir = options.directory.path.join(options.partition.to_string()).into();
+                let (spec, handle) = child_spec(options);
                 root.start_child(spec.place(Place::On(ArbiterId(0)))).await.unwrap();
-                partition.send(Append::new(record(0, "first"))).await.unwrap().unwrap();
-                partition
+                handle.address.send(Append::new(record(0, "first"))).await.unwrap().unwrap();
+                handle
             };
-            let (victim, neighbour) = (start(0).await, start(1).await);
+            let (handle, neighbour) = (start(0).await, start(1).await.address);
+            let victim = handle.address.clone();
             process.wedge(ArbiterId(0), Some(&"partition/orders-0".into()));
             let held = actix_rt::spawn(victim.send(Append::new(record(1, "held"))));
             world.pass(SECOND / 10).await;
@@ -266,7 +264,7 @@ fn when_an_arbiter_wedges_its_partitions_serve_elsewhere_and_what_is_late_is_fen
             world.pass(SECOND).await;
             let late = held.await.unwrap();
             assert!(!matches!(late, Ok(Ok(_))), "a superseded life acknowledges nothing: {late:?}");
-            let node = Node { root, partition: victim };
+            let node = Node { root, handle, partition: victim };
             assert_eq!(node.read_all(Offset(0)).await, ["first", "held"]);
             (End::Exit, ())
         };
@@ -379,17 +377,15 @@ fn the_end_of_a_producer_is_told_only_once_it_is_committed() {
 #[test]
 fn a_drained_partition_is_opened_again_from_what_it_said_of_itself() {
     simulate(async |world| {
-        let handover = Handover::new(Vec::new(), None);
-        let given = PartitionOptions { handover: handover.clone(), ..options() };
-        life(&world, given, End::Exit, async |node| {
+        let closed = life(&world, options(), End::Exit, async |node| {
             node.append(record(0, "a")).await.unwrap();
             node.root.stop().await;
             assert!(node.partition.send(Append::new(record(1, "b"))).await.is_err(), "it is gone");
+            node.handle.closed()
         })
         .await;
-        let closed = handover.closed().expect("a drained partition says what it is");
-        let handover = Handover::new(Vec::new(), Some(closed));
-        let given = PartitionOptions { handover, ..options() };
+        assert!(closed.is_some(), "a drained partition says what it is");
+        let given = PartitionOptions { closed, ..options() };
         life(&world, given, End::Exit, async |node| {
             // Nothing of this opens its log, and opening it changes none of it.
             let latest = async || node.partition.send(FindOffset::new(At::Latest)).await.unwrap();
@@ -416,9 +412,7 @@ fn aborted_records_are_named_to_committed_readers_also_after_restarts() {
             };
             fetched.aborted.iter().map(name).collect::<Vec<_>>()
         };
-        let handover = Handover::new(Vec::new(), None);
-        let given = PartitionOptions { handover: handover.clone(), ..options() };
-        life(&world, given, End::Exit, async |node| {
+        let closed = life(&world, options(), End::Exit, async |node| {
             for n in 0..2 {
                 let attributes = testing::TRANSACTIONAL;
                 let producer = (8, 0, n);
@@ -432,10 +426,10 @@ fn aborted_records_are_named_to_committed_readers_also_after_restarts() {
             node.partition.send(marker).await.unwrap().unwrap();
             assert_eq!(aborted(node).await, [(0, 2)]);
             node.root.stop().await;
+            node.handle.closed()
         })
         .await;
-        let handover = Handover::new(Vec::new(), handover.closed());
-        let given = PartitionOptions { handover, ..options() };
+        let given = PartitionOptions { closed, ..options() };
         life(&world, given, End::PowerCut, async |node| {
             assert_eq!(aborted(node).await, [(0, 2)], "handed over");
             node.append(record(0, "after")).await.unwrap();
@@ -540,7 +534,7 @@ fn a_follower_copies_cuts_what_diverged_and_then_leads() {
 fn a_full_disk_refuses_appends_and_serves_reads_until_there_is_room() {
     simulate(async |world| {
         let options = options();
-        let room = options.room.clone();
+        let room = options.directory.room.clone();
         life(&world, options, End::Exit, async |node| {
             node.append(record(0, "a")).await.unwrap();
             room.set(0);
@@ -562,7 +556,7 @@ fn settings_change_while_it_runs_and_hold_after_a_restart() {
         life(&world, options(), End::Exit, async |node| {
             let log = LogConfig { batch_bytes_max: 80, ..LogConfig::default() };
             let config = PartitionConfig { log: log.into(), ..PartitionConfig::default() };
-            node.partition.send(Configure { config }).await.unwrap().unwrap();
+            node.partition.send(Configure { config: config.into() }).await.unwrap().unwrap();
             let large = || record(0, "a value that is larger than eighty bytes with its header");
             assert!(matches!(node.append(large()).await, Err(AppendError::TooLarge { .. })));
             node.root.inject_panic("partition/orders-0").await.unwrap();

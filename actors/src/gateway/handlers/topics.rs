@@ -106,7 +106,7 @@ async fn create_one(
     let made = if validate_only {
         let TopicSpec { name, settings, .. } = spec.clone();
         let id = uuid::Uuid::nil();
-        let topic = Topic { id, name, partitions: Vec::new(), settings, is_internal: false };
+        let topic = Topic { id, name, partitions: Arc::default(), settings, is_internal: false };
         shared.broker.try_out(Command::Create(spec)).await.map(|()| topic)
     } else {
         shared.broker.create_topic(spec).await

@@ -212,9 +212,7 @@ impl Handler<StopChild> for Supervisor {
             return Box::pin(async { Err(StopChildError::Unknown { name }) });
         };
         let (stopping, stopped) = oneshot::channel();
-        if let Some(kept) = self.children.get_mut(&id) {
-            kept.stopping.push(stopping);
-        }
+        self.stopping.entry(id).or_default().push(stopping);
         let effects = self.core.stop_child(id);
         self.apply(effects);
         Box::pin(async { stopped.await.map_err(|_| StopChildError::Gone) })

@@ -79,9 +79,9 @@ fn the_producers_of_a_partition_can_be_told() {
     });
 }
 
-fn small() -> PartitionConfig {
+fn small() -> Arc<PartitionConfig> {
     let log = LogConfig { batch_bytes_max: 100, ..LogConfig::default() };
-    PartitionConfig { log: log.into(), ..PartitionConfig::default() }
+    PartitionConfig { log: log.into(), ..PartitionConfig::default() }.into()
 }
 
 #[test]
@@ -167,16 +167,18 @@ fn timed(sequence: i32, timestamp: i64) -> BytesMut {
 #[test]
 fn the_largest_timestamp_is_found_in_a_segment_that_was_closed_in_an_earlier_life() {
     simulate(async |world| {
-        let mut options = options();
-        options.config.log = LogConfig { segment_bytes: 4_096, ..LogConfig::default() }.into();
-        options.config.ahead_max = Duration::MAX;
-        life(&world, options.clone(), End::Kill, async |node| {
+        let log = LogConfig { segment_bytes: 4_096, ..LogConfig::default() }.into();
+        let config =
+            PartitionConfig { log, ahead_max: Duration::MAX, ..PartitionConfig::default() };
+        let config = Arc::new(config);
+        let options = || PartitionOptions { config: config.clone(), ..options() };
+        life(&world, options(), End::Kill, async |node| {
             for (sequence, timestamp) in [10, 99, 20, 30, 40, 50, 60].into_iter().enumerate() {
                 node.append(timed(sequence as i32, timestamp)).await.unwrap();
             }
         })
         .await;
-        life(&world, options, End::Exit, async |node| {
+        life(&world, options(), End::Exit, async |node| {
             let found = node.partition.send(FindOffset::new(At::MaxTimestamp)).await.unwrap();
             let found = found.unwrap().expect("there are records");
             assert_eq!((found.offset, found.timestamp_ms), (Offset(1), 99));
