@@ -12,13 +12,14 @@
 //! each log syncs for itself from then on.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     mem,
     path::PathBuf,
     time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
+use smallvec::SmallVec;
 
 use super::format::{self, Header, Record, SECTOR, What};
 use crate::{
@@ -388,11 +389,23 @@ impl<R> State<R> {
     }
 
     fn should_gather(&self, now: Duration) -> bool {
-        let crowded = self.recent.len() == RECENT
+        self.waiting_bytes < GATHER_BYTES_MAX
+            && now < self.waiting_since + GATHER
+            && self.recent.len() == RECENT
             && now.saturating_sub(self.recent[0].0) < CROWDED_WITHIN
-            && self.recent.iter().map(|(_, log)| log).collect::<BTreeSet<_>>().len()
-                >= CROWDED_LOGS;
-        crowded && self.waiting_bytes < GATHER_BYTES_MAX && now < self.waiting_since + GATHER
+            && self.has_many_logs()
+    }
+
+    /// Whether the last commits are of [`CROWDED_LOGS`] logs. Asked at each commit: in most cases the
+    /// first few tell.
+    fn has_many_logs(&self) -> bool {
+        let mut logs = SmallVec::<[LogId; CROWDED_LOGS]>::new();
+        self.recent.iter().any(|(_, log)| {
+            if !logs.contains(log) {
+                logs.push(*log);
+            }
+            logs.len() == CROWDED_LOGS
+        })
     }
 
     pub(super) fn on_wait(&mut self) {
