@@ -40,6 +40,12 @@ impl ClosedLog {
         self.segments.iter().map(|segment| segment.size).sum()
     }
 
+    /// Whether it holds no record.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.segments.iter().all(Segment::is_empty)
+    }
+
     /// Whether it is known that no record is of the time `from_ms` (Unix ms) or later.
     #[must_use]
     pub fn ends_before(&self, from_ms: i64) -> bool {
@@ -95,7 +101,8 @@ mod tests {
         let dated = closed(vec![segment(Some((1_000, Offset(8)))), Segment::new(Offset(9))]);
         assert!(dated.ends_before(1_001) && !dated.ends_before(1_000));
         assert!(!closed(vec![segment(None)]).ends_before(1_001), "nobody knows");
-        assert!(closed(vec![Segment::new(Offset(3))]).ends_before(i64::MIN), "it has no record");
+        let empty = closed(vec![Segment::new(Offset(3))]);
+        assert!(empty.ends_before(i64::MIN) && empty.is_empty() && !dated.is_empty());
     }
 
     #[test]

@@ -109,7 +109,7 @@ impl AtRest {
             At::Earliest => found(marks.log_start),
             At::Latest => found(marks.log_end),
             At::Timestamp(from_ms) => log.ends_before(from_ms).then_some(None),
-            At::MaxTimestamp => log.ends_before(i64::MIN).then_some(None),
+            At::MaxTimestamp => log.is_empty().then_some(None),
         }
     }
 
