@@ -30,7 +30,7 @@ use crate::{
 
 /// How long a group waits for more, when many logs commit: so long that what all syncs cost is small
 /// beside the appends, and far below the 5 ms that a thousand such logs are given for an ack.
-const GATHER: Duration = Duration::from_micros(1500);
+const GATHER: Duration = Duration::from_millis(2);
 /// Many logs commit when the last [`RECENT`] commits came within this …
 const CROWDED_WITHIN: Duration = Duration::from_millis(12);
 /// … and from this many logs. (One that waits for each of its acks gains nothing from waiting.)
