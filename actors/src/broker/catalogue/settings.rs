@@ -190,6 +190,12 @@ impl Settings {
         self.has_policy("compact")
     }
 
+    /// Whether the last record of each key is kept whatever its age, and however many there are.
+    #[must_use]
+    pub fn keeps_last(&self) -> bool {
+        self.is_compacted() && !self.has_policy("delete")
+    }
+
     /// What a partition makes of these settings; `node` says what they do not of its log.
     #[must_use]
     pub fn partition_config(&self, node: &LogConfig) -> PartitionConfig {

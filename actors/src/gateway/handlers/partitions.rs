@@ -98,6 +98,12 @@ async fn trim(
     if topic == OFFSETS_TOPIC {
         return Err(ErrorCode::InvalidTopicException);
     }
+    // Refused as by Kafka: who reads such a topic takes the last record of each key to be there.
+    let (topics, topic) = (shared.broker.topics(), topic.parse::<TopicName>());
+    if topic.is_ok_and(|topic| topics.get(&topic).is_some_and(|topic| topic.settings.keeps_last()))
+    {
+        return Err(ErrorCode::PolicyViolation);
+    }
     let offset = match u64::try_from(part.offset) {
         Ok(offset) => Offset(offset),
         Err(_) if part.offset == -1 => {

@@ -108,18 +108,26 @@ fn a_member_joins_is_given_its_share_and_leaves() {
 }
 
 #[test]
-fn what_groups_have_committed_cannot_be_trimmed_away() {
+fn what_is_kept_for_its_last_records_cannot_be_trimmed_away() {
     paused(async {
         let world = World::new().await;
         world.broker.coordinator(&"g".into()).await.unwrap();
         let mut client = world.connect().await;
-        let partitions = vec![DeleteRecordsPartition { partition_index: 0, offset: -1 }];
-        let name = broker::OFFSETS_TOPIC.into();
-        let topics = vec![DeleteRecordsTopic { name, partitions }];
-        let request = DeleteRecordsRequest { topics, ..DeleteRecordsRequest::default() };
-        let response = client.ask(2, &request).await;
-        let refused = &response.topics[0].partitions[0];
-        assert_eq!(refused.error_code, ErrorCode::InvalidTopicException);
+        for (topic, policy, told) in [
+            (broker::OFFSETS_TOPIC, None, ErrorCode::InvalidTopicException),
+            ("kept", Some("compact"), ErrorCode::PolicyViolation),
+            ("aged", Some("compact,delete"), ErrorCode::None),
+        ] {
+            if let Some(policy) = policy {
+                let spec = TopicSpec::new(topic, 1).unwrap().set("cleanup.policy", policy).unwrap();
+                world.broker.create_topic(spec).await.unwrap();
+            }
+            let partitions = vec![DeleteRecordsPartition { partition_index: 0, offset: -1 }];
+            let topics = vec![DeleteRecordsTopic { name: topic.into(), partitions }];
+            let request = DeleteRecordsRequest { topics, ..DeleteRecordsRequest::default() };
+            let response = client.ask(2, &request).await;
+            assert_eq!(response.topics[0].partitions[0].error_code, told, "{topic}");
+        }
     });
 }
 

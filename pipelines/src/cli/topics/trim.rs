@@ -2,6 +2,7 @@
 
 use std::io;
 
+use flumen_actors::gateway::error_code::ErrorCode;
 use serde_json::json;
 
 use super::super::{
@@ -36,6 +37,11 @@ pub(super) async fn run(
     for (partition, (was, _)) in ranges {
         match told.get(&partition) {
             Some(Ok(begins)) => done.push(Trimmed { partition, was, begins: *begins }),
+            Some(Err(ErrorCode::PolicyViolation)) => {
+                return Err(CliError::Unreadable(format!(
+                    "`{name}` keeps the last record of each key (`cleanup.policy=compact`), and cannot be trimmed"
+                )));
+            }
             Some(Err(code)) => return Err(session.why(name, partition, was, *code).await),
             None => {
                 return Err(CliError::Unreadable(format!(
