@@ -158,7 +158,6 @@ fn each_result_is_there_once_whatever_is_killed() {
         .topic("store", compressed("b", 3, "gzip"), Raw);
     let (tally, parts) = (Tally::default(), dir.path().join("parts"));
     let one = |line: Bytes| (String::from_utf8_lossy(&line).into_owned(), 1);
-    // The sums' names are few: all of them stand beside the position.
     pipeline.read("b", Raw).map("digit", move |line| one(line.slice(..1))).sum("sum", &tally);
     pipeline.read("b", Raw).files("files", &parts);
     node::run(options(dir.path()), |node| async move {
@@ -308,6 +307,12 @@ fn refused(first: Option<Pipeline>, pipeline: Pipeline) -> PipelineError {
     refused.expect("the node runs").expect("it is refused")
 }
 
+fn sum(name: &str, stage: &str) -> Pipeline {
+    let mut pipeline = Pipeline::new(name);
+    pipeline.read("a", Raw).map("one", |_| (String::new(), 1)).sum(stage, &Tally::default());
+    pipeline
+}
+
 fn copy(name: &str, from: &str, to: &str) -> Pipeline {
     let mut pipeline = Pipeline::new(name);
     pipeline.read(from, Raw).topic("copy", topic(to, 1), Raw);
@@ -337,6 +342,10 @@ fn what_cannot_run_is_refused_before_anything_starts() {
     assert!(matches!(error, PipelineError::Topology(TopologyError::Runs(_))), "{error}");
     let error = refused(Some(copy("p", "a", "b")), copy("q", "b", "a")).to_string();
     assert!(error.contains("runs in a circle") && error.contains("q/copy"), "{error}");
+    let error = refused(Some(sum("p", "q-s")), sum("p-q", "s")).to_string();
+    assert!(error.contains("would both put records into `p-q-s-changelog`"), "{error}");
+    let error = refused(None, sum("p", &"s".repeat(240))).to_string();
+    assert!(error.contains("that is no topic's name"), "{error}");
 }
 
 #[test]

@@ -236,6 +236,7 @@ impl Node {
         running.iter().for_each(|(name, part)| whole.merge(name, part));
         whole.merge(name, part);
         whole.order()?;
+        whole.check_changelogs()?;
         running.insert(name.to_owned(), part.clone());
         Ok(())
     }

@@ -6,16 +6,22 @@
 //!                └────────── commit { position, state of the outlet } ◄──┘
 //! ```
 //!
-//! Position and state stand in one record of `__consumer_offsets`, so they cannot part. What an outlet
-//! had put out beyond the last commit it recognises when it begins again, by sequence numbers or by
-//! the names of its files: each record counts once, whatever restarts.
+//! Position and state stand in one record of `__consumer_offsets`, so they cannot part; state that may
+//! be large, with a position of its own, in one batch of a changelog. What an outlet had put out beyond
+//! the last commit it recognises when it begins again, by sequence numbers, by the names of its files or
+//! by its changelog: each record counts once, whatever restarts.
 //!
 //! Operators are pure functions: the same record gives the same results in each life of a stage.
 
+mod asking;
+pub(crate) mod changelog;
 pub mod each;
 pub mod files;
 pub mod fold;
 pub mod outlet;
+mod reading;
+#[cfg(test)]
+mod testing;
 pub mod to_topic;
 pub mod worker;
 

@@ -14,6 +14,7 @@
 //!   the node.
 //! - TOPO-4: a name can be that of a directory and of a group: up to 255 letters, digits, `.`, `_`
 //!   and `-`, and neither `.` nor `..`.
+//! - TOPO-5: the changelog of a stage can be a topic, and nothing else is put into it.
 
 mod draw;
 
@@ -21,6 +22,8 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
 };
+
+use flumen_actors::broker::names::TopicName;
 
 /// What a node of the graph does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,6 +81,8 @@ pub struct Stage {
 pub struct Topology {
     stages: BTreeMap<String, Stage>,
     edges: BTreeSet<(String, String)>,
+    /// Of the topics those that are changelogs.
+    changelogs: BTreeSet<String>,
     /// Names that were given to a second stage.
     twice: Vec<(Stage, Stage)>,
 }
@@ -119,6 +124,28 @@ pub enum TopologyError {
         "`{0}` is no name: give it up to 255 of the letters a to z and A to Z, digits, `.`, `_` and `-`"
     )]
     Name(String),
+    /// TOPO-5.
+    #[error(
+        "`{stage}` would keep what it knows in the topic `{topic}`, but that is no topic's name: give the pipeline or the stage a shorter one"
+    )]
+    ChangelogName {
+        /// The stage.
+        stage: String,
+        /// Its changelog.
+        topic: String,
+    },
+    /// TOPO-5.
+    #[error(
+        "`{first}` and `{second}` would both put records into `{topic}`, where one of them keeps what it knows: give one of them another name"
+    )]
+    ChangelogTwice {
+        /// The changelog.
+        topic: String,
+        /// What puts records there.
+        first: String,
+        /// What does so too.
+        second: String,
+    },
     /// A pipeline of that name runs.
     #[error(
         "a pipeline called `{0}` runs on this node already: stop it first, or give this one another name"
@@ -147,6 +174,13 @@ impl Topology {
         self.edges.insert((from.to_owned(), to.to_owned()));
     }
 
+    /// Says that `stage`, which was added, keeps what it knows in `topic`.
+    pub fn keep(&mut self, stage: &str, topic: &str) {
+        self.add(Kind::Topic, topic, "changelog");
+        self.connect(stage, topic);
+        self.changelogs.insert(topic.to_owned());
+    }
+
     /// Takes in the graph of the pipeline `name`, whose stages are called `<name>/<stage>` in this one:
     /// pipelines of one node meet in its topics.
     pub fn merge(&mut self, name: &str, other: &Topology) {
@@ -158,6 +192,7 @@ impl Topology {
             self.add(stage.kind, &outer(&stage.name), &stage.detail);
         }
         self.edges.extend(other.edges.iter().map(|(from, to)| (outer(from), outer(to))));
+        self.changelogs.extend(other.changelogs.iter().cloned());
     }
 
     /// The stages, in the order of names.
@@ -184,7 +219,9 @@ impl Topology {
             return Err(TopologyError::NameTwice { name, first: first.kind, second: second.kind });
         }
         for stage in self.stages.values() {
-            check_name(&stage.name)?;
+            if !self.changelogs.contains(&stage.name) {
+                check_name(&stage.name)?;
+            }
             let is_fed = self.edges.iter().any(|(_, to)| *to == stage.name);
             if stage.kind.must_be_fed() && !is_fed {
                 return Err(TopologyError::Unfed { kind: stage.kind, name: stage.name.clone() });
@@ -193,7 +230,27 @@ impl Topology {
                 return Err(TopologyError::Dangling { kind: stage.kind, name: stage.name.clone() });
             }
         }
-        self.order().map(drop)
+        self.order()?;
+        self.check_changelogs()
+    }
+
+    /// Whether each changelog is its stage's own.
+    ///
+    /// # Errors
+    /// TOPO-5: [`TopologyError::ChangelogName`], [`TopologyError::ChangelogTwice`].
+    pub fn check_changelogs(&self) -> Result<(), TopologyError> {
+        for topic in &self.changelogs {
+            let mut feeds = self.edges.iter().filter(|(_, to)| to == topic).map(|(from, _)| from);
+            let stage = feeds.next().expect("it was connected").clone();
+            if let Some(second) = feeds.next() {
+                let (topic, second) = (topic.clone(), second.clone());
+                return Err(TopologyError::ChangelogTwice { topic, first: stage, second });
+            }
+            if TopicName::new(topic).is_err() {
+                return Err(TopologyError::ChangelogName { stage, topic: topic.clone() });
+            }
+        }
+        Ok(())
     }
 
     /// The stages, each behind all that it feeds: the order in which they start.
@@ -298,6 +355,29 @@ mod tests {
             let error = line(&[(Kind::Source, name), (Kind::Sink, "z")]).check().unwrap_err();
             assert_eq!(error, TopologyError::Name(name.to_owned()), "TOPO-4");
         }
+    }
+
+    #[test]
+    fn topo_5_a_changelog_is_a_topic_of_one_stage() {
+        let summing = |stage: &str, changelog: &str| {
+            let mut graph = line(&[(Kind::Topic, "t"), (Kind::Sink, stage)]);
+            graph.keep(stage, changelog);
+            graph
+        };
+        assert_eq!(summing("s", "p-s-changelog").check(), Ok(()));
+        let long = summing("s", &"x".repeat(270)).check().unwrap_err();
+        let is_named = matches!(&long, TopologyError::ChangelogName { stage, .. } if stage == "s");
+        assert!(is_named, "TOPO-5: {long}");
+        let mut both = Topology::default();
+        both.merge("p", &summing("q-s", "p-q-s-changelog"));
+        assert_eq!(both.check_changelogs(), Ok(()));
+        both.merge("p-q", &summing("s", "p-q-s-changelog"));
+        let error = both.check_changelogs().unwrap_err().to_string();
+        assert!(error.contains("`p-q/s` and `p/q-s` would both"), "TOPO-5: {error}");
+        let mut written = Topology::default();
+        written.merge("p", &summing("s", "p-s-changelog"));
+        written.merge("q", &line(&[(Kind::Sink, "z"), (Kind::Topic, "p-s-changelog")]));
+        assert!(written.check_changelogs().is_err(), "TOPO-5: another sink writes there");
     }
 
     #[test]

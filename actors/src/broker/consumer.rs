@@ -273,9 +273,11 @@ impl Consumer {
         }
     }
 
-    /// Goes on reading `partition` at `offset`. What was fetched before is not delivered any more.
-    pub fn seek(&self, partition: TopicPartition, offset: Offset) {
-        tell(&self.actor, Seek { partition, offset });
+    /// Goes on reading `partition` at `offset`. What was fetched before is not delivered any more, once
+    /// this has resolved.
+    pub async fn seek(&self, partition: TopicPartition, offset: Offset) {
+        // An actor that is gone delivers nothing more, either.
+        let _ = self.actor.send(Seek { partition, offset }).await;
     }
 
     /// Fetches no more of `partition`; what was fetched is still delivered.

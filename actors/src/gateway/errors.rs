@@ -36,6 +36,8 @@ impl From<&AppendError> for ErrorCode {
             AppendError::Sequence(SequenceError::CoordinatorFenced { .. }) => {
                 ErrorCode::TransactionCoordinatorFenced
             }
+            // No request of Kafka's says where the log is to end.
+            AppendError::NotAtEnd { .. } => ErrorCode::InvalidRequest,
             AppendError::NotLeader(_) => ErrorCode::NotLeaderOrFollower,
             AppendError::DiskFull(_) => ErrorCode::KafkaStorageError,
             AppendError::TooFewInSync(_) => ErrorCode::NotEnoughReplicas,

@@ -3,13 +3,13 @@
 use std::{path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
-use flumen_actors::broker::TopicSpec;
+use flumen_actors::broker::{TopicSpec, names::TopicName};
 use flumen_runtime::batch::RecordView;
 
 use super::{MakeOutlet, Pipeline, StagePlan};
 use crate::{
     stream::{
-        Operators,
+        Operators, changelog,
         each::Each,
         files::Files,
         fold::{Fold, Tally},
@@ -161,13 +161,26 @@ impl Stream<'_, Bytes> {
 }
 
 impl Stream<'_, (String, u64)> {
-    /// Adds up amounts by name, each once; `tally` shows the sums.
+    /// Adds up amounts by name, each once; `tally` shows the sums. They are kept in the compacted topic
+    /// `<pipeline>-<name>-changelog`, together with how far they go: as long as it is there, it does not
+    /// matter what is committed for the group, nor to what an operator resets that. To begin anew,
+    /// from the first record of the topic that is read, stop the pipeline and delete it; where the topic
+    /// that is read is deleted and made anew, the sums begin anew by themselves.
+    ///
+    /// What one record adds to has to fit into a batch of that topic (`max.message.bytes`, 64 MiB).
     pub fn sum(self, name: &str, tally: &Tally) {
-        let tally = tally.clone();
-        self.end(name, "sum", move |_, operators| {
+        let (stage, tally) = (format!("{}/{name}", self.pipeline.name), tally.clone());
+        let changelog = changelog::name(&stage);
+        let topic = changelog.clone();
+        let pipeline = self.end(name, "sum", move |broker, operators| {
+            let broker = broker.clone();
+            let topic = TopicName::new(&topic).expect("TOPO-5: the graph was checked");
             Arc::new(move || {
-                Box::new(Fold::new(operators.clone(), tally.clone())) as Box<dyn Outlet>
+                let (operators, broker, topic) = (operators.clone(), broker.clone(), topic.clone());
+                let fold = Fold::new(&stage, topic, operators, broker, tally.clone());
+                Box::new(fold) as Box<dyn Outlet>
             })
         });
+        pipeline.topology.keep(name, &changelog);
     }
 }

@@ -29,19 +29,19 @@ impl<T: 'static> Outlet for Each<T> {
     fn begin<'a>(
         &'a mut self,
         _: &'a TopicPartition,
-        _: Offset,
+        position: Offset,
         _: Option<&'a str>,
-    ) -> LocalBoxFuture<'a, Result<(), StageError>> {
-        future::ready(Ok(())).boxed_local()
+    ) -> LocalBoxFuture<'a, Result<Offset, StageError>> {
+        future::ready(Ok(position)).boxed_local()
     }
 
     fn take(
         &mut self,
         partition: &TopicPartition,
         record: &RecordView<'_>,
-    ) -> Result<(), StageError> {
+    ) -> Result<usize, StageError> {
         let taken = self.operators.run(record, &mut |item| (self.each)(item.value));
-        taken.map_err(|error| StageError::Value {
+        taken.map(|()| 0).map_err(|error| StageError::Value {
             partition: partition.clone(),
             offset: record.offset,
             error,

@@ -94,13 +94,13 @@ impl Outlet for Files {
         partition: &'a TopicPartition,
         position: Offset,
         _: Option<&'a str>,
-    ) -> LocalBoxFuture<'a, Result<(), StageError>> {
+    ) -> LocalBoxFuture<'a, Result<Offset, StageError>> {
         async move {
             let (dir, of) = (self.dir.clone(), partition.clone());
             let covered = apart(&self.dir, move || covered(&dir, &of)).await?;
             let first = covered.unwrap_or_default().max(position);
             self.parts.insert(partition.clone(), Part { first, is_empty: true, ..Part::default() });
-            Ok(())
+            Ok(position)
         }
         .boxed_local()
     }
@@ -109,10 +109,10 @@ impl Outlet for Files {
         &mut self,
         partition: &TopicPartition,
         record: &RecordView<'_>,
-    ) -> Result<(), StageError> {
+    ) -> Result<usize, StageError> {
         let part = self.parts.entry(partition.clone()).or_default();
         if record.offset < part.first {
-            return Ok(());
+            return Ok(0);
         }
         part.is_empty = false;
         let lines = &mut part.lines;
@@ -120,7 +120,7 @@ impl Outlet for Files {
             lines.extend_from_slice(&item.value);
             lines.push(b'\n');
         });
-        taken.map_err(|error| StageError::Value {
+        taken.map(|()| 0).map_err(|error| StageError::Value {
             partition: partition.clone(),
             offset: record.offset,
             error,

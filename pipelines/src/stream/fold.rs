@@ -1,33 +1,47 @@
-//! An outlet that folds: small numbers by name, kept with the position.
+//! An outlet that folds: sums by name, kept in a changelog.
 
 use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    collections::{BTreeMap, btree_map::Entry},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use flumen_actors::broker::names::TopicPartition;
-use flumen_runtime::{batch::RecordView, ids::Offset};
-use futures::{FutureExt as _, future, future::LocalBoxFuture};
+use flumen_actors::broker::{
+    Broker,
+    names::{TopicName, TopicPartition},
+};
+use flumen_runtime::{batch::RecordView, failpoint, ids::Offset};
+use futures::{FutureExt as _, future::LocalBoxFuture};
 
 use super::{
-    Operators,
+    Operators, asking,
+    changelog::{Changelog, entry_bytes},
     outlet::{Outlet, StageError, State},
 };
 
 /// Sums by name.
 pub type Counts = BTreeMap<String, u64>;
 
-/// What all members of a counting stage have committed, by partition. Clones share it.
+/// The sums of one partition, as they are kept. Clones share them.
+type Kept = Arc<Mutex<Counts>>;
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Replaced entry by entry: a panic cannot leave it torn.
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What all members of a counting stage have kept, by partition. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Tally(Arc<Mutex<BTreeMap<TopicPartition, Counts>>>);
+pub struct Tally(Arc<Mutex<BTreeMap<TopicPartition, Kept>>>);
 
 impl Tally {
     /// The sum over all partitions.
     #[must_use]
     pub fn total(&self) -> Counts {
+        // Only who counts in the very partition that is looked at waits meanwhile.
+        let partitions: Vec<Kept> = lock(&self.0).values().cloned().collect();
         let mut total = Counts::new();
-        for counts in self.lock().values() {
-            for (name, count) in counts {
+        for counts in partitions {
+            for (name, count) in lock(&counts).iter() {
                 let sum = total.entry(name.clone()).or_default();
                 *sum = sum.wrapping_add(*count);
             }
@@ -35,69 +49,137 @@ impl Tally {
         total
     }
 
+    /// Shows `counts` as those of `partition`.
+    fn show(&self, partition: &TopicPartition, counts: Counts) -> Kept {
+        let kept = Kept::new(Mutex::new(counts));
+        lock(&self.0).insert(partition.clone(), kept.clone());
+        kept
+    }
+
     /// As if one partition had been counted.
     #[cfg(test)]
     pub(crate) fn set_all(&self, counts: Counts) {
-        let topic = flumen_actors::broker::names::TopicName::new("t").unwrap();
+        let topic = TopicName::new("t").unwrap();
         let partition = flumen_actors::broker::names::PartitionId(0);
-        self.lock().insert(TopicPartition { topic, partition }, counts);
+        self.show(&TopicPartition { topic, partition }, counts);
     }
+}
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<TopicPartition, Counts>> {
-        // Replaced entry by entry: a panic cannot leave it torn.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+/// The sums of one partition.
+struct Sums {
+    log: Changelog,
+    /// All records below it are in `kept`.
+    next: Offset,
+    kept: Kept,
+    /// Those that have changed since the changelog was written.
+    changed: Counts,
+    /// At most so many bytes they take there.
+    changed_bytes: usize,
+}
+
+impl Sums {
+    fn add(&mut self, name: String, amount: u64) {
+        let sum = match self.changed.entry(name) {
+            Entry::Occupied(changed) => changed.into_mut(),
+            Entry::Vacant(unchanged) => {
+                self.changed_bytes += entry_bytes(unchanged.key());
+                let before = lock(&self.kept).get(unchanged.key()).copied();
+                unchanged.insert(before.unwrap_or(0))
+            }
+        };
+        *sum = sum.wrapping_add(amount);
     }
 }
 
 /// Adds up the results of `operators`: amounts by name. Sums wrap around at 2⁶⁴, so that checksums
 /// may be summed too.
 pub struct Fold {
+    stage: String,
+    changelog: TopicName,
     operators: Operators<(String, u64)>,
-    counts: BTreeMap<TopicPartition, Counts>,
+    broker: Broker,
+    sums: BTreeMap<TopicPartition, Sums>,
     tally: Tally,
 }
 
 impl Fold {
-    /// Counts into `tally`.
+    /// Counts into `tally`; `stage` is the stage's lasting name, `<pipeline>/<stage>`, and `changelog`
+    /// the topic in which it keeps what it has counted.
     #[must_use]
-    pub fn new(operators: Operators<(String, u64)>, tally: Tally) -> Self {
-        Self { operators, counts: BTreeMap::new(), tally }
+    pub fn new(
+        stage: &str,
+        changelog: TopicName,
+        operators: Operators<(String, u64)>,
+        broker: Broker,
+        tally: Tally,
+    ) -> Self {
+        Self { stage: stage.to_owned(), changelog, operators, broker, sums: BTreeMap::new(), tally }
     }
+
+    fn not_ours(partition: &TopicPartition) -> StageError {
+        StageError::refused(&partition.topic, format!("{partition} is not this stage's"))
+    }
+}
+
+/// The sums that were committed with the position of `partition`.
+fn committed(partition: &TopicPartition, state: &str) -> Result<Counts, StageError> {
+    serde_json::from_str(state).map_err(|error| StageError::State {
+        partition: partition.clone(),
+        reason: error.to_string(),
+    })
 }
 
 impl Outlet for Fold {
     fn begin<'a>(
         &'a mut self,
         partition: &'a TopicPartition,
-        _: Offset,
+        position: Offset,
         state: Option<&'a str>,
-    ) -> LocalBoxFuture<'a, Result<(), StageError>> {
-        let counts = match state.filter(|state| !state.is_empty()) {
-            None => Ok(Counts::new()),
-            Some(state) => serde_json::from_str(state).map_err(|error| StageError::State {
-                partition: partition.clone(),
-                reason: error.to_string(),
-            }),
-        };
-        let begun = counts.map(|counts: Counts| {
-            self.tally.lock().insert(partition.clone(), counts.clone());
-            self.counts.insert(partition.clone(), counts);
-        });
-        future::ready(begun).boxed_local()
+    ) -> LocalBoxFuture<'a, Result<Offset, StageError>> {
+        async move {
+            let opened = Changelog::open(&self.broker, &self.stage, &self.changelog, partition);
+            let (mut log, kept) = opened.await?;
+            let (known, sums, changed) = match (kept.next, state) {
+                (Some(next), _) => (next, kept.sums, Counts::new()),
+                // The group has committed, and nothing is kept: the changelog was deleted.
+                (None, Some("")) => (Offset::ZERO, Counts::new(), Counts::new()),
+                (None, None) => (position, Counts::new(), Counts::new()),
+                // Until there were changelogs, sums stood beside the position.
+                (None, Some(state)) => {
+                    let sums = committed(partition, state)?;
+                    (position, sums.clone(), sums)
+                }
+            };
+            let next = known.min(asking::end_of(&self.broker, partition).await?);
+            if kept.next.is_some_and(|kept| kept > next) {
+                // The topic lost records that are summed, in a power cut. What it gets in their place is
+                // new, also for a life that begins when it has got beyond where it was.
+                log.append(next, &changed).await?;
+            }
+            let changed_bytes = changed.keys().map(|name| entry_bytes(name)).sum();
+            let kept = self.tally.show(partition, sums);
+            self.sums.insert(partition.clone(), Sums { log, next, kept, changed, changed_bytes });
+            Ok(next)
+        }
+        .boxed_local()
     }
 
     fn take(
         &mut self,
         partition: &TopicPartition,
         record: &RecordView<'_>,
-    ) -> Result<(), StageError> {
-        let counts = self.counts.entry(partition.clone()).or_default();
-        let taken = self.operators.run(record, &mut |item| {
-            let (name, amount) = item.value;
-            let sum: &mut u64 = counts.entry(name).or_default();
-            *sum = sum.wrapping_add(amount);
-        });
-        taken.map_err(|error| StageError::Value {
+    ) -> Result<usize, StageError> {
+        let Self { operators, sums, .. } = self;
+        let sums = sums.get_mut(partition).ok_or_else(|| Self::not_ours(partition))?;
+        if record.offset < sums.next {
+            return Err(StageError::Unreadable {
+                partition: partition.clone(),
+                offset: sums.next,
+                reason: format!("offset {} came instead: records were lost", record.offset),
+            });
+        }
+        let taken = operators.run(record, &mut |item| sums.add(item.value.0, item.value.1));
+        taken.map(|()| sums.changed_bytes).map_err(|error| StageError::Value {
             partition: partition.clone(),
             offset: record.offset,
             error,
@@ -107,20 +189,24 @@ impl Outlet for Fold {
     fn finish<'a>(
         &'a mut self,
         partition: &'a TopicPartition,
-        _: Offset,
+        next: Offset,
     ) -> LocalBoxFuture<'a, Result<State, StageError>> {
-        let counts = self.counts.get(partition).cloned().unwrap_or_default();
-        let state = serde_json::to_string(&counts).expect("names and numbers are JSON");
-        future::ready(Ok(state)).boxed_local()
-    }
-
-    fn committed(&mut self, partition: &TopicPartition) {
-        if let Some(counts) = self.counts.get(partition) {
-            self.tally.lock().insert(partition.clone(), counts.clone());
+        async move {
+            let sums = self.sums.get_mut(partition).ok_or_else(|| Self::not_ours(partition))?;
+            sums.log.append(next, &sums.changed).await?;
+            failpoint::pass("fold: sums appended");
+            sums.next = next;
+            sums.changed_bytes = 0;
+            lock(&sums.kept).extend(std::mem::take(&mut sums.changed));
+            Ok(State::new())
         }
+        .boxed_local()
     }
 
     fn end(&mut self, partition: &TopicPartition) {
-        self.counts.remove(partition);
+        self.sums.remove(partition);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,12 +1,12 @@
 //! Where a stream ends: what puts results out, and knows what it has put out.
 
-use flumen_actors::broker::names::TopicPartition;
+use flumen_actors::broker::names::{TopicName, TopicPartition};
 use flumen_runtime::{batch::RecordView, ids::Offset};
 use futures::future::LocalBoxFuture;
 
 use crate::typed::ValueError;
 
-/// What an outlet keeps beside the position, at most 4,096 bytes.
+/// What an outlet keeps beside the position, at most 4,096 bytes; what may be more has a changelog.
 pub type State = String;
 
 /// Why a stage cannot go on.
@@ -32,12 +32,12 @@ pub enum StageError {
         /// Why.
         reason: String,
     },
-    /// The state that was committed is not one of this outlet.
+    /// What was kept is not of this outlet, or not whole.
     #[error(
-        "the state committed for `{partition}` is not of this stage: {reason}; give the stage another group"
+        "what is kept in or for `{partition}` cannot be taken up: {reason}; to begin anew, give the stage another name, or delete what is kept: the changelog's topic, or the group"
     )]
     State {
-        /// Of which partition.
+        /// The partition that it was committed for, or that of the changelog that holds it.
         partition: TopicPartition,
         /// What is wrong.
         reason: String,
@@ -55,10 +55,18 @@ pub enum StageError {
     Group(String),
 }
 
+impl StageError {
+    /// `topic` refuses.
+    pub(super) fn refused(topic: &TopicName, reason: impl ToString) -> StageError {
+        StageError::Refused { what: format!("topic `{topic}`"), reason: reason.to_string() }
+    }
+}
+
 /// The end of a stream, for one partition of its topic at a time. Its results are a pure function of
 /// the records and the state it began with.
 pub trait Outlet {
-    /// Begins with a partition: from `position` on, with the `state` that was committed with it.
+    /// Begins with a partition: from `position` on, with the `state` that was committed with it. Answers
+    /// from where on it is read, which is `position` for who does not know better.
     ///
     /// # Errors
     /// [`StageError`].
@@ -67,31 +75,30 @@ pub trait Outlet {
         partition: &'a TopicPartition,
         position: Offset,
         state: Option<&'a str>,
-    ) -> LocalBoxFuture<'a, Result<(), StageError>>;
+    ) -> LocalBoxFuture<'a, Result<Offset, StageError>>;
 
-    /// Takes one record in.
+    /// Takes one record in. Answers how many bytes the next [`Outlet::finish`] of the partition has to put
+    /// out as one: where that is much it is due at once, and 0 where it can put them out one by one.
     ///
     /// # Errors
-    /// [`StageError::Value`].
+    /// [`StageError`]; mostly [`StageError::Value`].
     fn take(
         &mut self,
         partition: &TopicPartition,
         record: &RecordView<'_>,
-    ) -> Result<(), StageError>;
+    ) -> Result<usize, StageError>;
 
     /// Puts out, safely, what was taken in of `partition`; everything below `next` is finished then.
-    /// The state is committed with that position.
+    /// The state that it answers is committed with that position, for the next [`Outlet::begin`].
     ///
     /// # Errors
-    /// [`StageError`]; the stage begins anew from what was committed last.
+    /// [`StageError`]; the stage begins anew, from what was committed last or what the outlet knows of
+    /// later.
     fn finish<'a>(
         &'a mut self,
         partition: &'a TopicPartition,
         next: Offset,
     ) -> LocalBoxFuture<'a, Result<State, StageError>>;
-
-    /// What was finished last of `partition` is committed.
-    fn committed(&mut self, _partition: &TopicPartition) {}
 
     /// Another reads the partition now.
     fn end(&mut self, partition: &TopicPartition);

@@ -10,13 +10,13 @@
 //! that it came from, and on how many partitions there were when the stage began to write: that
 //! number is committed too.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::BytesMut;
 use flumen_actors::broker::{
     Broker,
     names::{PartitionId, ProducerId, TopicName, TopicPartition},
-    partition::messages::{Append, AppendError, LastSequence},
+    partition::messages::{Append, LastSequence},
 };
 use flumen_runtime::{
     batch::{BatchBuilder, RecordRef, RecordView},
@@ -28,15 +28,13 @@ use futures::{FutureExt as _, future::LocalBoxFuture};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Item, Operators,
+    Item, Operators, asking,
     outlet::{Outlet, StageError, State},
 };
 use crate::typed::{Format, TYPE_HEADER, ValueError};
 
 /// Bytes at which a batch is closed.
 const BATCH_BYTES: usize = 256 << 10;
-const RETRY_FIRST: Duration = Duration::from_millis(10);
-const RETRIES_MAX: u32 = 12;
 
 /// What is committed with the position.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,7 +92,7 @@ impl<T: 'static> ToTopic<T> {
     }
 
     fn refused(&self, reason: impl ToString) -> StageError {
-        StageError::Refused { what: format!("topic `{}`", self.topic), reason: reason.to_string() }
+        StageError::refused(&self.topic, reason)
     }
 
     fn target(&self, partition: u32) -> TopicPartition {
@@ -137,24 +135,8 @@ impl<T: 'static> ToTopic<T> {
     }
 
     async fn append(&self, partition: u32, batches: &[BytesMut]) -> Result<(), StageError> {
-        let target = self.target(partition);
-        let address = self
-            .broker
-            .partition(&target)
-            .ok_or_else(|| self.refused(format!("{target} is gone")))?;
-        let mut wait = RETRY_FIRST;
-        for _ in 0..RETRIES_MAX {
-            // The partition stamps what it is given; a retry sends what was built.
-            let all: BytesMut = batches.concat().as_slice().into();
-            match address.send(Append::new(all)).await {
-                Ok(Ok(_)) => return Ok(()),
-                Ok(Err(AppendError::Sequence(error))) => return Err(self.refused(error)),
-                Ok(Err(error)) if !error.is_retryable() => return Err(self.refused(error)),
-                Ok(Err(_)) | Err(_) => tokio::time::sleep(wait).await,
-            }
-            wait *= 2;
-        }
-        Err(self.refused(format!("{target} does not answer")))
+        let make = || Append::new(batches.concat().as_slice().into());
+        asking::append(&self.broker, &self.target(partition), make).await.map(drop)
     }
 }
 
@@ -201,9 +183,9 @@ impl<T: 'static> Outlet for ToTopic<T> {
     fn begin<'a>(
         &'a mut self,
         partition: &'a TopicPartition,
-        _: Offset,
+        position: Offset,
         state: Option<&'a str>,
-    ) -> LocalBoxFuture<'a, Result<(), StageError>> {
+    ) -> LocalBoxFuture<'a, Result<Offset, StageError>> {
         async move {
             let kept = match state.filter(|state| !state.is_empty()) {
                 None => Kept { over: self.partitions()?, next: BTreeMap::new() },
@@ -221,7 +203,7 @@ impl<T: 'static> Outlet for ToTopic<T> {
                 lanes.insert(target, Lane { next, skip, ..Lane::default() });
             }
             self.sources.insert(partition.clone(), Source { producer, over: kept.over, lanes });
-            Ok(())
+            Ok(position)
         }
         .boxed_local()
     }
@@ -230,10 +212,10 @@ impl<T: 'static> Outlet for ToTopic<T> {
         &mut self,
         partition: &TopicPartition,
         record: &RecordView<'_>,
-    ) -> Result<(), StageError> {
+    ) -> Result<usize, StageError> {
         let Self { sources, operators, encode, type_header, value, .. } = self;
         let Some(Source { producer, over, lanes }) = sources.get_mut(partition) else {
-            return Ok(());
+            return Ok(0);
         };
         let mut failed = None;
         let header = type_header.as_ref().map(|name| (TYPE_HEADER, Some(name.as_bytes())));
@@ -253,7 +235,7 @@ impl<T: 'static> Outlet for ToTopic<T> {
             lane.push(*producer, record);
         });
         match taken.err().or(failed) {
-            None => Ok(()),
+            None => Ok(0),
             Some(error) => Err(StageError::Value {
                 partition: partition.clone(),
                 offset: record.offset,

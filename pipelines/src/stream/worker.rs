@@ -1,12 +1,13 @@
-//! A stage: an actor that reads as a member of its group, runs records through an outlet, and
-//! commits position and state together.
+//! A stage: an actor that reads as a member of its group, runs records through an outlet, and commits
+//! its position, together with what the outlet gives it to keep.
 //!
 //! ```text
 //!   Assigned ──► begin      Records ──► take      timer, Revoking, Drain ──► finish ──► commit
 //! ```
 //!
 //! # Failure
-//! Permanent. Whatever fails ends this life; the next one begins from what was committed.
+//! Permanent. Whatever fails ends this life; the next one begins from what was committed, or from what
+//! the outlet knows of later.
 
 use std::{
     collections::BTreeMap,
@@ -15,7 +16,6 @@ use std::{
 };
 
 use actix::prelude::*;
-use bytes::Bytes;
 use flumen_actors::{
     answer::{Answer, Answering, later},
     broker::{
@@ -28,8 +28,7 @@ use flumen_actors::{
     },
 };
 use flumen_runtime::{
-    aside::aside,
-    batch::{self, BatchError, BatchHeader, Compression, EXPANDED_BYTES_MAX, RecordView},
+    batch::RecordView,
     ids::Offset,
     mailbox::{ActorName, Drain},
     supervision::{ChildSpec, Incarnation},
@@ -37,9 +36,13 @@ use flumen_runtime::{
 use futures::{FutureExt as _, StreamExt as _, future};
 use tokio::{sync::watch, time::Instant};
 
-use super::outlet::{Outlet, StageError};
+use super::{
+    outlet::{Outlet, StageError},
+    reading::each_record,
+};
 
-/// Bytes of records after which a stage finishes and commits, whatever the time.
+/// Bytes after which a stage finishes and commits, whatever the time: of records, or of what they make an
+/// outlet put out as one.
 const FINISH_BYTES: usize = 4 << 20;
 
 /// Sees every record that a stage takes in: for latencies.
@@ -198,8 +201,11 @@ impl Life {
                     let committed = assigned.committed.filter(|c| c.offset == assigned.position);
                     let state = committed.as_ref().map(|committed| &*committed.metadata);
                     let (partition, position) = (&assigned.partition, assigned.position);
-                    self.outlet.begin(partition, position, state).await?;
-                    self.options.progress.set(partition, position);
+                    let begins = self.outlet.begin(partition, position, state).await?;
+                    if begins != position {
+                        self.consumer.seek(partition.clone(), begins).await;
+                    }
+                    self.options.progress.set(partition, begins);
                 }
             }
             Delivery::Records(records) => self.take(&records).await?,
@@ -226,31 +232,17 @@ impl Life {
 
     async fn take(&mut self, records: &Records) -> Result<(), StageError> {
         let partition = &records.partition;
-        let unreadable = |offset, reason: &dyn std::fmt::Display| StageError::Unreadable {
-            partition: partition.clone(),
-            offset,
-            reason: reason.to_string(),
-        };
         for bytes in &records.batches {
-            let mut at = 0;
-            while at < bytes.len() {
-                let header = BatchHeader::parse(&bytes[at..])
-                    .map_err(|error| unreadable(records.position, &error))?;
-                let whole = bytes.slice(at..at + header.batch_bytes as usize);
-                at += whole.len();
-                if header.attributes.is_control() {
-                    continue;
+            let take = async |record: &RecordView<'_>| {
+                let to_put_out = self.outlet.take(partition, record)?;
+                self.options.observer.iter().for_each(|observe| observe(record));
+                if to_put_out >= FINISH_BYTES {
+                    self.taken.insert(partition.clone(), record.offset.next());
+                    self.finish(std::slice::from_ref(partition)).await?;
                 }
-                let all = expand(whole, header).await;
-                let mut all = all.map_err(|error| unreadable(header.base_offset, &error))?;
-                while let Some(record) = all.lend() {
-                    let record = record.map_err(|error| unreadable(header.base_offset, &error))?;
-                    if record.offset >= records.position && record.offset < records.next {
-                        self.outlet.take(partition, &record)?;
-                        self.options.observer.iter().for_each(|observe| observe(&record));
-                    }
-                }
-            }
+                Ok(())
+            };
+            each_record(partition, bytes, records.position..records.next, take).await?;
             self.bytes += bytes.len();
         }
         self.taken.insert(partition.clone(), records.next);
@@ -276,7 +268,7 @@ impl Life {
             match self.consumer.commit(positions.clone()).await {
                 Ok(()) => break,
                 Err(CommitError::NotAssigned(gone)) => {
-                    // Another member has it, from what was committed before.
+                    // Another member has it, or will: what was put out of it is there, or is put out again.
                     self.outlet.end(&gone);
                     positions.retain(|position| position.partition != gone);
                 }
@@ -284,17 +276,8 @@ impl Life {
             }
         }
         for ConsumedTo { partition, offset, .. } in positions {
-            self.outlet.committed(&partition);
             self.options.progress.set(&partition, offset);
         }
         Ok(())
-    }
-}
-
-/// The records of a batch; compressed ones are expanded beside the arbiter.
-async fn expand(batch: Bytes, header: BatchHeader) -> Result<batch::Records, BatchError> {
-    match header.attributes.compression() {
-        Compression::None => batch::records(&batch, &header),
-        _ => aside(move || batch::expand(&batch, &header, EXPANDED_BYTES_MAX)).await,
     }
 }

@@ -370,7 +370,7 @@ fn a_consumer_without_a_group_begins_where_it_is_told_seeks_and_pauses() {
         silent(&mut deliveries, 2_000).await;
         consumer.resume(tp(0));
         assert_eq!(values(&records(&mut deliveries).await), ["e"]);
-        consumer.seek(tp(0), Offset(1));
+        consumer.seek(tp(0), Offset(1)).await;
         assert_eq!(records(&mut deliveries).await.position, Offset(1));
         let none = consumer.commit(vec![ConsumedTo::new(tp(0), Offset(1))]).await;
         assert_eq!(none, Err(CommitError::NoGroup));

@@ -33,6 +33,8 @@ pub struct Append {
     pub origin: Origin,
     /// The epoch that the sender takes to be current; refused where it is another.
     pub epoch: Option<LeaderEpoch>,
+    /// Where the sender takes the log to end; refused where it ends elsewhere.
+    pub at: Option<Offset>,
     /// The room that it takes until it is committed.
     pub permit: Option<Permit>,
 }
@@ -42,7 +44,15 @@ impl Append {
     #[must_use]
     pub fn new(batches: BytesMut) -> Self {
         let (acks, origin) = (Acks::default(), Origin::default());
-        Self { batches, acks, origin, epoch: None, permit: None }
+        Self { batches, acks, origin, epoch: None, at: None, permit: None }
+    }
+
+    /// Only if the log ends at `end`: whoever knows all up to there appends, and nobody whom another
+    /// has superseded. To try again is safe: what has landed is not appended a second time.
+    #[must_use]
+    pub fn at(mut self, end: Offset) -> Self {
+        self.at = Some(end);
+        self
     }
 
     /// Answered as `acks` says.
@@ -120,6 +130,16 @@ pub enum AppendError {
     /// Refused by the rules of idempotent producers.
     #[error(transparent)]
     Sequence(#[from] SequenceError),
+    /// Another has appended since the sender looked ([`Append::at`]).
+    #[error(
+        "the log ends at {end}, and not at {at}: another has appended; read it before you append"
+    )]
+    NotAtEnd {
+        /// Where the sender took it to end.
+        at: Offset,
+        /// Where it ends.
+        end: Offset,
+    },
     /// This replica does not lead, or not in that epoch.
     #[error(transparent)]
     NotLeader(#[from] NotLeaderError),
@@ -146,9 +166,10 @@ impl AppendError {
             | AppendError::DiskFull(_)
             | AppendError::TooFewInSync(_) => true,
             AppendError::Offline(offline) => offline.is_passing,
-            AppendError::TooLarge { .. } | AppendError::Invalid(_) | AppendError::Sequence(_) => {
-                false
-            }
+            AppendError::TooLarge { .. }
+            | AppendError::Invalid(_)
+            | AppendError::Sequence(_)
+            | AppendError::NotAtEnd { .. } => false,
         }
     }
 }

@@ -22,7 +22,7 @@ use super::{
     options::PartitionConfig,
     prepare::{self, Prepared, Preparing, Turn},
     request::{AppendAnswer, FetchAnswer, OffsetAnswer, Request, TailAnswer},
-    state::{Accepted, Effect, Effects, State},
+    state::{Accepted, Effect, Effects, Expected, State},
 };
 use crate::{
     answer::Answer,
@@ -219,8 +219,9 @@ impl Open {
     }
 
     fn take(&mut self, append: Append, answer: AppendAnswer, now_ms: i64) {
-        let Append { batches, acks, origin, epoch, permit } = append;
-        match self.state.append(batches, origin, epoch, now_ms, &mut self.effects) {
+        let Append { batches, acks, origin, epoch, at, permit } = append;
+        let expected = Expected { epoch, at };
+        match self.state.append(batches, origin, expected, now_ms, &mut self.effects) {
             Err(error) => answer.give(Err(error)),
             Ok(Accepted { appended, end }) if acks == Acks::None => {
                 answer.give(Ok(appended));

@@ -36,7 +36,10 @@ use flumen_runtime::{
 };
 
 pub(crate) use self::appends::marker;
-pub use self::{appends::Accepted, fetches::ReadRange};
+pub use self::{
+    appends::{Accepted, Expected},
+    fetches::ReadRange,
+};
 use super::{
     marks::Marks,
     messages::{AppendError, FetchError, Fetched, NotLeaderError, Role},

@@ -26,6 +26,15 @@ pub struct Accepted {
     pub end: Offset,
 }
 
+/// What the sender of an append takes the log to be; it is refused where that is not so.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Expected {
+    /// Its epoch.
+    pub epoch: Option<LeaderEpoch>,
+    /// Its end.
+    pub at: Option<Offset>,
+}
+
 /// Where each batch of a request goes; a duplicate's offset lies below the log's end.
 struct Plan {
     bases: smallvec::SmallVec<[(Offset, bool); 1]>,
@@ -42,12 +51,16 @@ impl<A, F> State<A, F> {
         &mut self,
         mut batches: BytesMut,
         origin: Origin,
-        epoch: Option<LeaderEpoch>,
+        expected: Expected,
         now_ms: UnixMillis,
         effects: &mut Effects<A, F>,
     ) -> Result<Accepted, AppendError> {
+        let Expected { epoch, at } = expected;
         if self.role != Role::Leader || epoch.is_some_and(|epoch| epoch != self.epoch) {
             return Err(self.not_leader().into());
+        }
+        if let Some(at) = at.filter(|at| *at != self.log_end) {
+            return Err(AppendError::NotAtEnd { at, end: self.log_end });
         }
         let limits = self.rules.limits;
         let mut checked = validate::check_whole(&batches, &limits)?;

@@ -30,7 +30,7 @@ fn append_bytes(
     batches: BytesMut,
     origin: Origin,
 ) -> Result<Accepted, AppendError> {
-    state.append(batches, origin, None, 0, &mut Vec::new())
+    state.append(batches, origin, Expected::default(), 0, &mut Vec::new())
 }
 
 fn progress(state: &mut TestState, written: u64, durable: u64) -> TestEffects {
@@ -53,7 +53,7 @@ fn offsets_and_epoch_are_stamped_and_the_checksum_still_holds() {
     let mut effects = Vec::new();
     let mut two = Spec { count: 3, ..Spec::default() }.build();
     two.extend_from_slice(&Spec { count: 2, base_offset: 77, ..Spec::default() }.build());
-    let accepted = state.append(two, Origin::Client, None, 0, &mut effects).unwrap();
+    let accepted = state.append(two, Origin::Client, Expected::default(), 0, &mut effects).unwrap();
     assert_eq!(accepted.appended.base_offset, Offset(0));
     assert_eq!(accepted.appended.last_offset, Offset(4));
     assert_eq!(accepted.end, Offset(5));
@@ -112,7 +112,7 @@ fn a_request_with_one_bad_batch_leaves_no_trace() {
     let mut effects = Vec::new();
     let mut batches = good.build();
     batches.extend_from_slice(&Spec { producer: (7, 0, 5), ..Spec::default() }.build());
-    let refused = state.append(batches, Origin::Client, None, 0, &mut effects);
+    let refused = state.append(batches, Origin::Client, Expected::default(), 0, &mut effects);
     assert!(matches!(refused, Err(AppendError::Sequence(_))), "{refused:?}");
     assert!(effects.is_empty() && state.producers().is_empty());
     assert_eq!(state.marks().log_end, Offset(0));
@@ -172,11 +172,33 @@ fn what_is_not_valid_is_refused_by_name() {
 }
 
 #[test]
+fn an_append_at_an_end_is_refused_once_another_has_appended() {
+    let mut state = leader(Rules::default());
+    let append_at = |state: &mut TestState, end: u64| {
+        let expected = Expected { epoch: None, at: Some(Offset(end)) };
+        let batch = Spec { count: 2, ..Spec::default() }.build();
+        state.append(batch, Origin::Client, expected, 0, &mut Vec::new())
+    };
+    assert_eq!(append_at(&mut state, 0).unwrap().end, Offset(2));
+    let refused = append_at(&mut state, 0).unwrap_err();
+    assert_eq!(refused, AppendError::NotAtEnd { at: Offset(0), end: Offset(2) });
+    assert!(!refused.is_retryable());
+    assert!(append_at(&mut state, 3).is_err(), "beyond the end");
+    assert_eq!(append_at(&mut state, 2).unwrap().end, Offset(4), "nothing had changed");
+}
+
+#[test]
 fn another_epoch_and_a_follower_refuse_appends() {
     let mut state = leader(Rules::default());
     let try_epoch = |state: &mut TestState, epoch| {
         let batch = Spec::default().build();
-        state.append(batch, Origin::Client, Some(LeaderEpoch(epoch)), 0, &mut Vec::new())
+        state.append(
+            batch,
+            Origin::Client,
+            Expected { epoch: Some(LeaderEpoch(epoch)), at: None },
+            0,
+            &mut Vec::new(),
+        )
     };
     assert!(matches!(try_epoch(&mut state, 2), Err(AppendError::NotLeader(_))));
     assert!(matches!(try_epoch(&mut state, 4), Err(AppendError::NotLeader(_))));
@@ -236,7 +258,7 @@ fn a_parked_fetch_is_answered_with_the_very_bytes_that_were_appended() {
     assert!(effects.is_empty());
     let batch = Spec::default().build();
     let at = batch.as_ptr();
-    state.append(batch, Origin::Client, None, 0, &mut effects).unwrap();
+    state.append(batch, Origin::Client, Expected::default(), 0, &mut effects).unwrap();
     assert!(answers(&effects).is_empty());
     assert!(answers(&progress(&mut state, 1, 0)).is_empty(), "not committed: not visible");
     let effects = progress(&mut state, 1, 1);
@@ -499,7 +521,7 @@ proptest! {
                     let sequence = end as i32;
                     let spec = Spec { count, producer: (7, 0, sequence), ..Spec::default() };
                     let accepted =
-                        state.append(spec.build(), Origin::Client, None, 0, &mut effects).unwrap();
+                        state.append(spec.build(), Origin::Client, Expected::default(), 0, &mut effects).unwrap();
                     prop_assert_eq!(accepted.appended.base_offset.0, end);
                     sequences.push((sequence, count, end));
                     world.acks.push((acks, accepted.end.0));
@@ -510,7 +532,7 @@ proptest! {
                     let Some(at) = sequences.len().checked_sub(back + 1) else { continue };
                     let (sequence, count, base) = sequences[at];
                     let spec = Spec { count, producer: (7, 0, sequence), ..Spec::default() };
-                    let again = state.append(spec.build(), Origin::Client, None, 0, &mut effects);
+                    let again = state.append(spec.build(), Origin::Client, Expected::default(), 0, &mut effects);
                     prop_assert_eq!(again.is_ok(), back < 5, "the window is five");
                     prop_assert!(effects.is_empty(), "a repeat writes nothing");
                     if let Ok(accepted) = again {

@@ -14,7 +14,7 @@ fn with(limits: Limits) -> TestState {
 /// Appends at the time 5,000, and answers the header of what is written.
 fn written(state: &mut TestState, batch: BytesMut) -> Result<(BatchHeader, Accepted), AppendError> {
     let mut effects = Vec::new();
-    let accepted = state.append(batch, Origin::Client, None, 5_000, &mut effects)?;
+    let accepted = state.append(batch, Origin::Client, Expected::default(), 5_000, &mut effects)?;
     let [Effect::Write(bytes, header)] = &effects[..] else { panic!("{effects:?}") };
     batch::check(bytes, header).expect("the checksum holds");
     assert_eq!(BatchHeader::parse(bytes).as_ref(), Ok(header));
