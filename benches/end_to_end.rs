@@ -91,7 +91,7 @@ fn main() -> ExitCode {
     for round in 0..rounds {
         let dir = data.path().join(format!("typed-{round}"));
         let spec = TopicSpec::new("events", 1).expect("it is a name");
-        // Its segment was written before, with zeros, as a busy log's is.
+        // Its segment was written before, with zeros: a file that grows is not what is measured.
         let zero_fill_bytes = events * 176;
         let log = LogConfig { zero_fill_bytes, ..LogConfig::default() };
         let ran = on_node(&dir, spec, log, move |broker, partition| {

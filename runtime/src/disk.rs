@@ -60,7 +60,7 @@ pub use self::{
     maker::{DiskMaker, Engine, EngineError, RealDisks},
 };
 
-pub(crate) use self::inline::take_stall;
+pub(crate) use self::{calls::zeros, inline::take_stall};
 use crate::era::{FencedError, Ticket};
 
 /// An open file. Clones share one descriptor, which closes with the last of them; operations in

@@ -40,7 +40,8 @@
 //! - LOG-3: `start <= durable_end <= written_end <= end`.
 //! - LOG-4: a sync counts only for writes that had completed when it was submitted.
 //! - LOG-5: after a write or sync has failed, nothing is written, and nothing becomes durable.
-//! - LOG-6: zeros are never written where a batch is or may be on its way.
+//! - LOG-6: what lies behind the last batch of a segment is zeros, or nothing, and only behind the
+//!   active one's: it is cut to its last batch at roll, clean stop and recovery.
 //! - LOG-7: what the journal is given begins where the log stops being durable, and has no hole.
 //!
 //! # Failure
@@ -185,7 +186,6 @@ enum Wanted {
 struct Running {
     write: bool,
     sync: bool,
-    zero: bool,
     maintenance: bool,
     space: bool,
     /// The maintenance that is under way bears no write beside it.
@@ -213,7 +213,6 @@ pub struct Log {
     unsettled_bytes: u64,
     /// Bytes from the beginning of the active segment that were written or zero-filled.
     filled: u64,
-    zero_refused: bool,
     running: Running,
     wanted: VecDeque<Wanted>,
     checkpoint: Checkpoint,

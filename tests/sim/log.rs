@@ -91,6 +91,7 @@ fn config(rng: &mut Rng) -> LogConfig {
         index_interval_bytes: [100, 1000, 4096][rng.below(3) as usize],
         checkpoint_bytes: [500, 5_000, 50_000][rng.below(3) as usize],
         zero_fill_bytes: [0, 4096, 10_000][rng.below(3) as usize],
+        busy_bytes: [1, 5_000, 1 << 20][rng.split("busy").below(3) as usize],
         sync_batches: if rng.chance(1, 5) { u64::MAX } else { 1 },
         sync_interval: Some(Duration::from_millis(200)),
         journal: false,

@@ -92,6 +92,7 @@ fn log_config(rng: &mut Rng) -> LogConfig {
         index_interval_bytes: [100, 4096][rng.below(2) as usize],
         checkpoint_bytes: [2_000, 50_000, 1 << 20][rng.below(3) as usize],
         zero_fill_bytes: [0, 4096, 16_384][rng.below(3) as usize],
+        busy_bytes: [1, 20_000, 1 << 20][rng.split("busy").below(3) as usize],
         journal: rng.chance(2, 3),
         ..LogConfig::default()
     }

@@ -62,6 +62,7 @@ fn config(rng: &mut Rng) -> Arc<PartitionConfig> {
         index_interval_bytes: [100, 4096][rng.below(2) as usize],
         checkpoint_bytes: [1_000, 20_000, 1 << 20][rng.below(3) as usize],
         zero_fill_bytes: [0, 4096, 16_384][rng.below(3) as usize],
+        busy_bytes: [1, 20_000, 1 << 20][rng.split("busy").below(3) as usize],
         sync_batches: if rng.chance(1, 4) { u64::MAX } else { 1 },
         sync_interval: Some(Duration::from_millis([50, 500, 60_000][rng.below(3) as usize])),
         ..LogConfig::default()

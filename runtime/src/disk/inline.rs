@@ -25,8 +25,8 @@ use tokio::time::Instant;
 
 use super::{DiskError, DiskResult, Done, File, Op, calls, uring};
 
-/// Most bytes of an inline write.
-pub(super) const WRITE_BYTES_MAX: usize = 256 * 1024;
+/// Most bytes of an inline write: a log's largest, with the zeros behind it.
+pub(super) const WRITE_BYTES_MAX: usize = 512 * 1024;
 /// Most bytes of an inline read.
 const READ_BYTES_MAX: usize = 64 * 1024;
 const STALL_MIN: Duration = Duration::from_millis(2);
@@ -150,7 +150,7 @@ mod tests {
         assert!(attempt(write(WRITE_BYTES_MAX + 1), &stalls).is_err(), "too large");
 
         let now = Instant::now();
-        // A copy of 256 KiB on a busy machine may have been one.
+        // A copy of 512 KiB on a busy machine may have been one.
         file.0.stalled_until_us.store(0, Ordering::Relaxed);
         let before = stalls.count();
         stalls.note(&file, now, now + STALL_MIN, || true);

@@ -27,9 +27,11 @@ pub struct LogConfig {
     pub unsynced_bytes_max: u64,
     /// Whether small batches of a lightly written log are made durable by the shared journal.
     pub journal: bool,
-    /// Bytes of each new segment that are filled with zeros when it is made. Busy logs fill further
-    /// ahead by themselves.
+    /// Bytes of each new segment that are filled with zeros when it is made.
     pub zero_fill_bytes: u64,
+    /// Bytes between two ticks from which a log counts as busy: it syncs for itself, and unless it is
+    /// lazy, its writes go on with zeros.
+    pub busy_bytes: u64,
     /// Bytes of synced log after which the recovery point moves.
     pub checkpoint_bytes: u64,
     /// Bytes that must stay free on the file system: below that, the log is full.
@@ -80,6 +82,7 @@ impl Default for LogConfig {
             unsynced_bytes_max: 256 << 20,
             journal: true,
             zero_fill_bytes: 0,
+            busy_bytes: 1 << 20,
             checkpoint_bytes: 32 << 20,
             free_floor_bytes: 64 << 20,
             compaction: None,

@@ -1,4 +1,15 @@
 //! What a log does next: one effect at a time for each lane, and the rest gathers.
+//!
+//! # Zeros behind a busy log
+//! A write that makes the file of a busy log longer goes on with zeros, up to the next multiple of
+//! [`PADDED_BYTES`]; the writes after it go over these zeros. So most syncs find the file's length and
+//! blocks as they were, and the page cache has the file in aligned folios of that size, where batches
+//! one after the other leave it many small ones. A bare loop of 64 KiB writes, each synced (ext4 without
+//! journal, Linux 6.18), takes 0.75 ms of CPU a megabyte so, and 1.0 without; of 4 KiB 5.3 and 7.1. A
+//! segment all of whose blocks were written before would be faster still (0.55 and 3.7), but writing
+//! them before costs more than it gains: with a thread's zeros, 8 MiB at a time, a broker took 460 MB/s
+//! of 1 KiB records at 1.5 ms of CPU a megabyte, and 554 at 1.0 so. Blocks without content (`fallocate`)
+//! gained nothing that could be told from chance. A lazy log has no zeros: 728 MB/s, and 631 with them.
 
 use std::mem;
 
@@ -24,11 +35,8 @@ const WRITE_BUFS_MAX: usize = 512;
 const WRITE_BYTES_MAX: u64 = 256 << 10;
 /// Most bytes that are worth journalling: what is larger is synced where it belongs.
 const JOURNAL_BYTES_MAX: u64 = 32 << 10;
-/// Bytes between two ticks from which a log counts as busy: it syncs for itself, and its segments
-/// are zero-filled ahead.
-const BUSY_BYTES: u64 = 1 << 20;
-/// Bytes of zeros that are written at once.
-const ZERO_BYTES: u64 = 8 << 20;
+/// See the module.
+const PADDED_BYTES: u64 = 256 << 10;
 /// Entries that a busy log gathers before they are written to its index files. What a crash takes
 /// of them is not made again: a search there begins at the entry before.
 const INDEX_ENTRIES_MIN: usize = 4096;
@@ -57,7 +65,6 @@ impl Log {
             .or_else(|| self.sync(now_ms))
             .or_else(|| self.checkpoint(now_ms, owner))
             .or_else(|| self.remove(now_ms, owner))
-            .or_else(|| self.zero())
             .or_else(|| self.clean(now_ms, owner));
         self.is_clean &= work.is_none();
         self.check();
@@ -66,7 +73,7 @@ impl Log {
     }
 
     fn is_busy(&self) -> bool {
-        self.written_since_tick.max(self.written_last_tick) >= BUSY_BYTES
+        self.written_since_tick.max(self.written_last_tick) >= self.config.busy_bytes
     }
 
     /// Opens the active segment of a log that was found closed, once there is something to do in it.
@@ -85,7 +92,6 @@ impl Log {
         let is_quiet = self.file.is_some()
             && !self.running.write
             && !self.running.sync
-            && !self.running.zero
             && !self.running.maintenance
             && self.refused.is_none()
             && self.room.is_there();
@@ -139,9 +145,10 @@ impl Log {
         if let Some(refused) = self.refused.take() {
             let Refused { position, bufs, end } = *refused;
             self.running.write = true;
-            return Some(Work::Write { file, position, bufs, end });
+            return Some(Work::Write { file, position, bufs, zeros: 0, end });
         }
         let position = self.active.size;
+        assert_eq!(position, self.written.position, "LOG-6: zeros are behind every batch");
         let mut bufs = Vec::new();
         while let Some(batch) = self.queue.front() {
             let len = batch.bytes.len() as u64;
@@ -149,9 +156,7 @@ impl Log {
             let is_first = bufs.is_empty();
             let fits = self.fits(batch, size) || (self.active.is_empty() && is_first);
             let is_enough = bufs.len() >= WRITE_BUFS_MAX || size + len - position > WRITE_BYTES_MAX;
-            // LOG-6: a write waits for the zeros that are on their way to its place.
-            let meets_zeros = self.running.zero && size + len > self.filled;
-            if !fits || (is_enough && !is_first) || meets_zeros {
+            if !fits || (is_enough && !is_first) {
                 break;
             }
             bufs.extend(self.take_queued());
@@ -159,10 +164,19 @@ impl Log {
         if bufs.is_empty() {
             return None;
         }
-        self.filled = self.filled.max(self.active.size);
         self.running.write = true;
         self.note_unsettled(&bufs);
-        Some(Work::Write { file, position, bufs, end: self.active.end })
+        Some(Work::Write { file, position, bufs, zeros: self.padding(), end: self.active.end })
+    }
+
+    /// How many zeros are written behind the batches that have just got their place.
+    fn padding(&self) -> u64 {
+        let size = self.active.size;
+        let is_useful = size > self.filled && self.is_busy() && !self.config.is_lazy();
+        if !is_useful || self.is_full() {
+            return 0;
+        }
+        size.next_multiple_of(PADDED_BYTES).min(self.config.segment_bytes).saturating_sub(size)
     }
 
     /// Gives the oldest queued batch its place in the active segment.
@@ -237,7 +251,10 @@ impl Log {
     fn sync_is_due(&self, now_ms: i64) -> bool {
         let unsynced = self.written.position.saturating_sub(self.synced.position);
         let is_much = unsynced >= self.config.unsynced_bytes_max;
-        if !self.config.is_lazy() || is_much || self.wanted.contains(&Wanted::Close) {
+        // A trim may have to wait for the recovery point, which moves over what is synced.
+        let is_waited_for = matches!(self.wanted.front(), Some(Wanted::Trim(_)))
+            || self.wanted.contains(&Wanted::Close);
+        if !self.config.is_lazy() || is_much || is_waited_for {
             return true;
         }
         match (self.config.sync_interval, self.unsynced_since_ms) {
@@ -457,27 +474,6 @@ impl Log {
             bytes -= segment.size;
         }
         Ok(self.closed.len())
-    }
-
-    /// Fills the active segment of a busy log with zeros ahead of its batches.
-    fn zero(&mut self) -> Option<Work> {
-        let ahead = self.filled.saturating_sub(self.active.size);
-        let window = (self.active.size / 2).min(ZERO_BYTES);
-        // They make syncs cheap, which nobody waits for in a lazy log, and cost a write of each byte.
-        let is_useful = self.is_busy() && !self.config.is_lazy();
-        let is_wanted = is_useful && self.active.size >= BUSY_BYTES && ahead < window;
-        if self.running.zero || self.zero_refused || self.is_full() || !is_wanted {
-            return None;
-        }
-        let file = self.file.clone()?;
-        let position = self.filled;
-        let len = ZERO_BYTES.min(self.config.segment_bytes.saturating_sub(position));
-        if len == 0 {
-            return None;
-        }
-        assert!(position >= self.active.size, "LOG-6: zeros go behind every batch");
-        self.running.zero = true;
-        Some(Work::Zero { file, position, len })
     }
 }
 

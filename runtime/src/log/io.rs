@@ -15,7 +15,7 @@ use super::{
     truncate::{self, Truncated, Truncation},
 };
 use crate::{
-    disk::{DiskError, File, OpenMode, actor::DiskHandle},
+    disk::{self, DiskError, File, OpenMode, actor::DiskHandle},
     failpoint,
     ids::Offset,
     journal::JournalEntry,
@@ -37,7 +37,6 @@ pub struct LogIoDone(pub(super) Result<Outcome, DiskError>, pub(super) Lane);
 pub(super) enum Lane {
     Write,
     Sync,
-    Zero,
     Maintenance,
     Space,
 }
@@ -78,6 +77,8 @@ pub(super) enum Work {
         file: File,
         position: u64,
         bufs: Vec<Bytes>,
+        /// Bytes of zeros behind them.
+        zeros: u64,
         end: Offset,
     },
     Sync {
@@ -88,11 +89,6 @@ pub(super) enum Work {
     Commit {
         entry: JournalEntry,
         end: Offset,
-    },
-    Zero {
-        file: File,
-        position: u64,
-        len: u64,
     },
     /// Ends the active segment at `size` and begins the one at `base`. The recovery point stays:
     /// the owner's state is ahead of it already.
@@ -131,7 +127,7 @@ pub(super) enum Work {
     },
 }
 
-/// A write that found no room, to be made again as it was.
+/// A write that found no room, to be made again, without zeros.
 #[derive(Debug)]
 pub(super) struct Refused {
     pub(super) position: u64,
@@ -147,6 +143,7 @@ pub(super) enum Outcome {
     },
     Written {
         end: Offset,
+        zeros: u64,
     },
     Synced {
         end: Offset,
@@ -155,10 +152,6 @@ pub(super) enum Outcome {
     Committed {
         end: Offset,
     },
-    Zeroed {
-        end: u64,
-    },
-    NotZeroed,
     Rolled {
         file: File,
         base: Offset,
@@ -193,7 +186,6 @@ impl LogIo {
         match self.work {
             Work::Write { .. } => Lane::Write,
             Work::Sync { .. } | Work::Commit { .. } => Lane::Sync,
-            Work::Zero { .. } => Lane::Zero,
             Work::Space => Lane::Space,
             _ => Lane::Maintenance,
         }
@@ -212,8 +204,8 @@ async fn run(place: &LogPlace, work: Work, disk: &DiskHandle) -> Result<Outcome,
         Work::OpenActive { base, left } => {
             open_left(disk, Kind::Log.path(&place.dir, base), left).await
         }
-        Work::Write { file, position, bufs, end } => {
-            write(place, disk, &file, Refused { position, bufs, end }).await
+        Work::Write { file, position, bufs, zeros, end } => {
+            write(place, disk, &file, Refused { position, bufs, end }, zeros).await
         }
         Work::Sync { file, end, position } => {
             disk.sync(&file).await?;
@@ -224,12 +216,6 @@ async fn run(place: &LogPlace, work: Work, disk: &DiskHandle) -> Result<Outcome,
             disk.commit(entry, ticket).await?;
             Ok(Outcome::Committed { end })
         }
-        Work::Zero { file, position, len } => match disk.zero(&file, position, len, ticket).await {
-            Ok(()) => Ok(Outcome::Zeroed { end: position + len }),
-            // Zeros are there for speed only: a disk too full for them may still take batches.
-            Err(error) if error.is_full() => Ok(Outcome::NotZeroed),
-            Err(error) => Err(error),
-        },
         Work::Roll { file, size, base, zero_fill, index, added } => {
             disk.truncate(&file, size, ticket).await?;
             disk.sync(&file).await?;
@@ -288,18 +274,21 @@ async fn open_left(disk: &DiskHandle, path: PathBuf, left: u64) -> Result<Outcom
     }
 }
 
-/// Makes a write, or has it made again when there is room.
+/// Makes a write with `zeros` zeros behind it, or has it made again when there is room.
 async fn write(
     place: &LogPlace,
     disk: &DiskHandle,
     file: &File,
     wanted: Refused,
+    zeros: u64,
 ) -> Result<Outcome, DiskError> {
-    match disk.write(file, wanted.position, wanted.bufs.clone(), &place.ticket).await {
+    let bufs = wanted.bufs.iter().cloned().chain(disk::zeros(zeros)).collect();
+    match disk.write(file, wanted.position, bufs, &place.ticket).await {
         Ok(()) => {
             failpoint::pass("log: written");
-            Ok(Outcome::Written { end: wanted.end })
+            Ok(Outcome::Written { end: wanted.end, zeros })
         }
+        // A disk too full for the zeros may still take the batches.
         Err(error) if error.is_full() => Ok(Outcome::Refused(wanted)),
         Err(error) => Err(error),
     }

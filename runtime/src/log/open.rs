@@ -278,7 +278,6 @@ impl Log {
             unsettled: Vec::new(),
             unsettled_bytes: 0,
             filled: found.filled,
-            zero_refused: false,
             running: Running::default(),
             wanted: VecDeque::new(),
             checkpoint: found.checkpoint,

@@ -24,7 +24,6 @@ impl Log {
         match lane {
             Lane::Write => self.running.write = false,
             Lane::Sync => self.running.sync = false,
-            Lane::Zero => self.running.zero = false,
             Lane::Space => self.running.space = false,
             Lane::Maintenance => {
                 self.running.maintenance = false;
@@ -60,8 +59,9 @@ impl Log {
     fn apply(&mut self, outcome: Outcome) {
         match outcome {
             Outcome::Opened { file } => self.file = Some(file),
-            Outcome::Written { end } => {
+            Outcome::Written { end, zeros } => {
                 self.written = Mark { offset: end, position: self.active.size };
+                self.filled = self.filled.max(self.active.size + zeros);
                 self.unsynced_since_ms.get_or_insert(self.ticked_ms);
             }
             Outcome::Synced { end, position } => {
@@ -74,8 +74,6 @@ impl Log {
                 self.refused = Some(Box::new(refused));
             }
             Outcome::Space { free } => self.room.note_free(free, self.config.free_floor_bytes),
-            Outcome::Zeroed { end } => self.filled = end,
-            Outcome::NotZeroed => self.zero_refused = true,
             Outcome::Rolled { file, base, zeroed, added } => self.rolled(file, base, zeroed, added),
             Outcome::Checkpointed { work } => {
                 let synced = work.checkpoint.end;
@@ -146,7 +144,6 @@ impl Log {
         self.file = Some(file);
         self.tail = IndexTail::default();
         self.filled = zeroed;
-        self.zero_refused = false;
         let base = Mark { offset: self.active.base, position: 0 };
         self.written = base;
         self.synced = base;

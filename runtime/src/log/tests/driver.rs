@@ -129,17 +129,24 @@ impl Driver {
             return Ok(false);
         }
         let done = self.done.1.recv().await.expect("this driver holds a sender");
-        self.running -= 1;
-        self.log.on_io(done)?;
+        self.apply(done)?;
         self.pump();
         Ok(true)
+    }
+
+    fn apply(&mut self, done: LogIoDone) -> Result<(), LogFailure> {
+        self.running -= 1;
+        self.log.on_io(done)?;
+        // Before the log asks for it again: what was truncated is not known any more.
+        let end = self.log.end();
+        self.owner.0.retain(|(base, _)| *base < end);
+        Ok(())
     }
 
     /// Applies what has come to its end by now, and goes on.
     pub(super) fn catch_up(&mut self) -> Result<(), LogFailure> {
         while let Ok(done) = self.done.1.try_recv() {
-            self.running -= 1;
-            self.log.on_io(done)?;
+            self.apply(done)?;
         }
         self.pump();
         Ok(())

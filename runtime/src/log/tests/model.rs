@@ -93,6 +93,7 @@ fn config(rng: &mut Rng) -> LogConfig {
         sync_interval: Some(Duration::from_millis(500)),
         journal: rng.chance(1, 2),
         zero_fill_bytes: [0, 0, 8192][rng.below(3) as usize],
+        busy_bytes: [1, 5_000, 1 << 20][rng.below(3) as usize],
         checkpoint_bytes: [1_000, 30_000, 1 << 20][rng.below(3) as usize],
         free_floor_bytes: 0,
         ..LogConfig::default()
@@ -160,7 +161,6 @@ impl Life {
             model.batches.retain(|batch| Model::next(batch) <= driver.log.end());
             model.durable = model.durable.min(driver.log.end());
             model.start.0 = model.start.0.min(driver.log.start());
-            driver.owner.0.retain(|(base, _)| *base < driver.log.end());
         }
         if driver.log.is_settled() {
             model.start.0 = driver.log.start();

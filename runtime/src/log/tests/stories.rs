@@ -335,6 +335,40 @@ fn only_the_active_segment_ends_in_zeros_and_a_clean_stop_cuts_them() {
 }
 
 #[test]
+fn zeros_follow_a_busy_log_until_it_is_closed_or_recovered() {
+    in_simulation(|| async {
+        let config =
+            LogConfig { segment_bytes: 300_000, busy_bytes: 20_000, ..without_checkpoints() };
+        let machine = Machine::new(config);
+        let len = || machine.content(&segment(0)).len() as u64;
+        let mut driver = machine.open().await;
+        driver.append(1, 10_000, 0);
+        driver.idle().await.unwrap();
+        assert_eq!(len(), driver.log.bytes(), "it is not busy");
+        for tag in 1..20 {
+            driver.append(1, 10_000, tag);
+            driver.idle().await.unwrap();
+            assert_eq!(len(), 256 << 10, "as far as the next multiple, at batch {tag}");
+        }
+        let batches = driver.read_all(1).await.unwrap();
+        assert_eq!(batches.len(), 20);
+        drop(driver);
+        machine.disks.kill();
+        let mut driver = machine.open().await;
+        assert_eq!(len(), driver.log.bytes(), "LOG-6: recovery cuts them");
+        assert_eq!(driver.read_all(1).await.unwrap(), batches);
+        for tag in 20..28 {
+            driver.append(1, 10_000, tag);
+            driver.idle().await.unwrap();
+        }
+        assert_eq!(len(), 300_000, "no further than the segment goes");
+        let size = driver.log.bytes();
+        drop(driver.close().await);
+        assert_eq!(len(), size, "LOG-6: a clean stop cuts them");
+    });
+}
+
+#[test]
 fn a_busy_lazy_log_has_no_zeros_and_syncs_before_much_is_unsynced() {
     in_simulation(|| async {
         let unsynced_bytes_max = 4 << 20;
@@ -352,6 +386,25 @@ fn a_busy_lazy_log_has_no_zeros_and_syncs_before_much_is_unsynced() {
         driver.append(1, 1_000_000, 4);
         driver.idle().await.unwrap();
         assert_eq!(driver.log.durable_end(), Offset(5));
+    });
+}
+
+#[test]
+fn a_trim_of_a_busy_lazy_log_does_not_wait_until_something_else_syncs_it() {
+    in_simulation(|| async {
+        let busy = LogConfig { segment_bytes: 900, busy_bytes: 1, ..without_checkpoints() };
+        let machine = Machine::new(LogConfig { sync_batches: u64::MAX, ..busy });
+        let mut driver = machine.open().await;
+        for tag in 0..10 {
+            driver.append(3, 100, tag);
+            driver.idle().await.unwrap();
+        }
+        let rolled = driver.log.durable_end();
+        assert!(rolled > Offset(0) && rolled < driver.log.end(), "{rolled}");
+        driver.log.trim_to(rolled);
+        driver.idle().await.unwrap();
+        assert!(driver.log.is_settled());
+        assert_eq!(driver.log.start(), rolled);
     });
 }
 

@@ -177,7 +177,7 @@ pub const SETTINGS: &[Setting] = &[
         (1, i32::MAX),
         "replicas that must have a batch before acks=all answers",
     ),
-    flag("preallocate", "no meaning here: segments are always written ahead with zeros"),
+    flag("preallocate", "no meaning here: what is written fast and synced is followed by zeros"),
     long("remote.copy.lag.bytes", "-1", -1, "no meaning here: there is no remote storage"),
     long("remote.copy.lag.ms", "0", -1, "no meaning here: there is no remote storage"),
     flag("remote.log.copy.disable", "no meaning here: there is no remote storage"),
