@@ -27,7 +27,7 @@ use flumen::{
     typed::Raw,
 };
 use flumen_actors::broker::{
-    TopicSpec,
+    Settings, TopicSpec,
     consumer::{ConsumerOptions, member::MemberOptions},
     names::{PartitionId, TopicName, TopicPartition},
     partition::messages::{Append, Status},
@@ -101,7 +101,7 @@ fn assert_counted(tally: &Tally, lines: u64) {
 async fn make_small_changelog(node: &Node) {
     let settings = [
         ("cleanup.policy", "compact"),
-        ("max.message.bytes", "8388608"),
+        ("max.message.bytes", "67108864"),
         ("message.timestamp.type", "LogAppendTime"),
         ("min.cleanable.dirty.ratio", "0.01"),
         ("segment.bytes", "65536"),
@@ -317,9 +317,9 @@ fn what_was_summed_and_not_committed_is_not_summed_again() {
 #[test]
 fn a_few_records_that_make_far_more_than_fits_one_batch_are_kept_in_several() {
     let dir = tempfile::tempdir().unwrap();
-    let (tally, records) = (Tally::default(), 300);
+    let (tally, records) = (Tally::default(), 1800);
     let mut pipeline = Pipeline::new("p");
-    // Each makes 40 KB, all of them 12 MB, and a batch takes 8.
+    // Each makes 40 KB, all of them 72 MB, and a batch takes 64.
     let names = |record: Bytes| {
         let record = String::from_utf8(record.to_vec()).unwrap();
         (0..40).map(move |name| (format!("{record}-{name:01000}"), 1))
@@ -344,6 +344,43 @@ fn a_few_records_that_make_far_more_than_fits_one_batch_are_kept_in_several() {
     let counted = tally.total();
     assert_eq!(counted.len(), 40 * records);
     assert!(counted.values().all(|count| *count == 1));
+}
+
+#[test]
+fn what_a_power_cut_may_take_from_a_lazy_topic_is_not_summed_before_it_is_synced() {
+    let dir = tempfile::tempdir().unwrap();
+    let tally = Tally::default();
+    let mut pipeline = Pipeline::new("p");
+    pipeline.read("a", Raw).map("one", one).sum("sum", &tally);
+    let seen = tally.clone();
+    node::run(options(dir.path()), |node| async move {
+        let lazy = TopicSpec::new("a", 1).unwrap();
+        let lazy = lazy.set("flush.messages", &i64::MAX.to_string()).unwrap();
+        let lazy = lazy.set("flush.ms", "3600000").unwrap();
+        node.broker().create_topic(lazy).await?;
+        let at = TopicPartition { topic: TopicName::new("a").unwrap(), partition: PartitionId(0) };
+        let address = node.broker().partition(&at).unwrap();
+        let publish = async || {
+            let mut batch = BatchBuilder::new(0);
+            batch.push(RecordRef { value: Some(b"name-0"), ..RecordRef::default() });
+            address.send(Append::new(batch.build())).await.unwrap().unwrap();
+        };
+        let running = pipeline.start(&node).await?;
+        publish().await;
+        // Real time: it takes a record in at once, where it does.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let marks = address.send(Status).await.unwrap().marks;
+        assert_eq!((marks.high_watermark.0, marks.durable_end.0), (1, 0));
+        assert!(seen.total().is_empty(), "{:?}", seen.total());
+        // What was lazy is synced when it is not lazy any more.
+        node.broker().configure_topic(&at.topic, Settings::default()).await?;
+        publish().await;
+        let drained = running.drain().await;
+        assert!(drained.left.is_empty(), "{drained}");
+        Ok::<_, PipelineError>(())
+    })
+    .unwrap();
+    assert_eq!(tally.total(), BTreeMap::from([("name-0".to_owned(), 2)]));
 }
 
 #[test]

@@ -112,6 +112,9 @@ pub struct ConsumerOptions {
     pub fetch_wait: Duration,
     /// Where to begin without a committed offset, or where it is not in the log any more.
     pub start: Start,
+    /// Whether it waits until a record is on the disk: on a lazy topic as long as `flush.ms`, and never on
+    /// others, which give none before.
+    pub durable_only: bool,
 }
 
 impl Default for ConsumerOptions {
@@ -121,6 +124,7 @@ impl Default for ConsumerOptions {
             fetch_bytes_max: 1 << 20,
             fetch_wait: Duration::from_millis(500),
             start: Start::Earliest,
+            durable_only: false,
         }
     }
 }

@@ -158,6 +158,9 @@ pub enum Isolation {
     Uncommitted,
     /// Below the last stable offset (Kafka's `read_committed`).
     Committed,
+    /// Below the high watermark, and only what is on the disk: of a lazy topic not what a power cut may
+    /// still take.
+    Durable,
 }
 
 #[cfg(test)]

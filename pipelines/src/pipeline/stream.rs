@@ -167,6 +167,10 @@ impl Stream<'_, (String, u64)> {
     /// from the first record of the topic that is read, stop the pipeline and delete it; where the topic
     /// that is read is deleted and made anew, the sums begin anew by themselves.
     ///
+    /// Of a lazy topic a record is summed when it is on the disk (`flush.ms`), and a power cut does not take
+    /// it any more. Where a damaged log had to be cut, what was summed of it stays summed, and what comes
+    /// in its place is summed too; the log of the node says so.
+    ///
     /// What one record adds to has to fit into a batch of that topic (`max.message.bytes`, 64 MiB).
     pub fn sum(self, name: &str, tally: &Tally) {
         let (stage, tally) = (format!("{}/{name}", self.pipeline.name), tally.clone());

@@ -5,7 +5,7 @@ use std::time::Duration;
 use actix::{Message, dev::ToEnvelope, prelude::*};
 use flumen_actors::broker::{
     Broker,
-    names::TopicPartition,
+    names::{Isolation, TopicPartition},
     partition::{
         Partition,
         messages::{Append, AppendError, Appended, At, FetchError, FindOffset},
@@ -76,12 +76,14 @@ pub(super) async fn append(
     appended.map_err(|error| StageError::refused(&target.topic, error))
 }
 
-/// Where `target` ends, as far as readers see it.
+/// Where `target` ends.
 ///
 /// # Errors
 /// [`StageError::Refused`].
 pub(super) async fn end_of(broker: &Broker, target: &TopicPartition) -> Result<Offset, StageError> {
-    let found = ask(broker, target, || FindOffset::new(At::Latest), is_passing).await?;
+    let isolation = Isolation::LogEnd;
+    let find = || FindOffset { isolation, ..FindOffset::new(At::Latest) };
+    let found = ask(broker, target, find, is_passing).await?;
     let found = found.map_err(|error| StageError::refused(&target.topic, error))?;
     Ok(found.expect("each log has an end").offset)
 }

@@ -9,21 +9,25 @@
 //! It is a compacted topic, called `<pipeline>-<stage>-changelog`, with a partition for each of the topic
 //! that the stage reads. A batch is there or is not: sums and position cannot part, and compaction
 //! keeps the last of each. Of two members that have read it the first to append goes on; the other is
-//! refused, and begins anew.
+//! refused, and begins anew. Each life is a producer of its own: a batch that had landed when it comes
+//! again is known for it.
 
 use std::{fmt::Display, time::Duration};
 
-use bytes::BytesMut;
 use flumen_actors::broker::{
     Broker, TopicError, TopicSpec,
-    names::{TopicName, TopicPartition},
-    partition::messages::{Append, Fetch, FetchError, Fetched},
+    names::{ProducerId, TopicName, TopicPartition},
+    partition::{
+        messages::{Append, Fetch, FetchError, Fetched},
+        producers::sequence_after,
+    },
 };
 use flumen_runtime::{
     batch::{self, BatchBuilder, RecordRef, RecordView},
     ids::Offset,
 };
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 use uuid::Uuid;
 
 use super::{asking, fold::Counts, outlet::StageError, reading::each_record};
@@ -35,13 +39,18 @@ const ENTRY: &[u8] = b"entry/";
 /// Most bytes that a record takes beside its name.
 const ENTRY_BYTES_MAX: usize = 48;
 /// What it relies on: an old record is the last of its key, however old, and has the time at which it was
-/// appended.
-const NEEDED: [(&str, &str); 2] =
-    [("cleanup.policy", "compact"), ("message.timestamp.type", "LogAppendTime")];
-/// How a topic is made beyond that. A segment that is written to is not compacted, and all of it is read
-/// at the next start; all that changes in one step is one batch.
-const CHOSEN: [(&str, &str); 2] =
-    [("max.message.bytes", "67108864"), ("segment.bytes", "67108864")];
+/// appended; what is kept is on the disk; and all that changes in one step is one batch.
+const NEEDED: [(&str, &str); 4] = [
+    ("cleanup.policy", "compact"),
+    ("message.timestamp.type", "LogAppendTime"),
+    ("flush.messages", "1"),
+    (BATCH_BYTES, "67108864"),
+];
+/// Of this setting more does, too.
+const BATCH_BYTES: &str = "max.message.bytes";
+/// How a topic is made beyond that: a segment that is written to is not compacted, and all of it is read at
+/// the next start.
+const CHOSEN: [(&str, &str); 1] = [("segment.bytes", "67108864")];
 /// How long it waits for what is written and not safe yet.
 const WAIT: Duration = Duration::from_secs(1);
 /// Bytes at which a batch that takes sums back is closed.
@@ -76,6 +85,9 @@ pub(super) struct Changelog {
     topic_id: Uuid,
     /// Where it ended when it was read, and after each append.
     end: Offset,
+    /// As whom it appends in this life, and the number of the next record.
+    producer: ProducerId,
+    sequence: i32,
 }
 
 /// The topic in which the stage `<pipeline>/<stage>` keeps its sums; long, it may be no topic's name.
@@ -104,6 +116,8 @@ impl Changelog {
         let read =
             read.ok_or_else(|| StageError::refused(&input.topic, "there is no such topic"))?;
         make(broker, topic, read.partitions.len() as u32).await?;
+        let producer = broker.new_producer_id().await;
+        let producer = producer.map_err(|error| StageError::refused(topic, error))?;
         let mut log = Changelog {
             broker: broker.clone(),
             at: TopicPartition { topic: topic.clone(), partition: input.partition },
@@ -111,6 +125,8 @@ impl Changelog {
             input: input.topic.clone(),
             topic_id: read.id,
             end: Offset::ZERO,
+            producer,
+            sequence: 0,
         };
         let (sums, position) = log.read().await?;
         let Some(position) = position else { return Ok((log, Kept { sums, next: None })) };
@@ -125,6 +141,8 @@ impl Changelog {
             return Err(log.unusable(format!("it is of the topic `{other}`, and not of `{input}`")));
         }
         // The topic was deleted, and made anew.
+        let (was, is, end, count) = (position.topic_id, read.id, position.next, sums.len());
+        warn!(stage, partition = %input, %was, %is, %end, count, "the topic was made anew: its sums begin anew");
         log.forget(&sums).await?;
         Ok((log, Kept::default()))
     }
@@ -192,16 +210,13 @@ impl Changelog {
         let position = Position { stage, topic_id, next };
         let position = serde_json::to_vec(&position).expect("names and numbers are JSON");
         let bytes_max = changed.keys().map(|name| entry_bytes(name)).sum::<usize>();
-        self.append_batch(|| {
-            let mut batch = BatchBuilder::with_capacity(0, bytes_max + 1024);
-            let mut key = ENTRY.to_vec();
-            for (name, sum) in changed {
-                push(&mut batch, entry_key(&mut key, name), Some(sum.to_string().as_bytes()));
-            }
-            push(&mut batch, POSITION, Some(&position));
-            batch.build()
-        })
-        .await
+        let mut batch = BatchBuilder::with_capacity(0, bytes_max + 1024);
+        let mut key = ENTRY.to_vec();
+        for (name, sum) in changed {
+            push(&mut batch, entry_key(&mut key, name), Some(sum.to_string().as_bytes()));
+        }
+        push(&mut batch, POSITION, Some(&position));
+        self.append_batch(batch).await
     }
 
     /// Takes all of it back; the position last, since until then it is told by it that it is of no use.
@@ -211,19 +226,24 @@ impl Changelog {
         for name in sums.keys() {
             push(&mut batch, entry_key(&mut key, name), None);
             if batch.bytes() >= FORGET_BYTES {
-                let whole = std::mem::replace(&mut batch, BatchBuilder::new(0)).build();
-                self.append_batch(|| whole.clone()).await?;
+                let whole = std::mem::replace(&mut batch, BatchBuilder::new(0));
+                self.append_batch(whole).await?;
             }
         }
         push(&mut batch, POSITION, None);
-        let last = batch.build();
-        self.append_batch(|| last.clone()).await
+        self.append_batch(batch).await
     }
 
-    /// Appends what `build` builds: again for each try, since a partition stamps what it is given.
-    async fn append_batch(&mut self, build: impl Fn() -> BytesMut) -> Result<(), StageError> {
-        let make = || Append::new(build()).at(self.end);
+    /// Appends `batch`, once: where it had landed, and the answer had not, the same producer's same number
+    /// is answered as the first time.
+    async fn append_batch(&mut self, mut batch: BatchBuilder) -> Result<(), StageError> {
+        let records = batch.count();
+        batch.set_producer(self.producer.0, 0, self.sequence);
+        let batch = batch.build();
+        // A partition stamps what it is given.
+        let make = || Append::new(batch.clone()).at(self.end);
         self.end = asking::append(&self.broker, &self.at, make).await?.last_offset.next();
+        self.sequence = sequence_after(self.sequence, records);
         Ok(())
     }
 
@@ -287,7 +307,8 @@ async fn make(broker: &Broker, topic: &TopicName, partitions: u32) -> Result<(),
     let made = broker.ensure_topic(spec).await.map_err(refused)?;
     for (name, needed) in NEEDED {
         let is = made.settings.get(name).unwrap_or_default();
-        if is != needed {
+        let is_enough = name == BATCH_BYTES && is.parse::<u64>().ok() >= needed.parse().ok();
+        if is != needed && !is_enough {
             return Err(StageError::refused(
                 topic,
                 format!(

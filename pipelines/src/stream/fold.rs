@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
+    ops::Bound,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -11,6 +12,7 @@ use flumen_actors::broker::{
 };
 use flumen_runtime::{batch::RecordView, failpoint, ids::Offset};
 use futures::{FutureExt as _, future::LocalBoxFuture};
+use tracing::warn;
 
 use super::{
     Operators, asking,
@@ -20,6 +22,9 @@ use super::{
 
 /// Sums by name.
 pub type Counts = BTreeMap<String, u64>;
+
+/// So many sums are looked at before who counts may go on.
+const LOOK_AT: usize = 1024;
 
 /// The sums of one partition, as they are kept. Clones share them.
 type Kept = Arc<Mutex<Counts>>;
@@ -34,16 +39,26 @@ fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
 pub struct Tally(Arc<Mutex<BTreeMap<TopicPartition, Kept>>>);
 
 impl Tally {
-    /// The sum over all partitions.
+    /// The sum over all partitions. Who counts goes on meanwhile: of what it finishes then some may be in
+    /// it, and some not.
     #[must_use]
     pub fn total(&self) -> Counts {
-        // Only who counts in the very partition that is looked at waits meanwhile.
         let partitions: Vec<Kept> = lock(&self.0).values().cloned().collect();
         let mut total = Counts::new();
         for counts in partitions {
-            for (name, count) in lock(&counts).iter() {
-                let sum = total.entry(name.clone()).or_default();
-                *sum = sum.wrapping_add(*count);
+            let mut from = Bound::Unbounded;
+            loop {
+                let some: Vec<(String, u64)> = lock(&counts)
+                    .range((from, Bound::Unbounded))
+                    .take(LOOK_AT)
+                    .map(|(name, count)| (name.clone(), *count))
+                    .collect();
+                let Some((last, _)) = some.last() else { break };
+                from = Bound::Excluded(last.clone());
+                for (name, count) in some {
+                    let sum = total.entry(name).or_default();
+                    *sum = sum.wrapping_add(count);
+                }
             }
         }
         total
@@ -130,6 +145,12 @@ fn committed(partition: &TopicPartition, state: &str) -> Result<Counts, StageErr
 }
 
 impl Outlet for Fold {
+    /// A sum outlasts a power cut, and so must the records that are in it: those that came in the place of
+    /// lost ones would be summed beside them, or passed over.
+    fn takes_durable_only(&self) -> bool {
+        true
+    }
+
     fn begin<'a>(
         &'a mut self,
         partition: &'a TopicPartition,
@@ -139,10 +160,14 @@ impl Outlet for Fold {
         async move {
             let opened = Changelog::open(&self.broker, &self.stage, &self.changelog, partition);
             let (mut log, kept) = opened.await?;
-            let (known, sums, changed) = match (kept.next, state) {
+            let (known, sums, mut changed) = match (kept.next, state) {
                 (Some(next), _) => (next, kept.sums, Counts::new()),
                 // The group has committed, and nothing is kept: the changelog was deleted.
-                (None, Some("")) => (Offset::ZERO, Counts::new(), Counts::new()),
+                (None, Some("")) => {
+                    let (stage, changelog) = (&self.stage, &self.changelog);
+                    warn!(%stage, %partition, %position, %changelog, "no sums are kept: all is summed anew");
+                    (Offset::ZERO, Counts::new(), Counts::new())
+                }
                 (None, None) => (position, Counts::new(), Counts::new()),
                 // Until there were changelogs, sums stood beside the position.
                 (None, Some(state)) => {
@@ -151,10 +176,13 @@ impl Outlet for Fold {
                 }
             };
             let next = known.min(asking::end_of(&self.broker, partition).await?);
-            if kept.next.is_some_and(|kept| kept > next) {
-                // The topic lost records that are summed, in a power cut. What it gets in their place is
-                // new, also for a life that begins when it has got beyond where it was.
+            if known > next {
+                // The topic lost records that are summed: only what was durable is, but a damaged log may
+                // be cut. What it gets in their place is new, also for a life that begins when it has got
+                // beyond where it was.
+                warn!(stage = %self.stage, %partition, summed = %known, end = %next, "records are lost that are summed: what comes in their place is summed too");
                 log.append(next, &changed).await?;
+                changed.clear();
             }
             let changed_bytes = changed.keys().map(|name| entry_bytes(name)).sum();
             let kept = self.tally.show(partition, sums);

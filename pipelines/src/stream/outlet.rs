@@ -65,6 +65,12 @@ impl StageError {
 /// The end of a stream, for one partition of its topic at a time. Its results are a pure function of
 /// the records and the state it began with.
 pub trait Outlet {
+    /// Whether it is to be given only what a power cut cannot take any more: whoever keeps what it makes
+    /// of a record more safely than the record is kept.
+    fn takes_durable_only(&self) -> bool {
+        false
+    }
+
     /// Begins with a partition: from `position` on, with the `state` that was committed with it. Answers
     /// from where on it is read, which is `position` for who does not know better.
     ///

@@ -148,8 +148,10 @@ async fn run(options: StageOptions, mut stop: watch::Receiver<bool>) -> Result<(
     options.broker.coordinator(&options.member.group).await.map_err(|error| refused(&error))?;
     let lookup = Arc::new(options.broker.clone());
     let reads = Reads::Subscribed(options.member.clone());
-    let (consumer, deliveries) = Consumer::start(lookup, reads, options.consumer.clone());
     let outlet = (options.outlet)();
+    let mut reading = options.consumer.clone();
+    reading.durable_only |= outlet.takes_durable_only();
+    let (consumer, deliveries) = Consumer::start(lookup, reads, reading);
     let mut life = Life { options, consumer, outlet, taken: BTreeMap::new(), bytes: 0 };
     life.run(deliveries, &mut stop).await?;
     life.finish_all().await?;
@@ -232,17 +234,24 @@ impl Life {
 
     async fn take(&mut self, records: &Records) -> Result<(), StageError> {
         let partition = &records.partition;
+        let mut is_gone = false;
         for bytes in &records.batches {
             let take = async |record: &RecordView<'_>| {
+                if is_gone {
+                    return Ok(());
+                }
                 let to_put_out = self.outlet.take(partition, record)?;
                 self.options.observer.iter().for_each(|observe| observe(record));
                 if to_put_out >= FINISH_BYTES {
                     self.taken.insert(partition.clone(), record.offset.next());
-                    self.finish(std::slice::from_ref(partition)).await?;
+                    is_gone = !self.finish(std::slice::from_ref(partition)).await?.is_empty();
                 }
                 Ok(())
             };
             each_record(partition, bytes, records.position..records.next, take).await?;
+            if is_gone {
+                return Ok(());
+            }
             self.bytes += bytes.len();
         }
         self.taken.insert(partition.clone(), records.next);
@@ -252,12 +261,16 @@ impl Life {
     async fn finish_all(&mut self) -> Result<(), StageError> {
         let partitions: Vec<TopicPartition> = self.taken.keys().cloned().collect();
         self.bytes = 0;
-        self.finish(&partitions).await
+        self.finish(&partitions).await.map(drop)
     }
 
-    /// Puts out what was taken in of `partitions`, and commits it.
-    async fn finish(&mut self, partitions: &[TopicPartition]) -> Result<(), StageError> {
-        let mut positions = Vec::new();
+    /// Puts out what was taken in of `partitions`, and commits it. Answers those that are gone meanwhile,
+    /// of which the outlet knows nothing any more.
+    async fn finish(
+        &mut self,
+        partitions: &[TopicPartition],
+    ) -> Result<Vec<TopicPartition>, StageError> {
+        let (mut positions, mut all_gone) = (Vec::new(), Vec::new());
         for partition in partitions {
             let Some(next) = self.taken.remove(partition) else { continue };
             let state = self.outlet.finish(partition, next).await?;
@@ -271,6 +284,7 @@ impl Life {
                     // Another member has it, or will: what was put out of it is there, or is put out again.
                     self.outlet.end(&gone);
                     positions.retain(|position| position.partition != gone);
+                    all_gone.push(gone);
                 }
                 Err(error) => return Err(StageError::Group(error.to_string())),
             }
@@ -278,6 +292,9 @@ impl Life {
         for ConsumedTo { partition, offset, .. } in positions {
             self.options.progress.set(&partition, offset);
         }
-        Ok(())
+        Ok(all_gone)
     }
 }
+
+#[cfg(test)]
+mod tests;

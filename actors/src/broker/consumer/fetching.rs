@@ -94,7 +94,8 @@ impl ConsumerActor {
         };
         holding.is_fetching = true;
         let (partition, wanted) = (partition.clone(), holding.wanted.clone());
-        let isolation = Isolation::Uncommitted;
+        let is_durable = self.options.durable_only;
+        let isolation = if is_durable { Isolation::Durable } else { Isolation::Uncommitted };
         let fetch = Fetch { bytes_max, wait, isolation, ..Fetch::from(offset) };
         let (fetched, traffic) = (leader.fetch.send(fetch).into_actor(self), leader.traffic);
         ctx.spawn(fetched.map(move |fetched, act, ctx| match fetched {

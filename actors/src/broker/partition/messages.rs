@@ -48,7 +48,8 @@ impl Append {
     }
 
     /// Only if the log ends at `end`: whoever knows all up to there appends, and nobody whom another
-    /// has superseded. To try again is safe: what has landed is not appended a second time.
+    /// has superseded. To try again is safe: what has landed is not appended a second time, and a batch with
+    /// a producer's number is answered as the first time.
     #[must_use]
     pub fn at(mut self, end: Offset) -> Self {
         self.at = Some(end);

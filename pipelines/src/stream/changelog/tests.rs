@@ -43,6 +43,29 @@ fn of_two_who_have_read_it_one_appends_and_the_other_is_refused() {
 }
 
 #[test]
+fn what_had_landed_and_was_not_answered_is_kept_once_when_it_is_tried_again() {
+    on_a_node(async |node| {
+        let (mut log, _) = open(&node, 0).await.unwrap();
+        for next in 1..=3 {
+            let (end, sequence) = (log.end, log.sequence);
+            let changed = counts([("a", next), ("b", next)]);
+            for _ in 0..2 {
+                (log.end, log.sequence) = (end, sequence);
+                log.append(Offset(next), &changed).await.unwrap();
+                assert_eq!((log.end, log.sequence), (Offset(3 * next), 3 * next as i32));
+            }
+        }
+        let (_, kept) = open(&node, 0).await.unwrap();
+        assert_eq!(kept, Kept { sums: counts([("a", 3), ("b", 3)]), next: Some(Offset(3)) });
+        // Of another life it is another's.
+        let (mut other, _) = open(&node, 0).await.unwrap();
+        (other.end, other.sequence) = (Offset(6), 6);
+        let error = other.append(Offset(3), &counts([("a", 3), ("b", 3)])).await.unwrap_err();
+        assert!(error.to_string().contains("another has appended"), "{error}");
+    });
+}
+
+#[test]
 fn it_has_a_partition_for_each_that_is_read_also_of_those_that_come_later() {
     on_a_node(async |node| {
         let (mut first, _) = open(&node, 0).await.unwrap();
@@ -112,21 +135,24 @@ fn a_topic_from_which_old_records_may_go_or_have_gone_is_refused() {
         node.broker().create_topic(spec).await.unwrap();
         let error = refused(&node).await;
         assert!(error.contains("its `cleanup.policy` is `delete`"), "{error}");
-        for (policy, time, wanted) in [
-            ("compact,delete", "LogAppendTime", Some("its `cleanup.policy` is `compact,delete`")),
-            ("compact", "CreateTime", Some("its `message.timestamp.type` is `CreateTime`")),
-            ("compact", "LogAppendTime", None),
+        let needed =
+            NEEDED.iter().try_fold(Settings::default(), |all, (name, value)| all.with(name, value));
+        let needed = needed.unwrap();
+        for (name, value) in [
+            ("cleanup.policy", "compact,delete"),
+            ("message.timestamp.type", "CreateTime"),
+            ("flush.messages", "9223372036854775807"),
+            (BATCH_BYTES, "67108863"),
         ] {
-            let settings = Settings::default().with("cleanup.policy", policy).unwrap();
-            let settings = settings.with("message.timestamp.type", time).unwrap();
+            let settings = needed.clone().with(name, value).unwrap();
             node.broker().configure_topic(&topic, settings).await.unwrap();
-            match wanted {
-                Some(wanted) => {
-                    let error = refused(&node).await;
-                    assert!(error.contains(wanted), "{error}");
-                }
-                None => assert_eq!(open(&node, 0).await.unwrap().1, Kept::default()),
-            }
+            let error = refused(&node).await;
+            assert!(error.contains(&format!("its `{name}` is `{value}`")), "{error}");
+        }
+        for enough in ["67108865", "67108864"] {
+            let settings = needed.clone().with(BATCH_BYTES, enough).unwrap();
+            node.broker().configure_topic(&topic, settings).await.unwrap();
+            assert_eq!(open(&node, 0).await.unwrap().1, Kept::default());
         }
         let (mut log, _) = open(&node, 0).await.unwrap();
         for next in 1..=2 {

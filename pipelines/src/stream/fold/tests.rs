@@ -92,6 +92,24 @@ fn where_the_topic_has_lost_its_end_what_comes_in_its_place_is_counted_once() {
 }
 
 #[test]
+fn so_are_those_that_stand_beside_a_position_once() {
+    on_a_node(async |node| {
+        publish(&node, 800).await;
+        let state = Some(r#"{"a":1000}"#);
+        let (mut first, tally) = fold(&node);
+        assert_eq!(begin(&mut first, 1000, state).await.unwrap(), Offset(800));
+        assert_eq!(tally.total(), counts([("a", 1000)]));
+        publish(&node, 300).await;
+        let (mut second, _) = fold(&node);
+        assert_eq!(begin(&mut second, 1000, state).await.unwrap(), Offset(800));
+        take_and_finish(&mut second, 800..1100).await;
+        let (mut third, tally) = fold(&node);
+        assert_eq!(begin(&mut third, 1000, state).await.unwrap(), Offset(1100));
+        assert_eq!(tally.total(), counts([("a", 1300)]));
+    });
+}
+
+#[test]
 fn what_is_counted_already_is_refused_where_it_comes_again() {
     on_a_node(async |node| {
         publish(&node, 10).await;

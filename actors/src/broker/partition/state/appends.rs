@@ -59,9 +59,6 @@ impl<A, F> State<A, F> {
         if self.role != Role::Leader || epoch.is_some_and(|epoch| epoch != self.epoch) {
             return Err(self.not_leader().into());
         }
-        if let Some(at) = at.filter(|at| *at != self.log_end) {
-            return Err(AppendError::NotAtEnd { at, end: self.log_end });
-        }
         let limits = self.rules.limits;
         let mut checked = validate::check_whole(&batches, &limits)?;
         for batch in &checked {
@@ -70,6 +67,11 @@ impl<A, F> State<A, F> {
             self.look_inside(&batch.header, &batches[batch.range.clone()], now_ms)?;
         }
         let plan = self.plan(&checked, &batches, now_ms)?;
+        // What is there already is not appended, wherever the log ends now.
+        let is_new = plan.bases.iter().any(|(_, is_new)| *is_new);
+        if let Some(at) = at.filter(|at| is_new && *at != self.log_end) {
+            return Err(AppendError::NotAtEnd { at, end: self.log_end });
+        }
         for (Checked { header, range }, (base, is_new)) in checked.iter_mut().zip(&plan.bases) {
             header.base_offset = *base;
             if *is_new {
@@ -89,7 +91,7 @@ impl<A, F> State<A, F> {
             }
         }
         self.check();
-        Ok(self.accepted(&checked, plan.bases.iter().all(|(_, is_new)| !is_new)))
+        Ok(self.accepted(&checked, !is_new))
     }
 
     /// Checks the records of a plain batch, where the topic demands it of them. Compressed ones were

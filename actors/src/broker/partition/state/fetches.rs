@@ -64,6 +64,7 @@ impl<A, F> State<A, F> {
             Isolation::LogEnd => self.written_end,
             Isolation::Uncommitted => self.high_watermark,
             Isolation::Committed => self.last_stable(),
+            Isolation::Durable => self.high_watermark.min(self.durable_end),
         }
     }
 
@@ -160,7 +161,7 @@ impl<A, F> State<A, F> {
         let end = self.visible_end(fetch.isolation);
         let mut aborted = match fetch.isolation {
             Isolation::Committed => self.transactions.aborted_between(fetch.offset, end),
-            Isolation::LogEnd | Isolation::Uncommitted => Vec::new(),
+            Isolation::LogEnd | Isolation::Uncommitted | Isolation::Durable => Vec::new(),
         };
         let (marks, epoch) = (self.marks(), self.epoch);
         let is_strict = fetch.portion != Portion::FirstWhole;

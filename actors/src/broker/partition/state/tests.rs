@@ -188,6 +188,40 @@ fn an_append_at_an_end_is_refused_once_another_has_appended() {
 }
 
 #[test]
+fn an_append_at_an_end_that_had_landed_is_answered_when_it_comes_again() {
+    let mut state = leader(Rules::default());
+    let append_at = |state: &mut TestState, end: u64, sequence| {
+        let expected = Expected { epoch: None, at: Some(Offset(end)) };
+        let batch = Spec { count: 2, producer: (7, 0, sequence), ..Spec::default() }.build();
+        state.append(batch, Origin::Client, expected, 0, &mut Vec::new())
+    };
+    append_at(&mut state, 0, 0).unwrap();
+    let again = append_at(&mut state, 0, 0).unwrap();
+    assert!(again.appended.is_duplicate);
+    assert_eq!((again.appended.last_offset, state.marks().log_end), (Offset(1), Offset(2)));
+    append(&mut state, Spec::default()).unwrap();
+    let refused = append_at(&mut state, 2, 2).unwrap_err();
+    assert_eq!(refused, AppendError::NotAtEnd { at: Offset(2), end: Offset(3) });
+    assert_eq!(append_at(&mut state, 3, 2).unwrap().end, Offset(5), "nothing had changed");
+}
+
+#[test]
+fn of_a_lazy_topic_what_a_power_cut_may_take_is_shown_on_demand_only_once_it_is_synced() {
+    let mut state = leader(Rules { is_lazy: true, ..Rules::default() });
+    let mut effects = Vec::new();
+    let durable = Fetch { isolation: Isolation::Durable, ..fetch(0, 500) };
+    state.fetch(durable, 1, Duration::ZERO, &mut effects);
+    let batch = Spec::default().build().len();
+    for _ in 0..3 {
+        append(&mut state, Spec::default()).unwrap();
+    }
+    assert!(progress(&mut state, 3, 0).is_empty());
+    assert_eq!(state.visible_end(Isolation::Uncommitted), Offset(3));
+    assert_eq!(state.visible_end(Isolation::Durable), Offset(0));
+    assert_eq!(answers(&progress(&mut state, 3, 2)), [(1, 2 * batch)]);
+}
+
+#[test]
 fn another_epoch_and_a_follower_refuse_appends() {
     let mut state = leader(Rules::default());
     let try_epoch = |state: &mut TestState, epoch| {

@@ -120,7 +120,7 @@ impl Given {
         };
         let end = match isolation {
             Isolation::Committed => marks.last_stable,
-            Isolation::Uncommitted | Isolation::LogEnd => marks.high_watermark,
+            Isolation::Uncommitted | Isolation::LogEnd | Isolation::Durable => marks.high_watermark,
         };
         Self { data, asked, end, withheld }
     }
