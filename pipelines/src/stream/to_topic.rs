@@ -145,9 +145,11 @@ fn after(sequence: i32) -> i32 {
     sequence.checked_add(1).unwrap_or(0)
 }
 
-/// How many numbers lie from `next` to `last`, both included; `last` may be the one before `next`.
-fn already_there(next: i32, last: Option<i32>) -> u32 {
-    last.map_or(0, |last| after(last).wrapping_sub(next) as u32 & i32::MAX as u32)
+/// How many numbers lie from `next` to `last`, both included; `last` may be the one before `next`. None
+/// where it is an earlier one: numbers turn around, and what looks like half of them or more is behind.
+fn already_there(next: i32, last: Option<i32>) -> Option<u32> {
+    let ahead = last.map_or(0, |last| after(last).wrapping_sub(next) & i32::MAX);
+    (ahead <= i32::MAX / 2).then_some(ahead as u32)
 }
 
 fn route<T>(item: &Item<T>, offset: Offset, over: u32) -> u32 {
@@ -199,7 +201,14 @@ impl<T: 'static> Outlet for ToTopic<T> {
             for target in 0..kept.over {
                 let next = kept.next.get(&target).copied().unwrap_or(0);
                 let last = self.last_sequence(producer, target).await?;
-                let skip = already_there(next, last);
+                let skip = already_there(next, last).ok_or_else(|| StageError::State {
+                    partition: partition.clone(),
+                    reason: format!(
+                        "{next} is the next number of its results in `{}`, which has lost those that were committed and has them up to {} only",
+                        self.target(target),
+                        last.unwrap_or(-1),
+                    ),
+                })?;
                 lanes.insert(target, Lane { next, skip, ..Lane::default() });
             }
             self.sources.insert(partition.clone(), Source { producer, over: kept.over, lanes });
@@ -277,15 +286,50 @@ impl<T: 'static> Outlet for ToTopic<T> {
 
 #[cfg(test)]
 mod tests {
+    use flumen_actors::broker::TopicSpec;
+
     use super::*;
+    use crate::{
+        stream::testing::{on_a_node, partition},
+        typed::Raw,
+    };
 
     #[test]
     fn what_is_there_already_is_counted_from_the_committed_number() {
-        assert_eq!(already_there(0, None), 0);
-        assert_eq!(already_there(5, Some(4)), 0);
-        assert_eq!(already_there(5, Some(7)), 3);
-        assert_eq!(already_there(i32::MAX, Some(1)), 3, "numbers go on at 0");
-        assert_eq!(already_there(0, Some(i32::MAX)), 0);
+        assert_eq!(already_there(0, None), Some(0));
+        assert_eq!(already_there(5, Some(4)), Some(0));
+        assert_eq!(already_there(5, Some(7)), Some(3));
+        assert_eq!(already_there(i32::MAX, Some(1)), Some(3), "numbers go on at 0");
+        assert_eq!(already_there(0, Some(i32::MAX)), Some(0));
+        assert_eq!(already_there(5, Some(2)), None, "3 and 4 are lost");
+        assert_eq!(already_there(1, Some(i32::MAX - 1)), None, "the largest and 0 are lost");
+    }
+
+    #[test]
+    fn a_topic_that_has_lost_committed_results_is_refused_and_one_read_anew_is_filled_up() {
+        on_a_node(async |node| {
+            let topic = TopicName::new("out").unwrap();
+            node.broker().create_topic(TopicSpec::new("out", 1).unwrap()).await.unwrap();
+            let (input, broker) = (partition("t", 0), node.broker().clone());
+            let operators = Operators::read(Raw);
+            let mut outlet = ToTopic::new("p/s", operators, Raw, broker.clone(), topic.clone());
+            let producer = outlet.producer(&input).unwrap();
+            let mut batch = BatchBuilder::new(0).producer(producer.0, 0, 0);
+            (0..3).for_each(|_| batch.push(RecordRef::default()));
+            let batch = batch.build();
+            let target = outlet.target(0);
+            asking::append(&broker, &target, || Append::new(batch.clone())).await.unwrap();
+            let mut begin = async |next: i32| {
+                let state = format!(r#"{{"over":1,"next":{{"0":{next}}}}}"#);
+                outlet.begin(&input, Offset(9), Some(&state)).await?;
+                Ok::<_, StageError>(outlet.sources[&input].lanes[&0].skip)
+            };
+            let lost = begin(5).await.unwrap_err();
+            assert!(matches!(lost, StageError::State { .. }), "{lost}");
+            assert!(lost.to_string().contains("up to 2 only"), "{lost}");
+            assert_eq!(begin(3).await, Ok(0));
+            assert_eq!(begin(0).await, Ok(3));
+        });
     }
 
     #[test]
