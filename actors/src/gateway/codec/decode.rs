@@ -1,8 +1,11 @@
 //! Reading a message from a frame.
 //!
-//! A length is a claim. It is checked against the bytes that remain before anything is reserved, and
-//! all arrays of a message share one budget of memory, so that a frame of n bytes takes at most the
-//! smaller of [`MEMORY_MAX`] and a small multiple of n. Text and records are slices of the frame.
+//! A length is a claim. It is checked before anything is reserved, against the bytes that remain less
+//! those that elements which were announced before must take; and all arrays of a message share one
+//! budget of memory. So a frame of n bytes takes at most the smaller of [`MEMORY_MAX`] and a small
+//! multiple of n. Text and records are slices of the frame.
+
+use std::mem;
 
 use bytes::Bytes;
 
@@ -25,6 +28,8 @@ pub struct Decoder {
     at: usize,
     /// Where reading must stop: the end of the frame, or of a tagged field.
     end: usize,
+    /// Bytes before the end that the elements yet to be read of all open arrays take at least.
+    owed: usize,
     /// Memory that arrays may take, and have not.
     room: usize,
     /// Memory that they took.
@@ -47,8 +52,8 @@ impl Decoder {
     #[must_use]
     pub fn new(frame: Bytes, at: usize, api: ApiKey, version: Version) -> Self {
         let end = frame.len();
-        let (room, arrays, field) = (MEMORY_MAX, 0, "its header");
-        Self { frame, at: at.min(end), end, room, arrays, api, version, field }
+        let (owed, room, arrays, field) = (0, MEMORY_MAX, 0, "its header");
+        Self { frame, at: at.min(end), end, owed, room, arrays, api, version, field }
     }
 
     /// With at most `room` bytes of memory for arrays.
@@ -171,8 +176,9 @@ impl Decoder {
     /// The elements of an array, `None` for null.
     pub(super) fn array<T: Wire>(&mut self) -> Result<Option<Vec<T>>, DecodeError> {
         let Some(count) = self.length()? else { return Ok(None) };
-        let remaining = self.remaining();
-        if count > remaining / T::least(self.version).max(1) {
+        let remaining = self.remaining().saturating_sub(self.owed);
+        let least = T::least(self.version).max(1);
+        if count > remaining / least {
             return Err(self.error(DecodeReason::Count { count, remaining }));
         }
         let room = self.room;
@@ -183,7 +189,9 @@ impl Decoder {
         self.room -= size;
         self.arrays += size;
         let mut elements = Vec::with_capacity(count);
+        self.owed += count * least;
         for _ in 0..count {
+            self.owed -= least;
             elements.push(T::decode(self)?);
         }
         Ok(Some(elements))
@@ -204,12 +212,14 @@ impl Decoder {
 
     /// The content of a tagged field.
     pub fn tagged<T: Wire>(&mut self, tag: Tag) -> Result<T, DecodeError> {
-        let end = std::mem::replace(&mut self.end, tag.end);
+        let end = mem::replace(&mut self.end, tag.end);
+        // What is owed stands behind the field.
+        let owed = mem::take(&mut self.owed);
         let value = T::decode(self)?;
         if self.at < tag.end {
             return Err(self.error(DecodeReason::Tag(tag.end - self.at)));
         }
-        self.end = end;
+        (self.end, self.owed) = (end, owed);
         Ok(value)
     }
 
