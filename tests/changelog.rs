@@ -42,7 +42,7 @@ use tokio::time::Instant;
 const NAMES: u64 = 10_000;
 const CHANGELOG: &str = "p-sum-changelog";
 /// Longer than anything takes on a slow and busy machine.
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_secs(180);
 
 fn options(dir: &Path) -> NodeOptions {
     let mut options = NodeOptions::new(dir.join("data"));
