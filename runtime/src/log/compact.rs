@@ -360,13 +360,17 @@ impl Log {
     }
 
     fn note_damage(&mut self, damage: &Damage) {
+        self.compactor.is_impossible = true;
+        self.compactor.abandon();
+        // A read needs no right: what it finds may be what the one that took over has compacted.
+        if self.place.ticket.check().is_err() {
+            return;
+        }
         let Damage { segment, position, reason } = damage;
         tracing::error!(
             dir = %self.place.dir.display(), %segment, position, %reason,
             "the log is compacted no more: a closed segment is damaged; restore it, then start again"
         );
-        self.compactor.is_impossible = true;
-        self.compactor.abandon();
     }
 
     fn swapped(&mut self) {

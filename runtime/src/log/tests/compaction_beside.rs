@@ -83,6 +83,30 @@ fn a_trim_in_the_middle_of_a_compaction_removes_what_it_should_and_no_more() {
 }
 
 #[test]
+fn what_a_successor_has_compacted_is_no_damage_to_the_one_that_was_taken_over() {
+    let story = |world: World| async move {
+        let mut mistaken = 0;
+        for count in 0..24 {
+            let machine = Machine::new(1, LogConfig { segment_bytes: 8_000, ..config(always()) });
+            let mut old = of_five_segments(&machine).await;
+            old.log.compact(Decided::default());
+            steps(&mut old, count).await;
+            let mut new = machine.open(10_000).await;
+            compact(&mut new, Decided::default()).await;
+            // Refused by now, or harmless.
+            drop(old.idle().await);
+            mistaken += usize::from(old.log.compactor.is_impossible());
+            check_last_values(&mut new, 0).await;
+        }
+        (mistaken, world.trace.logged("compacted no more"))
+    };
+    let outcome = crate::sim::run(1, &[], story);
+    let (mistaken, alarms) = outcome.result.unwrap_or_else(|why| panic!("{why}"));
+    assert!(mistaken > 0, "nobody has read what was swapped meanwhile");
+    assert_eq!(alarms, 0);
+}
+
+#[test]
 fn retention_goes_on_in_a_log_that_is_compacted() {
     in_simulation(1, || async {
         let how = LogConfig { retention_ms: Some(3_500), ..config(always()) };
