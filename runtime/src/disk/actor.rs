@@ -207,7 +207,7 @@ impl DiskHandle {
         })
     }
 
-    /// Makes a directory and its parents.
+    /// Makes a directory and its parents, none of them durable; see [`DiskHandle::make_dir`].
     pub fn create_dir(&self, path: impl Into<PathBuf>) -> Answer<()> {
         self.ask(Op::CreateDir { path: path.into() }, unit)
     }
@@ -291,10 +291,41 @@ impl DiskHandle {
             failpoint::pass("file: written beside its place");
             disk.rename_under(&beside, &path, &ticket).await?;
             failpoint::pass("file: renamed to its place");
-            let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
-            disk.sync_dir(dir.unwrap_or_else(|| Path::new("."))).await
+            disk.sync_dir(parent(&path)).await
         }
     }
+
+    /// Makes a directory that is missing, and each parent that is: all of them durable by name when
+    /// this answers, and none before its own is, also where an earlier process was killed at it.
+    ///
+    /// # Errors
+    /// The first step that fails; what was made until then stays.
+    pub async fn make_dir(&self, path: &Path) -> Result<(), DiskError> {
+        let (mut missing, mut at) = (Vec::new(), path);
+        let found = loop {
+            match self.list(at).await {
+                Err(error) if error.is_not_found() && parent(at) != at => missing.push(at),
+                found => break found?,
+            }
+            at = parent(at);
+        };
+        // Nothing is put into a directory before its name is durable: only of an empty one it may
+        // not be.
+        if found.is_empty() {
+            self.sync_dir(parent(at)).await?;
+        }
+        for dir in missing.into_iter().rev() {
+            self.create_dir(dir).await?;
+            self.sync_dir(parent(dir)).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The directory in which `path` stands.
+fn parent(path: &Path) -> &Path {
+    let parent = path.parent().unwrap_or(path);
+    if parent.as_os_str().is_empty() { Path::new(".") } else { parent }
 }
 
 fn unit(done: Done) -> Option<()> {

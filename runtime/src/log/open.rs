@@ -159,10 +159,7 @@ async fn create(
     config: Arc<LogConfig>,
     now_ms: i64,
 ) -> Result<Log, OpenError> {
-    disk.create_dir(&*place.dir).await?;
-    if let Some(parent) = place.dir.parent() {
-        disk.sync_dir(parent).await?;
-    }
+    disk.make_dir(&place.dir).await?;
     let zero_fill = config.zero_fill_bytes.min(config.segment_bytes);
     let (file, zeroed) = io::begin_segment(&place, disk, Offset::ZERO, zero_fill).await?;
     let point = Checkpoint::empty(Offset::ZERO);

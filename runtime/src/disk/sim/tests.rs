@@ -4,7 +4,7 @@ use std::{future::Future, path::Path, time::Duration};
 
 use super::*;
 use crate::{
-    disk::{Done, File, OpenMode, contract::contract},
+    disk::{DiskHandle, Done, File, OpenMode, contract::contract},
     era::{EraGate, Ticket, take_over},
 };
 
@@ -150,6 +150,27 @@ fn a_name_is_durable_once_its_directory_is_synced_and_not_before() {
         }
     });
     assert!(kept.get() > 3 && lost.get() > 3);
+}
+
+#[test]
+fn a_directory_that_was_made_is_durable_with_its_parents_though_a_process_was_killed_at_it() {
+    with_seeds(40, |seed| async move {
+        let faults = Faults { names_in_any_order: true, latency_ms: 5, ..Faults::none() };
+        let disks = disks(seed, faults);
+        let dir = Path::new("/d/one/two/three");
+        let within = Duration::from_millis(seed);
+        let made = {
+            let disk = DiskHandle::start(disks.disk_for(ONE));
+            tokio::time::timeout(within, disk.make_dir(dir)).await
+        };
+        disks.kill();
+        if made.is_err() {
+            DiskHandle::start(disks.disk_for(ONE)).make_dir(dir).await.unwrap();
+        }
+        disks.crash();
+        let left = DiskHandle::start(disks.disk_for(ONE)).list(dir).await;
+        assert!(left.is_ok(), "DISK-4: made {made:?}, then {left:?}");
+    });
 }
 
 #[test]

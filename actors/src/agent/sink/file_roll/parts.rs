@@ -136,7 +136,7 @@ impl Parts {
         let gate = local.gates().gate(&options.dir.join(&options.prefix));
         let ticket =
             take_over(&gate, TAKE_OVER_WITHIN).await.inspect_err(|error| local.fatal(error))?;
-        disk.create_dir(&options.dir).await?;
+        disk.make_dir(&options.dir).await?;
         let mut next = None;
         for entry in disk.list(&options.dir).await? {
             if let Some((_, last)) = options.range_of(&entry.name) {
