@@ -44,6 +44,14 @@ pub struct FileStat {
     pub is_regular: bool,
 }
 
+impl FileStat {
+    /// When it was last written, in whole milliseconds since 1970.
+    #[must_use]
+    pub fn written_ms(&self) -> i64 {
+        self.written_ns.div_euclid(1_000_000)
+    }
+}
+
 /// What a tailer asks of a file system.
 pub trait Files {
     /// Whether a call may block its thread, as those of real files do.

@@ -34,7 +34,8 @@
 //! than what was read) and counted, and its copy looks like a rotated file: switch
 //! [`Limits::reads_rotated`] off there. Which of two rotated files is older, and whether one that was
 //! never seen lay there before the source first began, is told by their stamps alone: where the clock
-//! was set back in between, their order is that of the stamps, and such a file may be passed over.
+//! that stamps them was set back in between, their order is that of the stamps, and such a file may be
+//! passed over. That the clock of the source is ahead of it does no harm, once there is a file to tell.
 
 use std::{
     cmp::Reverse,
@@ -185,7 +186,10 @@ pub struct ReadPlan {
 #[derive(Debug)]
 pub struct Tail {
     limits: Limits,
+    /// From when on a sibling that was written is new.
     started_ms: i64,
+    /// The least stamp of what is written after the first scan, by the files that this sees.
+    stamped_ms: Option<i64>,
     open: BTreeMap<FileKey, Followed>,
     dormant: BTreeMap<FileKey, Dormant>,
     /// Number of the present scan: 1, 2, ….
@@ -212,6 +216,7 @@ impl Tail {
         Ok(Self {
             limits,
             started_ms: started.unwrap_or(now_ms),
+            stamped_ms: None,
             open: BTreeMap::new(),
             dormant: files
                 .into_iter()
@@ -272,6 +277,11 @@ impl Tail {
         if !seen.stat.is_regular {
             return false;
         }
+        if self.is_first_scan_ever {
+            // A sibling is not taken for newer than itself.
+            let next_ms = seen.stat.written_ms() + i64::from(!seen.is_matched);
+            self.stamped_ms = self.stamped_ms.max(Some(next_ms));
+        }
         if let Some(file) = self.open.get_mut(&seen.stat.key) {
             file.on_seen(seen.is_matched, self.scans, now);
             return false;
@@ -303,7 +313,7 @@ impl Tail {
     }
 
     fn is_worth(&self, is_matched: bool, stat: &FileStat) -> bool {
-        let is_new = stat.written_ns / 1_000_000 >= self.started_ms - STAMP_LAG_MS;
+        let is_new = stat.written_ms() >= self.started_ms - STAMP_LAG_MS;
         is_matched || (self.limits.reads_rotated && is_new)
     }
 
@@ -358,6 +368,10 @@ impl Tail {
     /// A scan ended: what it did not come by has lost its name, or is gone.
     pub fn end_scan(&mut self, now: Duration) {
         self.is_first_scan_ever = false;
+        // The clock of the source may be ahead of that which stamps the files: theirs counts.
+        if let Some(stamped_ms) = self.stamped_ms.take() {
+            self.started_ms = self.started_ms.min(stamped_ms + STAMP_LAG_MS);
+        }
         for file in self.open.values_mut() {
             file.on_scanned(self.scans, now);
         }

@@ -175,8 +175,27 @@ fn a_file_that_is_rotated_before_a_line_of_it_was_read_is_no_history() {
     assert!(next.on_sighting(&seen, NOW) && next.on_opened(&seen, &seen.stat, content, NOW));
     next.end_scan(NOW);
     assert_eq!(texts(&read(&mut next, &contents)), ["one", "two"]);
-    let other = rotated(stat(3, 8));
+    let other = rotated(FileStat { written_ns: 0, ..stat(3, 8) });
     assert!(!next.is_worth(other.is_matched, &other.stat), "what lay there before is history");
+}
+
+#[test]
+fn a_clock_that_is_ahead_of_that_of_the_files_makes_no_history_of_what_comes() {
+    let written = |inode, ms: i64| FileStat { written_ns: ms * 1_000_000, ..stat(inode, 8) };
+    let hour_ahead = 3_600_000;
+    let mut tail = Tail::new(limits(), &Position::new(), hour_ahead).unwrap();
+    let (current, old) = (sighting("a.log", written(1, 500)), rotated(written(2, 500)));
+    tail.begin_scan();
+    assert!(!tail.on_sighting(&old, NOW), "it lay there before");
+    assert!(tail.on_sighting(&current, NOW));
+    assert!(tail.on_opened(&current, &current.stat, b"one\ntwo\n", NOW));
+    tail.end_scan(NOW);
+
+    let position = position_of(&[tail.end_turn()]);
+    let mut next = Tail::new(limits(), &position, hour_ahead).unwrap();
+    next.begin_scan();
+    assert!(!next.on_sighting(&old, NOW), "it lay there before");
+    assert!(next.on_sighting(&rotated(written(3, 501)), NOW), "came and went between two scans");
 }
 
 #[test]

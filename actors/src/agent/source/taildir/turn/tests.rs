@@ -323,7 +323,9 @@ struct Run {
 impl Run {
     fn tailer(&mut self, rng: &mut Rng) -> Tailer<ModelFiles> {
         let position = self.positions.of("tail");
-        let now_ms = self.world.borrow().now_ns / 1_000_000;
+        // In every other run, the clock of the tailer is an hour ahead of that of the files.
+        let ahead_ms = if self.seed.is_multiple_of(2) { 3_600_000 } else { 0 };
+        let now_ms = self.world.borrow().now_ns / 1_000_000 + ahead_ms;
         let tail = Tail::new(limits(rng), &position, now_ms).unwrap();
         let pattern = if matches_rotated(self.seed) { "/logs/*.log*" } else { "/logs/*.log" };
         Tailer::new(ModelFiles(self.world.clone()), vec![pattern.into()], tail)
