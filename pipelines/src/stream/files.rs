@@ -47,9 +47,24 @@ fn refused(path: &Path, error: &io::Error) -> StageError {
     StageError::Refused { what: format!("`{}`", path.display()), reason: error.to_string() }
 }
 
+/// Makes `dir` where it is missing, each directory above it durable before the one below.
+fn make(dir: &Path) -> io::Result<()> {
+    let dir = std::path::absolute(dir)?;
+    let Some(parent) = dir.parent() else { return Ok(()) };
+    if !dir.is_dir() {
+        make(parent)?;
+        // Another member of the stage may have been first.
+        std::fs::create_dir_all(&dir)?;
+    } else if std::fs::read_dir(&dir)?.next().is_some() {
+        // Nothing is put into a directory before its name is durable.
+        return Ok(());
+    }
+    std::fs::File::open(parent)?.sync_all()
+}
+
 /// The offset after the last that a file of `partition` in `dir` covers.
 fn covered(dir: &Path, partition: &TopicPartition) -> io::Result<Option<Offset>> {
-    std::fs::create_dir_all(dir)?;
+    make(dir)?;
     let prefix = format!("part-{partition}-");
     let mut covered = None;
     for entry in std::fs::read_dir(dir)? {
