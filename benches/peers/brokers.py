@@ -1,5 +1,6 @@
 """The brokers: started, looked at from outside, paused, killed."""
 
+import glob
 import os
 import shutil
 import signal
@@ -40,9 +41,11 @@ group.initial.rebalance.delay.ms=0
 class Broker:
     """One that may run; its process, and what can be seen of it."""
 
+    keeps_topics = True
+
     def __init__(self, name, port, scratch):
         self.name, self.port, self.process = name, port, None
-        self.dir = os.path.join(scratch, name)
+        self.first_dir = self.dir = os.path.join(scratch, name)
         self.log = os.path.join(scratch, name + ".log")
 
     def command(self):
@@ -84,8 +87,20 @@ class Broker:
     def resume(self):
         self.process.send_signal(signal.SIGCONT)
 
+    def move(self):
+        """Goes on in a directory that is new, and leaves what is in the others until it is wiped."""
+        number = 1
+        while os.path.exists(f"{self.first_dir}-{number}"):
+            number += 1
+        self.dir = f"{self.first_dir}-{number}"
+
     def wipe(self):
-        shutil.rmtree(self.dir, ignore_errors=True)
+        for path in [self.first_dir, *glob.glob(f"{self.first_dir}-[0-9]*")]:
+            shutil.rmtree(path, ignore_errors=True)
+        self.dir = self.first_dir
+
+    def forget(self):
+        """What it took in a turn is not needed any more."""
 
     def cpu_s(self):
         """Processor seconds that all its threads have taken, the kernel's workers for it included."""
@@ -117,18 +132,37 @@ class Flumen(Broker):
 class Ceiling(Broker):
     """Acknowledges and stores nothing: what the client could reach at most."""
 
-    def __init__(self, binary, port, scratch):
-        super().__init__("ceiling", port, scratch)
+    keeps_topics = False
+
+    def __init__(self, binary, port, scratch, name="ceiling"):
+        super().__init__(name, port, scratch)
         self.binary = binary
 
     def command(self):
         return [self.binary, "--listen", f"127.0.0.1:{self.port}"]
 
 
+class Floor(Ceiling):
+    """Acknowledges, and writes to one file whatever comes: what taking and storing costs at least."""
+
+    def __init__(self, binary, port, scratch):
+        super().__init__(binary, port, scratch, "floor")
+
+    def start(self):
+        os.makedirs(self.dir, exist_ok=True)
+        return super().start()
+
+    def command(self):
+        return [*super().command(), "--store", os.path.join(self.dir, "stored")]
+
+    def forget(self):
+        os.truncate(os.path.join(self.dir, "stored"), 0)
+
+
 class Kafka(Broker):
     def __init__(self, jars, port, scratch, name="kafka", may_be_paused=True):
         super().__init__(name, port, scratch)
-        self.properties = self.dir + ".properties"
+        self.properties = self.first_dir + ".properties"
         self.logging = os.path.join(scratch, "log4j2.xml")
         self.more = PAUSED if may_be_paused else ""
         self.java = ["java", *JVM, f"-Dlog4j2.configurationFile={self.logging}", "-cp", jars + "/*"]

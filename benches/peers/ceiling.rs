@@ -1,12 +1,24 @@
-//! What a client can send at most: a listener that acknowledges every batch and stores none.
+//! What a client can send and receive at most: a listener that acknowledges every batch and stores none.
 //!
 //! `ceiling --listen ADDR` serves until it is killed, on one thread; it is started by
 //! `benches/peers/run`, and without that argument it does nothing. A topic has as many partitions as
-//! its name says behind its last `-`. Offsets are made up, and nothing can be read back.
+//! its name says behind its last `-`. Offsets are made up; whoever reads gets a batch that came, again
+//! and again.
+//!
+//! With `--store FILE` it writes what comes to the end of one file, looks at none of it, and syncs
+//! nothing: the least that it costs to take bytes from a socket and leave them in the page cache.
 
 #![expect(clippy::print_stdout, reason = "a person starts it")]
 
-use std::{env, io, net::SocketAddr};
+use std::{
+    cell::RefCell,
+    env,
+    fs::{File, OpenOptions},
+    io,
+    io::Write as _,
+    net::SocketAddr,
+    rc::Rc,
+};
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use flumen_actors::gateway::{
@@ -14,6 +26,11 @@ use flumen_actors::gateway::{
     codec::{HeaderError, Output, RequestFrame, unsupported_api_versions},
     messages::{
         api_versions::{ApiVersion, ApiVersionsResponse},
+        fetch::{FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData},
+        list_offsets::{
+            ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
+            ListOffsetsTopicResponse,
+        },
         metadata::{
             MetadataRequest, MetadataResponse, MetadataResponseBroker, MetadataResponsePartition,
             MetadataResponseTopic,
@@ -23,6 +40,7 @@ use flumen_actors::gateway::{
         },
     },
 };
+use flumen_runtime::batch::BatchHeader;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -36,21 +54,38 @@ const READ_BYTES: usize = 256 << 10;
 /// Bytes of a frame's length.
 const PREFIX: usize = 4;
 const FRAME_BYTES_MAX: usize = 100 << 20;
+/// Bytes of an answer with records: what a fetch asks for as a rule.
+const ANSWER_BYTES: usize = 1 << 20;
+/// The last version of Fetch that names topics.
+const FETCH_BY_NAME: i16 = 12;
+
+/// What all connections share.
+struct Ceiling {
+    here: SocketAddr,
+    store: Option<File>,
+    /// The longest batch that came.
+    batch: RefCell<Bytes>,
+}
 
 fn main() -> io::Result<()> {
-    let mut args = env::args().skip_while(|arg| arg != "--listen").skip(1);
-    let Some(address) = args.next() else {
+    let argument = |name| env::args().skip_while(|arg| arg != name).nth(1);
+    let Some(address) = argument("--listen") else {
         println!("ceiling: started by `benches/peers/run`, with `--listen HOST:PORT`");
         return Ok(());
     };
+    // Whoever started it may cut the file to nothing meanwhile.
+    let open = |path| OpenOptions::new().create(true).append(true).open(path);
+    let store = argument("--store").map(open).transpose()?;
     actix_rt::System::new().block_on(async move {
         let listener = TcpListener::bind(address).await?;
         let here = listener.local_addr()?;
+        let ceiling = Rc::new(Ceiling { here, store, batch: RefCell::default() });
         println!("listening on {here}");
         loop {
             let (stream, _) = listener.accept().await?;
+            let ceiling = ceiling.clone();
             actix_rt::spawn(async move {
-                if let Err(error) = serve(stream, here).await {
+                if let Err(error) = ceiling.serve(stream).await {
                     println!("{error}");
                 }
             });
@@ -58,20 +93,97 @@ fn main() -> io::Result<()> {
     })
 }
 
-async fn serve(mut stream: TcpStream, here: SocketAddr) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let (mut buffer, mut output) = (BytesMut::new(), Output::new());
-    loop {
-        buffer.reserve(READ_BYTES);
-        if stream.read_buf(&mut buffer).await? == 0 {
-            return Ok(());
+impl Ceiling {
+    async fn serve(&self, mut stream: TcpStream) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        let (mut buffer, mut output) = (BytesMut::new(), Output::new());
+        loop {
+            buffer.reserve(READ_BYTES);
+            if stream.read_buf(&mut buffer).await? == 0 {
+                return Ok(());
+            }
+            while let Some(frame) = cut(&mut buffer)? {
+                self.answer(frame, &mut output)?;
+            }
+            for slice in output.take_slices() {
+                stream.write_all(&slice).await?;
+            }
         }
-        while let Some(frame) = cut(&mut buffer)? {
-            answer(frame, here, &mut output)?;
+    }
+
+    fn answer(&self, frame: Bytes, output: &mut Output) -> io::Result<()> {
+        let request = match RequestFrame::parse(frame) {
+            Err(HeaderError::Unsupported { api: ApiKey::ApiVersions, correlation_id, .. }) => {
+                return unsupported_api_versions(correlation_id, output).map_err(io::Error::other);
+            }
+            request => request.map_err(io::Error::other)?,
+        };
+        let header = &request.header;
+        let written = match header.api {
+            ApiKey::Produce => {
+                let asked = request.decode::<ProduceRequest>().map_err(io::Error::other)?;
+                self.take(&asked)?;
+                header.respond(&acknowledged(&asked), output)
+            }
+            ApiKey::Fetch => {
+                let asked = request.decode::<FetchRequest>().map_err(io::Error::other)?;
+                header.respond(&self.fetched(&asked)?, output)
+            }
+            ApiKey::ListOffsets => {
+                let asked = request.decode::<ListOffsetsRequest>().map_err(io::Error::other)?;
+                header.respond(&beginnings(&asked), output)
+            }
+            ApiKey::Metadata => {
+                let asked = request.decode::<MetadataRequest>().map_err(io::Error::other)?;
+                header.respond(&described(&asked, self.here), output)
+            }
+            ApiKey::ApiVersions => header.respond(&spoken(), output),
+            api => return Err(io::Error::other(format!("{api} is not served here"))),
+        };
+        written.map_err(io::Error::other)
+    }
+
+    fn take(&self, asked: &ProduceRequest) -> io::Result<()> {
+        let parts = asked.topic_data.iter().flat_map(|topic| &topic.partition_data);
+        for records in parts.filter_map(|part| part.records.as_ref()) {
+            if let Some(mut store) = self.store.as_ref() {
+                store.write_all(records)?;
+            }
+            let mut batch = self.batch.borrow_mut();
+            if records.len() > batch.len() {
+                *batch = Bytes::copy_from_slice(records);
+            }
         }
-        for slice in output.take_slices() {
-            stream.write_all(&slice).await?;
-        }
+        Ok(())
+    }
+
+    fn fetched(&self, asked: &FetchRequest) -> io::Result<FetchResponse> {
+        let batch = self.batch.borrow();
+        let header = BatchHeader::parse(&batch).map_err(io::Error::other)?;
+        let records = |offset: i64| {
+            // A checksum does not cover the offset.
+            let count = i64::from(header.last_offset_delta) + 1;
+            let mut records = BytesMut::with_capacity(ANSWER_BYTES + batch.len());
+            for offset in (offset..).step_by(count as usize) {
+                if records.len() >= ANSWER_BYTES {
+                    break;
+                }
+                records.extend_from_slice(&offset.to_be_bytes());
+                records.extend_from_slice(&batch[size_of::<i64>()..]);
+            }
+            records.freeze().into()
+        };
+        let topics = asked.topics.iter().map(|topic| {
+            let partitions = topic.partitions.iter().map(|part| PartitionData {
+                partition_index: part.partition,
+                high_watermark: i64::MAX,
+                records: records(part.fetch_offset),
+                ..Default::default()
+            });
+            let (topic, partitions) = (topic.topic.clone(), partitions.collect());
+            FetchableTopicResponse { topic, partitions, ..Default::default() }
+        });
+        Ok(FetchResponse { responses: topics.collect(), ..Default::default() })
     }
 }
 
@@ -89,29 +201,6 @@ fn cut(buffer: &mut BytesMut) -> io::Result<Option<Bytes>> {
     Ok(Some(buffer.split_to(length).freeze()))
 }
 
-fn answer(frame: Bytes, here: SocketAddr, output: &mut Output) -> io::Result<()> {
-    let request = match RequestFrame::parse(frame) {
-        Err(HeaderError::Unsupported { api: ApiKey::ApiVersions, correlation_id, .. }) => {
-            return unsupported_api_versions(correlation_id, output).map_err(io::Error::other);
-        }
-        request => request.map_err(io::Error::other)?,
-    };
-    let header = &request.header;
-    let written = match header.api {
-        ApiKey::Produce => {
-            let asked = request.decode::<ProduceRequest>().map_err(io::Error::other)?;
-            header.respond(&acknowledged(&asked), output)
-        }
-        ApiKey::Metadata => {
-            let asked = request.decode::<MetadataRequest>().map_err(io::Error::other)?;
-            header.respond(&described(&asked, here), output)
-        }
-        ApiKey::ApiVersions => header.respond(&spoken(), output),
-        api => return Err(io::Error::other(format!("{api} is not served here"))),
-    };
-    written.map_err(io::Error::other)
-}
-
 fn acknowledged(asked: &ProduceRequest) -> ProduceResponse {
     let topics = asked.topic_data.iter().map(|topic| TopicProduceResponse {
         name: topic.name.clone(),
@@ -123,6 +212,22 @@ fn acknowledged(asked: &ProduceRequest) -> ProduceResponse {
         ..Default::default()
     });
     ProduceResponse { responses: topics.collect(), ..Default::default() }
+}
+
+fn beginnings(asked: &ListOffsetsRequest) -> ListOffsetsResponse {
+    let topics = asked.topics.iter().map(|topic| ListOffsetsTopicResponse {
+        name: topic.name.clone(),
+        partitions: topic
+            .partitions
+            .iter()
+            .map(|part| ListOffsetsPartitionResponse {
+                partition_index: part.partition_index,
+                offset: 0,
+                ..Default::default()
+            })
+            .collect(),
+    });
+    ListOffsetsResponse { topics: topics.collect(), ..Default::default() }
 }
 
 fn described(asked: &MetadataRequest, here: SocketAddr) -> MetadataResponse {
@@ -151,11 +256,13 @@ fn described(asked: &MetadataRequest, here: SocketAddr) -> MetadataResponse {
 }
 
 fn spoken() -> ApiVersionsResponse {
-    let apis = [ApiKey::Produce, ApiKey::Metadata, ApiKey::ApiVersions];
-    let api_keys = apis.into_iter().filter_map(|api| {
+    use ApiKey::{ApiVersions, Fetch, ListOffsets, Metadata, Produce};
+    let api_keys = [Produce, Fetch, ListOffsets, Metadata, ApiVersions].into_iter();
+    let api_keys = api_keys.filter_map(|api| {
         let versions = api.versions()?;
-        let (min_version, max_version) = (versions.advertised_first, versions.advertised_last);
-        Some(ApiVersion { api_key: api as i16, min_version, max_version })
+        let last = if api == Fetch { FETCH_BY_NAME } else { versions.advertised_last };
+        let min_version = versions.advertised_first;
+        Some(ApiVersion { api_key: api as i16, min_version, max_version: last })
     });
     ApiVersionsResponse { api_keys: api_keys.collect(), ..Default::default() }
 }
