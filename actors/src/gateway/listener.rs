@@ -213,10 +213,11 @@ impl Begin {
     fn start(self) {
         let (peer, place) = (self.peer, self.place.clone());
         let connections = self.shared.connections.clone();
-        // Taken by the one life that it has.
-        let slot = Arc::new(Mutex::new(Some(self)));
-        let take =
-            |slot: &Mutex<Option<Self>>| slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // Taken by the one life that it has; in a box, since its place is kept as long as that lives.
+        let slot = Arc::new(Mutex::new(Some(Box::new(self))));
+        let take = |slot: &Mutex<Option<Box<Self>>>| {
+            slot.lock().unwrap_or_else(PoisonError::into_inner).take()
+        };
         let taken = slot.clone();
         let (child, _) = ChildSpec::actor(next_name(), move |incarnation| {
             let begin = take(&taken);
@@ -235,10 +236,10 @@ impl Begin {
     }
 
     fn connection(
-        self,
+        self: Box<Self>,
         incarnation: &Incarnation<Connection<TcpStream>>,
     ) -> io::Result<Connection<TcpStream>> {
-        let Begin { shared, bound, stream, peer, slot, place, carried } = self;
+        let Begin { shared, bound, stream, peer, slot, place, carried } = *self;
         let local = incarnation.local();
         let guard = local.sockets().register(&stream)?;
         let mut requests = Requests::new(shared.clone(), bound.endpoint.clone(), peer);

@@ -61,7 +61,8 @@ impl Outgoing {
             }
             self.has_sent(sent);
         }
-        self.chunks.shrink_to(CHUNKS_MAX);
+        // A connection that waits keeps no room.
+        self.chunks = VecDeque::new();
         Pin::new(stream).poll_flush(cx)
     }
 
