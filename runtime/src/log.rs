@@ -223,6 +223,8 @@ pub struct Log {
     epochs: Rc<Epochs>,
     epochs_changed: bool,
     unsynced_since_ms: Option<i64>,
+    /// Somebody waits for what is written to be durable, and no sync of it has begun.
+    is_awaited: bool,
     ticked_ms: i64,
     checkpointed_ms: i64,
     written_since_tick: u64,
@@ -324,6 +326,12 @@ impl Log {
             next: header.next_offset(),
             newest: header.max_timestamp,
         });
+    }
+
+    /// Makes what is written durable as soon as may be, also where the log is lazy: to be said again while
+    /// somebody waits for it.
+    pub fn hasten(&mut self) {
+        self.is_awaited = true;
     }
 
     /// Removes every batch from the one that holds `offset` up: they diverge from the leader's. The

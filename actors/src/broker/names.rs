@@ -159,7 +159,7 @@ pub enum Isolation {
     /// Below the last stable offset (Kafka's `read_committed`).
     Committed,
     /// Below the high watermark, and only what is on the disk: of a lazy topic not what a power cut may
-    /// still take.
+    /// still take. Who waits for more has a lazy topic synced.
     Durable,
 }
 

@@ -222,6 +222,7 @@ impl Log {
         let file = self.file.clone()?;
         self.running.sync = true;
         self.unsynced_since_ms = None;
+        self.is_awaited = false;
         let Mark { offset: end, position } = self.written;
         let unsettled = mem::take(&mut self.unsettled);
         let whole = self.unsettled_bytes == unsettled.iter().map(|b| b.len() as u64).sum::<u64>();
@@ -252,9 +253,9 @@ impl Log {
         let unsynced = self.written.position.saturating_sub(self.synced.position);
         let is_much = unsynced >= self.config.unsynced_bytes_max;
         // A trim may have to wait for the recovery point, which moves over what is synced.
-        let is_waited_for = matches!(self.wanted.front(), Some(Wanted::Trim(_)))
+        let is_needed = matches!(self.wanted.front(), Some(Wanted::Trim(_)))
             || self.wanted.contains(&Wanted::Close);
-        if !self.config.is_lazy() || is_much || is_waited_for {
+        if !self.config.is_lazy() || is_much || is_needed || self.is_awaited {
             return true;
         }
         match (self.config.sync_interval, self.unsynced_since_ms) {

@@ -55,6 +55,12 @@ impl Epochs {
         }
     }
 
+    /// Where the oldest epoch begins.
+    #[must_use]
+    pub fn begin(&self) -> Option<Offset> {
+        self.0.first().map(|(_, start)| *start)
+    }
+
     /// The newest epoch.
     #[must_use]
     pub fn latest(&self) -> Option<LeaderEpoch> {

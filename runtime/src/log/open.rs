@@ -285,6 +285,7 @@ impl Log {
             // Epochs that recovery read from batches are not in the file yet.
             epochs_changed: true,
             unsynced_since_ms: None,
+            is_awaited: false,
             ticked_ms: now_ms,
             checkpointed_ms: now_ms,
             written_since_tick: 0,

@@ -343,6 +343,9 @@ impl Open {
         }
         // Its room is used again, until a tick finds the partition idle.
         self.effects = effects;
+        if self.state.awaits_sync() {
+            self.log.hasten();
+        }
         while let Some(io) = self.log.next_io(now_ms, &self.state) {
             let done = wrap_future::<_, Partition>(io.run(self.disk.clone()));
             ctx.spawn(actix::ActorFutureExt::map(done, |done, actor: &mut Partition, ctx| {

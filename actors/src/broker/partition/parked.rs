@@ -42,6 +42,11 @@ impl<F> ParkedFetches<F> {
         self.0.extract_if(.., |parked| is_ready(parked)).collect()
     }
 
+    /// What is wanted.
+    pub fn fetches(&self) -> impl Iterator<Item = &Fetch> {
+        self.0.iter().map(|parked| &parked.fetch)
+    }
+
     /// The earliest deadline.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {

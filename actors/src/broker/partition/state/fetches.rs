@@ -123,6 +123,16 @@ impl<A, F> State<A, F> {
         }
     }
 
+    /// Whether a reader waits for something to be durable that others may read already: so it is where the
+    /// topic is lazy.
+    #[must_use]
+    pub fn awaits_sync(&self) -> bool {
+        let durable_end = self.visible_end(Isolation::Durable);
+        let waits =
+            |fetch: &Fetch| fetch.isolation == Isolation::Durable && fetch.offset >= durable_end;
+        durable_end < self.high_watermark && self.parked.fetches().any(waits)
+    }
+
     fn answer_parked(&mut self, parked: Parked<F>, effects: &mut Effects<A, F>) {
         // The log may have been trimmed past it while it waited, or another may lead.
         if let Err(error) = self.check_fetch(&parked.fetch) {
