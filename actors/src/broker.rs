@@ -308,6 +308,11 @@ impl Shared {
         (left.journaled.get(&log).cloned().unwrap_or_default(), left.closed.remove(&log))
     }
 
+    /// Whether `log` was closed in order, and has not been opened since.
+    fn was_closed(&self, log: LogId) -> bool {
+        self.lock_left().as_ref().is_some_and(|left| left.closed.contains_key(&log))
+    }
+
     /// A partition runs that has what was left of `log`, or the log is gone.
     fn is_handed_over(&self, log: LogId) {
         self.lock_left().get_or_insert_default().journaled.remove(&log);

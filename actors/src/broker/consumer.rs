@@ -47,7 +47,7 @@ use super::{
     Broker,
     group_coordinator::{GroupCoordinator, error::GroupError, ids::GroupId},
     names::{TopicName, TopicPartition},
-    partition::messages::{At, Fetch, FindOffset},
+    partition::messages::{At, Fetch, FindEpochEnd, FindOffset},
     traffic::Traffic,
 };
 
@@ -71,6 +71,8 @@ pub struct PartitionPorts {
     pub fetch: Recipient<Fetch>,
     /// Finds offsets.
     pub find: Recipient<FindOffset>,
+    /// Knows where epochs ended.
+    pub epochs: Recipient<FindEpochEnd>,
     /// Where what it gives is counted.
     pub traffic: Arc<Traffic>,
 }
@@ -95,7 +97,8 @@ impl Lookup for Broker {
         let (leader, traffic) = self.reading(partition)?;
         Some(PartitionPorts {
             fetch: leader.clone().recipient(),
-            find: leader.recipient(),
+            find: leader.clone().recipient(),
+            epochs: leader.recipient(),
             traffic,
         })
     }
@@ -112,8 +115,8 @@ pub struct ConsumerOptions {
     pub fetch_wait: Duration,
     /// Where to begin without a committed offset, or where it is not in the log any more.
     pub start: Start,
-    /// Whether it waits until a record is on the disk: on a lazy topic as long as `flush.ms`, and never on
-    /// others, which give none before.
+    /// Whether it waits until a record is on the disk, for which it has a lazy topic synced; others give none
+    /// before.
     pub durable_only: bool,
 }
 
@@ -175,7 +178,7 @@ pub struct ConsumedTo {
     pub partition: TopicPartition,
     /// The next offset to be read: one more than the last that was finished.
     pub offset: Offset,
-    /// Epoch of the last record finished, where it is known.
+    /// Epoch of the last record finished; the consumer knows it where the caller does not.
     pub leader_epoch: Option<LeaderEpoch>,
     /// At most 4,096 bytes of the caller's own, given back with the offset
     /// ([`Assigned::committed`]): small state that must not part from the position.

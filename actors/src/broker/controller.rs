@@ -15,7 +15,7 @@
 mod carry_out;
 mod start;
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, slice, sync::Arc, time::Duration};
 
 use actix::prelude::*;
 use flumen_runtime::{
@@ -261,7 +261,7 @@ impl Controller {
             return answer.give(Err(TopicError::Stopped));
         };
         self.is_busy = true;
-        let committing = coordination.commit(&change);
+        let committing = coordination.commit(slice::from_ref(&change));
         ctx.spawn(committing.into_actor(self).map(move |committed, actor, ctx| {
             actor.on_committed(committed, change, ids, answer, ctx);
         }));
@@ -308,7 +308,7 @@ impl Controller {
             self.is_busy = false;
             return self.next(ctx);
         };
-        let committing = coordination.commit(&change);
+        let committing = coordination.commit(slice::from_ref(&change));
         ctx.spawn(committing.into_actor(self).map(move |committed, actor, ctx| match committed {
             Ok(()) => {
                 actor.catalogue.apply(change);

@@ -1,6 +1,7 @@
 //! Tests of the broker as a whole, on simulated arbiters and a simulated disk.
 
 mod compaction;
+mod epochs;
 mod node_settings;
 mod rest;
 mod stopping;

@@ -319,7 +319,8 @@ impl Client {
         let asked = OffsetForLeaderPartition {
             partition,
             leader_epoch: part.leader_epoch,
-            ..OffsetForLeaderPartition::default()
+            // Of an older one it would be the end of that.
+            current_leader_epoch: part.leader_epoch,
         };
         let name = topic.name.as_str().into();
         let topics = vec![OffsetForLeaderTopic { topic: name, partitions: vec![asked] }];

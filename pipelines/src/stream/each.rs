@@ -8,7 +8,7 @@ use futures::{FutureExt as _, future, future::LocalBoxFuture};
 
 use super::{
     Operators,
-    outlet::{Outlet, StageError, State},
+    outlet::{Begin, Outlet, StageError, State},
 };
 
 /// Calls a function with each result, at least once.
@@ -29,10 +29,9 @@ impl<T: 'static> Outlet for Each<T> {
     fn begin<'a>(
         &'a mut self,
         _: &'a TopicPartition,
-        position: Offset,
-        _: Option<&'a str>,
+        from: Begin<'a>,
     ) -> LocalBoxFuture<'a, Result<Offset, StageError>> {
-        future::ready(Ok(position)).boxed_local()
+        future::ready(Ok(from.position)).boxed_local()
     }
 
     fn take(

@@ -14,10 +14,11 @@ use bytes::Bytes;
 use flumen_actors::broker::names::TopicPartition;
 use flumen_runtime::{batch::RecordView, failpoint, ids::Offset};
 use futures::{FutureExt as _, future::LocalBoxFuture};
+use tracing::warn;
 
 use super::{
     Operators,
-    outlet::{Outlet, StageError, State},
+    outlet::{Begin, Outlet, StageError, State},
 };
 
 #[derive(Default)]
@@ -104,16 +105,24 @@ async fn apart<T: Send + 'static>(
 }
 
 impl Outlet for Files {
+    /// Files outlast a power cut, and their names say which records are in them.
+    fn takes_durable_only(&self) -> bool {
+        true
+    }
+
     fn begin<'a>(
         &'a mut self,
         partition: &'a TopicPartition,
-        position: Offset,
-        _: Option<&'a str>,
+        Begin { position, is_cut, .. }: Begin<'a>,
     ) -> LocalBoxFuture<'a, Result<Offset, StageError>> {
         async move {
             let (dir, of) = (self.dir.clone(), partition.clone());
             let covered = apart(&self.dir, move || covered(&dir, &of)).await?;
             let first = covered.unwrap_or_default().max(position);
+            if is_cut && first > position {
+                let dir = self.dir.display();
+                warn!(%partition, %position, %first, %dir, "records are lost that are in files: those that come in their place are passed over");
+            }
             self.parts.insert(partition.clone(), Part { first, is_empty: true, ..Part::default() });
             Ok(position)
         }

@@ -17,7 +17,7 @@ use tracing::warn;
 use super::{
     Operators, asking,
     changelog::{Changelog, entry_bytes},
-    outlet::{Outlet, StageError, State},
+    outlet::{Begin, Outlet, StageError, State},
 };
 
 /// Sums by name.
@@ -154,8 +154,7 @@ impl Outlet for Fold {
     fn begin<'a>(
         &'a mut self,
         partition: &'a TopicPartition,
-        position: Offset,
-        state: Option<&'a str>,
+        Begin { position, state, is_cut }: Begin<'a>,
     ) -> LocalBoxFuture<'a, Result<Offset, StageError>> {
         async move {
             let opened = Changelog::open(&self.broker, &self.stage, &self.changelog, partition);
@@ -175,7 +174,8 @@ impl Outlet for Fold {
                     (position, sums.clone(), sums)
                 }
             };
-            let next = known.min(asking::end_of(&self.broker, partition).await?);
+            let end = asking::end_of(&self.broker, partition).await?;
+            let next = known.min(if is_cut { position } else { end });
             if known > next {
                 // The topic lost records that are summed: only what was durable is, but a damaged log may
                 // be cut. What it gets in their place is new, also for a life that begins when it has got

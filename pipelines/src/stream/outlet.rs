@@ -9,6 +9,26 @@ use crate::typed::ValueError;
 /// What an outlet keeps beside the position, at most 4,096 bytes; what may be more has a changelog.
 pub type State = String;
 
+/// Where an outlet begins.
+#[derive(Clone, Copy, Debug)]
+pub struct Begin<'a> {
+    /// The first offset that was not committed.
+    pub position: Offset,
+    /// What was committed with it; at a cut, with what was committed last.
+    pub state: Option<&'a str>,
+    /// More was committed than to this position: the records from there on were lost, and others stand in
+    /// their place, or will.
+    pub is_cut: bool,
+}
+
+impl Begin<'_> {
+    /// From `position` on, with nothing kept.
+    #[must_use]
+    pub fn at(position: Offset) -> Self {
+        Self { position, state: None, is_cut: false }
+    }
+}
+
 /// Why a stage cannot go on.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum StageError {
@@ -71,16 +91,15 @@ pub trait Outlet {
         false
     }
 
-    /// Begins with a partition: from `position` on, with the `state` that was committed with it. Answers
-    /// from where on it is read, which is `position` for who does not know better.
+    /// Begins with a partition. Answers from where on it is read, which is the position for who does not
+    /// know better.
     ///
     /// # Errors
     /// [`StageError`].
     fn begin<'a>(
         &'a mut self,
         partition: &'a TopicPartition,
-        position: Offset,
-        state: Option<&'a str>,
+        from: Begin<'a>,
     ) -> LocalBoxFuture<'a, Result<Offset, StageError>>;
 
     /// Takes one record in. Answers how many bytes the next [`Outlet::finish`] of the partition has to put

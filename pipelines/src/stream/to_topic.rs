@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Item, Operators, asking,
-    outlet::{Outlet, StageError, State},
+    outlet::{Begin, Outlet, StageError, State},
 };
 use crate::typed::{Format, TYPE_HEADER, ValueError};
 
@@ -182,11 +182,15 @@ impl Lane {
 }
 
 impl<T: 'static> Outlet for ToTopic<T> {
+    /// The numbers of results are those of the records that they came from, and must not outlast them.
+    fn takes_durable_only(&self) -> bool {
+        true
+    }
+
     fn begin<'a>(
         &'a mut self,
         partition: &'a TopicPartition,
-        position: Offset,
-        state: Option<&'a str>,
+        Begin { position, state, is_cut }: Begin<'a>,
     ) -> LocalBoxFuture<'a, Result<Offset, StageError>> {
         async move {
             let kept = match state.filter(|state| !state.is_empty()) {
@@ -209,6 +213,9 @@ impl<T: 'static> Outlet for ToTopic<T> {
                         last.unwrap_or(-1),
                     ),
                 })?;
+                // What is there of lost records is not of those in their place.
+                let (next, skip) =
+                    if is_cut { (last.map_or(0, after), 0) } else { (next, skip) };
                 lanes.insert(target, Lane { next, skip, ..Lane::default() });
             }
             self.sources.insert(partition.clone(), Source { producer, over: kept.over, lanes });
@@ -321,7 +328,7 @@ mod tests {
             asking::append(&broker, &target, || Append::new(batch.clone())).await.unwrap();
             let mut begin = async |next: i32| {
                 let state = format!(r#"{{"over":1,"next":{{"0":{next}}}}}"#);
-                outlet.begin(&input, Offset(9), Some(&state)).await?;
+                outlet.begin(&input, Begin { state: Some(&state), ..Begin::at(Offset(9)) }).await?;
                 Ok::<_, StageError>(outlet.sources[&input].lanes[&0].skip)
             };
             let lost = begin(5).await.unwrap_err();
@@ -329,6 +336,11 @@ mod tests {
             assert!(lost.to_string().contains("up to 2 only"), "{lost}");
             assert_eq!(begin(3).await, Ok(0));
             assert_eq!(begin(0).await, Ok(3));
+            let state = Some(r#"{"over":1,"next":{"0":1}}"#);
+            let cut = Begin { state, is_cut: true, ..Begin::at(Offset(9)) };
+            outlet.begin(&input, cut).await.unwrap();
+            let lane = &outlet.sources[&input].lanes[&0];
+            assert_eq!((lane.next, lane.skip), (3, 0), "1 and 2 are of lost records");
         });
     }
 

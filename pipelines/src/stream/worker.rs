@@ -37,7 +37,7 @@ use futures::{FutureExt as _, StreamExt as _, future};
 use tokio::{sync::watch, time::Instant};
 
 use super::{
-    outlet::{Outlet, StageError},
+    outlet::{Begin, Outlet, StageError},
     reading::each_record,
 };
 
@@ -200,14 +200,21 @@ impl Life {
         match delivery {
             Delivery::Assigned(all) => {
                 for assigned in all {
-                    let committed = assigned.committed.filter(|c| c.offset == assigned.position);
-                    let state = committed.as_ref().map(|committed| &*committed.metadata);
                     let (partition, position) = (&assigned.partition, assigned.position);
-                    let begins = self.outlet.begin(partition, position, state).await?;
+                    let is_cut = assigned.is_cut;
+                    let committed = assigned.committed.filter(|c| is_cut || c.offset == position);
+                    let state = committed.as_ref().map(|committed| &*committed.metadata);
+                    let from = Begin { position, state, is_cut };
+                    let begins = self.outlet.begin(partition, from).await?;
                     if begins != position {
                         self.consumer.seek(partition.clone(), begins).await;
                     }
                     self.options.progress.set(partition, begins);
+                    if is_cut {
+                        // Before anything is put out that a next life would not know of.
+                        self.taken.insert(partition.clone(), begins);
+                        self.finish(std::slice::from_ref(partition)).await?;
+                    }
                 }
             }
             Delivery::Records(records) => self.take(&records).await?,

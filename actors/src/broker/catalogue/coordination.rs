@@ -6,8 +6,8 @@
 //! # Contract
 //! - COORD-1: a change whose commit returned `Ok` is durable, and every later opening replays it.
 //! - COORD-2: changes are replayed in the order in which they were committed.
-//! - COORD-3: a change whose commit failed may or may not be replayed later; after a failure every
-//!   further commit fails until the port is opened again.
+//! - COORD-3: a change whose commit failed may or may not be replayed later, of several the first ones
+//!   only; after a failure every further commit fails until the port is opened again.
 
 use futures::future::LocalBoxFuture;
 
@@ -23,9 +23,11 @@ pub struct CoordinationError {
 
 /// Decides the order of changes, and keeps them.
 pub trait Coordination {
-    /// Commits `change` after all that was committed before. Starts when called.
-    fn commit(&mut self, change: &Change)
-    -> LocalBoxFuture<'static, Result<(), CoordinationError>>;
+    /// Commits `changes`, in their order, after all that was committed before. Starts when called.
+    fn commit(
+        &mut self,
+        changes: &[Change],
+    ) -> LocalBoxFuture<'static, Result<(), CoordinationError>>;
 
     /// Lets go of what it holds, in order.
     fn close(&mut self) -> LocalBoxFuture<'static, Result<(), CoordinationError>>;

@@ -37,6 +37,8 @@ const STATE_KIND: [u8; 4] = *b"FLCS";
 const VERSION: u16 = 1;
 /// Of the snapshot; version 1 had no settings of nodes.
 const STATE_VERSION: u16 = 2;
+/// Most changes of one batch.
+const BATCH_CHANGES_MAX: usize = 1_000;
 const TAKE_OVER_MAX: Duration = Duration::from_secs(5);
 
 /// See the module.
@@ -172,20 +174,27 @@ impl LocalCoordination {
 }
 
 impl Kept {
-    fn append(&mut self, change: &Change, now_ms: i64) -> Result<(), CoordinationError> {
+    fn check(&self) -> Result<(), CoordinationError> {
         if let Some(failure) = self.log.failure() {
             return Err(failed(failure));
         }
         // Nothing is decided on top of what may be lost (COORD-3).
-        self.check_durable()?;
-        let value = codec::seal(KIND, VERSION, change).map_err(failed)?;
+        self.check_durable()
+    }
+
+    /// Appends `changes`, as one batch.
+    fn append(&mut self, changes: &[Change], now_ms: i64) -> Result<(), CoordinationError> {
         let mut builder = BatchBuilder::new(now_ms);
-        builder.push(RecordRef { timestamp: now_ms, value: Some(&value), ..RecordRef::default() });
+        for change in changes {
+            let value = codec::seal(KIND, VERSION, change).map_err(failed)?;
+            let value = Some(&*value);
+            builder.push(RecordRef { timestamp: now_ms, value, ..RecordRef::default() });
+        }
         let mut batch = builder.build();
         batch::stamp(&mut batch, self.log.end(), LeaderEpoch(0));
         let header = BatchHeader::parse(&batch).expect("built here");
         self.log.append(batch.freeze(), &header);
-        self.state.catalogue.apply(change.clone());
+        changes.iter().cloned().for_each(|change| self.state.catalogue.apply(change));
         Ok(())
     }
 
@@ -210,14 +219,17 @@ impl Kept {
 impl Coordination for LocalCoordination {
     fn commit(
         &mut self,
-        change: &Change,
+        changes: &[Change],
     ) -> LocalBoxFuture<'static, Result<(), CoordinationError>> {
-        let (kept, disk, change) = (self.kept.clone(), self.disk.clone(), change.clone());
+        let (kept, disk, changes) = (self.kept.clone(), self.disk.clone(), changes.to_vec());
         let now_ms = self.clock.now_ms();
         async move {
             // Changes wait here in the order in which they were committed.
             let mut kept = kept.lock().await;
-            kept.append(&change, now_ms)?;
+            kept.check()?;
+            for changes in changes.chunks(BATCH_CHANGES_MAX) {
+                kept.append(changes, now_ms)?;
+            }
             kept.settle(&disk, now_ms).await?;
             kept.check_durable()
         }
@@ -237,7 +249,7 @@ impl Coordination for LocalCoordination {
 
 #[cfg(test)]
 mod tests {
-    use std::{future::Future, path::Path};
+    use std::{future::Future, path::Path, slice};
 
     use flumen_runtime::{
         clock::ManualClock,
@@ -307,8 +319,8 @@ mod tests {
                 in_process(&disks, move |local| async move {
                     let (mut coordination, _) =
                         LocalCoordination::open(&local, Path::new("/data")).await.unwrap();
-                    coordination.commit(&change).await.unwrap();
-                    coordination.commit(&growth).await.unwrap();
+                    coordination.commit(slice::from_ref(&change)).await.unwrap();
+                    coordination.commit(slice::from_ref(&growth)).await.unwrap();
                 })
                 .await;
                 disks.crash();
@@ -340,9 +352,9 @@ mod tests {
                 full.set_faults(Faults { capacity: 0, ..Faults::none() });
                 for number in 0..100 {
                     let change = create(&known, number);
-                    if coordination.commit(&change).await.is_err() {
+                    if coordination.commit(slice::from_ref(&change)).await.is_err() {
                         full.set_faults(Faults::none());
-                        let again = coordination.commit(&change).await;
+                        let again = coordination.commit(slice::from_ref(&change)).await;
                         assert!(again.is_err(), "COORD-3: until it is opened again");
                         return known;
                     }
@@ -368,9 +380,9 @@ mod tests {
                     LocalCoordination::open(&local, Path::new("/data")).await.unwrap();
                 let change = create(&catalogue, 1);
                 failing.set_faults(Faults { sync_errors: 1000, ..Faults::none() });
-                assert!(coordination.commit(&change).await.is_err());
+                assert!(coordination.commit(slice::from_ref(&change)).await.is_err());
                 failing.set_faults(Faults::none());
-                let again = coordination.commit(&change).await;
+                let again = coordination.commit(slice::from_ref(&change)).await;
                 assert!(again.is_err(), "COORD-3: nobody knows what the disk has");
             })
             .await;

@@ -100,14 +100,15 @@ fn find(name: &str) -> Result<&'static Setting, SettingsError> {
 }
 
 impl Settings {
-    /// Those of the topic that holds what groups committed.
+    /// Those of the topic that holds what groups committed: safely, also where the node's topics are lazy.
     ///
     /// # Panics
     /// Never: they are settings, and fit.
     #[must_use]
     pub fn offsets_topic() -> Self {
         let settings = Self::default().with("cleanup.policy", "compact");
-        settings.and_then(|all| all.with("segment.bytes", "104857600")).expect("they fit")
+        let settings = settings.and_then(|all| all.with("segment.bytes", "104857600"));
+        settings.and_then(|all| all.with("flush.messages", "1")).expect("they fit")
     }
 
     /// Sets `name` to `value`.

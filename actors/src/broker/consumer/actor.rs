@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use actix::prelude::*;
-use flumen_runtime::{credit::Credit, ids::Offset};
+use flumen_runtime::{
+    credit::Credit,
+    ids::{LeaderEpoch, Offset},
+};
 use futures::{FutureExt as _, channel::mpsc, future::ready};
 
 use super::{
@@ -41,6 +44,8 @@ pub(super) struct Holding {
     pub(super) position: Option<Offset>,
     /// The furthest that was delivered in this tenure.
     pub(super) delivered: Offset,
+    /// The epoch of what was fetched last.
+    pub(super) epoch: Option<LeaderEpoch>,
     pub(super) is_fetching: bool,
     pub(super) is_paused: bool,
     /// The revocation that ends the tenure.
@@ -204,6 +209,7 @@ impl ConsumerActor {
                 wanted: Wanted::new(),
                 position: None,
                 delivered: Offset::ZERO,
+                epoch: None,
                 is_fetching: false,
                 is_paused: false,
                 revocation: None,
@@ -236,7 +242,10 @@ impl ConsumerActor {
             // A seek may have come first.
             let position = *holding.position.get_or_insert(begins.position);
             holding.delivered = holding.delivered.max(begins.position);
-            let begins = super::Assigned { position, ..begins };
+            let committed = begins.committed.as_ref();
+            holding.epoch = holding.epoch.or_else(|| committed.and_then(|at| at.leader_epoch));
+            let is_cut = begins.is_cut && position == begins.position;
+            let begins = super::Assigned { position, is_cut, ..begins };
             assigned.push((holding.tenure, holding.tenured.clone(), begins));
         }
         let partitions: Vec<_> = assigned.iter().map(|(_, _, a)| a.partition.clone()).collect();
@@ -273,7 +282,7 @@ impl ConsumerActor {
                 partition,
                 topic_id: None,
                 offset: position.offset,
-                leader_epoch: position.leader_epoch,
+                leader_epoch: position.leader_epoch.or(holding.epoch),
                 metadata: position.metadata,
             });
         }

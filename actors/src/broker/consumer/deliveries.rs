@@ -58,6 +58,9 @@ pub struct Assigned {
     pub position: Offset,
     /// What the group had committed, with its metadata.
     pub committed: Option<CommittedOffset>,
+    /// The group had committed more: what lay from the position on was lost after it had been read, and
+    /// others stand in its place, or will.
+    pub is_cut: bool,
 }
 
 /// Records of one partition. While it is kept, its bytes count against the consumer's credit.

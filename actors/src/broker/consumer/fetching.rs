@@ -16,7 +16,7 @@ use crate::broker::{
         GroupCoordinator, ids::GroupId, messages::FetchOffsets, records::CommittedOffset,
     },
     names::{Isolation, TopicPartition},
-    partition::messages::{At, Fetch, FetchError, Fetched, FindOffset},
+    partition::messages::{At, Fetch, FetchError, Fetched, FindEpochEnd, FindOffset},
 };
 
 const RETRY: Duration = Duration::from_millis(50);
@@ -39,11 +39,12 @@ pub(super) async fn find_beginnings(
     let mut begins = Begins::with_capacity(committed.len());
     for ((partition, committed), (_, start)) in committed.into_iter().zip(partitions) {
         let position = match (&committed, start) {
-            (Some(committed), _) => committed.offset,
+            (Some(committed), _) => still_there(&lookup, &partition, committed).await,
             (None, Start::Offset(offset)) => offset,
             (None, start) => find(&lookup, &partition, start).await,
         };
-        begins.push(Assigned { partition, position, committed });
+        let is_cut = committed.as_ref().is_some_and(|committed| position < committed.offset);
+        begins.push(Assigned { partition, position, committed, is_cut });
     }
     begins
 }
@@ -61,6 +62,33 @@ async fn fetch_committed(
             return fetched.partitions;
         }
         tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// The committed position, or where the epoch in which it was read ended: what lay between is gone, and
+/// what stands there now was not read (KIP-320).
+async fn still_there(
+    lookup: &Arc<dyn Lookup>,
+    partition: &TopicPartition,
+    committed: &CommittedOffset,
+) -> Offset {
+    let offset = committed.offset;
+    let Some(of) = committed.leader_epoch else { return offset };
+    loop {
+        // One that is not there holds up no other.
+        let Some(leader) = lookup.leader(partition) else { return offset };
+        match leader.epochs.send(FindEpochEnd { of, epoch: None }).await {
+            // Of the current one it is the end of the log, which moves: a fetch beyond it tells.
+            Ok(Ok(Some(ended))) if ended.is_over && ended.end < offset => {
+                let end = ended.end;
+                tracing::warn!(%partition, committed = %offset, %end, "records that were read are lost; reading on where they were");
+                return end;
+            }
+            Ok(Ok(_)) => return offset,
+            // Nor does one that does not serve.
+            Ok(Err(FetchError::Offline(offline))) if !offline.is_passing => return offset,
+            _ => tokio::time::sleep(RETRY).await,
+        }
     }
 }
 
@@ -125,6 +153,7 @@ impl ConsumerActor {
         if !holding.wanted.is(wanted) || !wanted.holds() {
             return;
         }
+        holding.epoch = Some(fetched.epoch);
         let high_watermark = fetched.marks.high_watermark;
         let next = fetched.batches.last().and_then(|last| batch::end_of(last));
         let Some(next) = next.filter(|next| *next > position) else {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use flumen_runtime::{
-    ids::LogId,
+    ids::{LeaderEpoch, LogId},
     journal::{self, Replayed},
     placement::Local,
 };
@@ -21,6 +21,7 @@ use crate::broker::{
         state::{Catalogue, Change, Topic},
     },
     directories::DataDirectory,
+    names::{PartitionId, TopicPartition},
     partition::messages::{At, FindOffset},
 };
 
@@ -40,15 +41,51 @@ pub(super) async fn start(shared: Arc<Shared>, local: Rc<Local>) -> Result<Start
     let (mut coordination, mut catalogue) =
         LocalCoordination::open(&local, &shared.first_directory().path).await?;
     shared.publish_node_settings(&catalogue);
+    let raised: Vec<Change> = catalogue.topics().flat_map(|topic| raised(&shared, topic)).collect();
+    if let Err(error) = commit(&mut coordination, &mut catalogue, raised).await {
+        // Mostly a full disk, of which partitions give room back once they run.
+        tracing::warn!(%error, "consumers may not see that a lazy topic has lost what they read of it");
+    }
     let topics = catalogue.topics().cloned().collect();
     let deleting = catalogue.deleting().cloned().collect();
     let healed = heal(shared.clone(), local, topics, deleting).await;
-    for removed in healed.removed {
-        coordination.commit(&removed).await?;
-        catalogue.apply(removed);
-    }
+    commit(&mut coordination, &mut catalogue, healed.removed).await?;
     let is_whole = healed.is_whole;
     Ok(Started { coordination: Box::new(coordination), catalogue, is_whole, replayed })
+}
+
+/// Epochs have 31 bits on the wire.
+const EPOCH_MAX: u32 = i32::MAX as u32;
+
+async fn commit(
+    coordination: &mut LocalCoordination,
+    catalogue: &mut Catalogue,
+    changes: Vec<Change>,
+) -> Result<(), TopicError> {
+    if !changes.is_empty() {
+        coordination.commit(&changes).await?;
+    }
+    changes.into_iter().for_each(|change| catalogue.apply(change));
+    Ok(())
+}
+
+/// The partitions of `topic` that were not closed in order begin another epoch: records that were read may
+/// be gone from their ends, of a lazy topic or by a repair, and others come to stand there. Whoever kept
+/// the epoch of what it read last sees by it that its position means nothing any more (KIP-320).
+fn raised(shared: &Shared, topic: &Topic) -> impl Iterator<Item = Change> {
+    let is_raised = |partition: &PartitionId| {
+        let name = TopicPartition { topic: topic.name.clone(), partition: *partition };
+        let log = LogId { id: topic.id, shard: partition.0 };
+        // What runs was started by an earlier life of the controller.
+        !shared.was_closed(log) && shared.partition(&name).is_none()
+    };
+    let raise = |partition: PartitionId| {
+        let mut assigned = topic.partitions[partition.0 as usize].clone();
+        let next = assigned.leader_epoch.0.saturating_add(1);
+        assigned.leader_epoch = LeaderEpoch(next.min(EPOCH_MAX)).max(assigned.leader_epoch);
+        Change::LeaderChanged { id: topic.id, partition, assigned }
+    };
+    topic.partition_ids().filter(is_raised).map(raise)
 }
 
 /// What [`heal`] came to.

@@ -553,6 +553,8 @@ pub struct EpochEnd {
     pub epoch: LeaderEpoch,
     /// The offset after its last record.
     pub end: Offset,
+    /// Whether another has begun since, so that it gets no more records.
+    pub is_over: bool,
 }
 
 /// Asks which producers the partition knows (Kafka's DescribeProducers).

@@ -56,7 +56,7 @@ fn take(fold: &mut Fold, offsets: std::ops::Range<u64>) -> Result<(), StageError
 }
 
 async fn begin(fold: &mut Fold, position: u64, state: Option<&str>) -> Result<Offset, StageError> {
-    fold.begin(&input(), Offset(position), state).await
+    fold.begin(&input(), Begin { state, ..Begin::at(Offset(position)) }).await
 }
 
 async fn take_and_finish(fold: &mut Fold, offsets: std::ops::Range<u64>) {
@@ -87,6 +87,20 @@ fn where_the_topic_has_lost_its_end_what_comes_in_its_place_is_counted_once() {
         assert_eq!(tally.total(), counts([("a", 1300)]));
         let (mut third, tally) = fold(&node);
         assert_eq!(begin(&mut third, 1000, Some("")).await.unwrap(), Offset(1100));
+        assert_eq!(tally.total(), counts([("a", 1300)]));
+    });
+}
+
+#[test]
+fn where_it_is_known_from_where_on_records_are_lost_it_goes_on_there() {
+    on_a_node(async |node| {
+        publish(&node, 1100).await;
+        let opened = Changelog::open(node.broker(), STAGE, &changelog_topic(), &input()).await;
+        opened.unwrap().0.append(Offset(1000), &counts([("a", 1000)])).await.unwrap();
+        let (mut first, tally) = fold(&node);
+        let cut = Begin { state: Some(""), is_cut: true, ..Begin::at(Offset(800)) };
+        assert_eq!(first.begin(&input(), cut).await.unwrap(), Offset(800), "others stand there");
+        take_and_finish(&mut first, 800..1100).await;
         assert_eq!(tally.total(), counts([("a", 1300)]));
     });
 }

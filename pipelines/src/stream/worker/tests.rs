@@ -28,7 +28,7 @@ fn a_partition_that_goes_where_it_is_finished_in_between_is_not_read_on() {
         let changelog = TopicName::new(&changelog::name("p/s")).unwrap();
         let mut fold = Fold::new("p/s", changelog, operators, broker.clone(), tally.clone());
         let input = partition("t", 0);
-        fold.begin(&input, Offset::ZERO, None).await.unwrap();
+        fold.begin(&input, Begin::at(Offset::ZERO)).await.unwrap();
 
         let topics = vec![input.topic.clone()];
         let options = StageOptions {

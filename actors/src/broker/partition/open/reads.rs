@@ -73,16 +73,15 @@ impl Open {
         self.state.check_epoch(find.epoch)?;
         let (end, (_, current)) = (self.state.marks().log_end, self.state.role());
         // The current one ends where the log does, even before its first record.
-        if find.of == current {
-            return Ok(Some(EpochEnd { epoch: current, end }));
+        if find.of >= current {
+            let found = EpochEnd { epoch: current, end, is_over: false };
+            return Ok((find.of == current).then_some(found));
         }
+        // One of which no record is left ended where the first one begins that has any, or will.
         let epochs = self.log.epochs();
-        if find.of > current || epochs.latest().is_none_or(|latest| find.of > latest) {
-            return Ok(None);
-        }
-        let log_start = self.state.marks().log_start;
-        let (epoch, end) = epochs.end_of(find.of, end).unwrap_or((find.of, log_start));
-        Ok(Some(EpochEnd { epoch, end }))
+        let first = (find.of, epochs.begin().unwrap_or(end));
+        let (epoch, end) = epochs.end_of(find.of, end).unwrap_or(first);
+        Ok(Some(EpochEnd { epoch, end, is_over: true }))
     }
 
     /// Reads; once more where the segment was removed or compacted before it was opened.

@@ -13,17 +13,21 @@ fn an_epoch_ends_where_the_next_has_its_first_record() {
                 let (of, epoch) = (LeaderEpoch(of), epoch.map(LeaderEpoch));
                 node.partition.send(FindEpochEnd { of, epoch }).await.unwrap()
             };
-            let end =
-                |epoch, end| Ok(Some(EpochEnd { epoch: LeaderEpoch(epoch), end: Offset(end) }));
+            let ended = |epoch, end, is_over| {
+                let (epoch, end) = (LeaderEpoch(epoch), Offset(end));
+                Ok(Some(EpochEnd { epoch, end, is_over }))
+            };
+            let (end, over) =
+                (|epoch, end| ended(epoch, end, false), |epoch, end| ended(epoch, end, true));
             assert_eq!(ends(0, None).await, end(0, 0), "the current one, before its first record");
             node.append(record(0, "a")).await.unwrap();
             node.append(record(1, "b")).await.unwrap();
             lead(node, 3).await;
             assert_eq!(ends(3, None).await, end(3, 2), "nothing of it is there yet");
-            assert_eq!(ends(2, None).await, Ok(None), "it had no record, and no next is known");
+            assert_eq!(ends(2, None).await, over(0, 2), "it had no record, or has lost all it had");
             node.append(record(2, "c")).await.unwrap();
-            assert_eq!(ends(0, Some(3)).await, end(0, 2));
-            assert_eq!(ends(2, None).await, end(0, 2));
+            assert_eq!(ends(0, Some(3)).await, over(0, 2));
+            assert_eq!(ends(2, None).await, over(0, 2));
             assert_eq!(ends(3, None).await, end(3, 3));
             assert_eq!(ends(4, None).await, Ok(None), "it is yet to come");
             let refused = ends(0, Some(2)).await.unwrap_err();
