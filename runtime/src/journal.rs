@@ -43,7 +43,7 @@
 //!
 //! # Why it waits a little
 //! A sync costs about 60 µs of CPU however little it covers. When many logs commit at a rate, the
-//! journal waits 1.5 ms for more; one log, or a few that each wait for their acks, are
+//! journal waits 2 ms for more; one log, or a few that each wait for their acks, are
 //! synced at once.
 
 mod format;

@@ -124,7 +124,8 @@ impl<'p, T: 'static> Stream<'p, T> {
         pipeline
     }
 
-    /// Appends to a topic, each result once; the topic is made where there is none.
+    /// Appends to a topic, each result once; the topic is made where there is none. A lazy topic that is read
+    /// is synced for it: there are no results of records that a power cut may still take.
     pub fn topic(self, name: &str, topic: TopicSpec, format: impl Format<T> + Send + Sync) {
         let (stage, target) = (format!("{}/{name}", self.pipeline.name), topic.name.clone());
         let pipeline = self.end(name, "", move |broker, operators| {
@@ -138,7 +139,8 @@ impl<'p, T: 'static> Stream<'p, T> {
         pipeline.writes(name, topic);
     }
 
-    /// Calls `each` with every value, at least once: a crash may show some again.
+    /// Calls `each` with every value, at least once: a crash may show some again. Of a lazy topic it sees what
+    /// a power cut may still take, and afterwards what came in the place of that.
     pub fn for_each(self, name: &str, each: impl Fn(T) + Send + Sync + 'static) {
         let each = Arc::new(each);
         self.end(name, "for_each", move |_, operators| {
@@ -150,7 +152,7 @@ impl<'p, T: 'static> Stream<'p, T> {
 }
 
 impl Stream<'_, Bytes> {
-    /// Writes files below `dir`, a line a value, each once.
+    /// Writes files below `dir`, a line a value, each once. A lazy topic that is read is synced for them.
     pub fn files(self, name: &str, dir: impl Into<PathBuf>) {
         let dir = dir.into();
         let detail = dir.display().to_string();
@@ -167,9 +169,9 @@ impl Stream<'_, (String, u64)> {
     /// from the first record of the topic that is read, stop the pipeline and delete it; where the topic
     /// that is read is deleted and made anew, the sums begin anew by themselves.
     ///
-    /// Of a lazy topic a record is summed when it is on the disk (`flush.ms`), and a power cut does not take
-    /// it any more. Where a damaged log had to be cut, what was summed of it stays summed, and what comes
-    /// in its place is summed too; the log of the node says so.
+    /// A lazy topic is synced for it: a record that is summed is not taken by a power cut any more. Where a
+    /// damaged log had to be cut, what was summed of it stays summed, and what comes in its place is summed
+    /// too; the log of the node says so.
     ///
     /// What one record adds to has to fit into a batch of that topic (`max.message.bytes`, 64 MiB).
     pub fn sum(self, name: &str, tally: &Tally) {
