@@ -69,6 +69,8 @@ struct Recovery<'a> {
     point: Checkpoint,
     replay: &'a mut dyn Replay,
     epochs: Epochs,
+    /// Where the last batch that was taken in begins.
+    last: Offset,
     bytes_read: u64,
 }
 
@@ -104,8 +106,9 @@ pub(super) async fn recover(
         (None, None) => unreachable!("there is a point or a segment"),
     };
     let epochs = epochs::read(place, disk, found, point.end).await?;
+    let (last, bytes_read) = (Offset::ZERO, 0);
     let mut recovery =
-        Recovery { disk, place, config, found, point, replay, epochs, bytes_read: 0 };
+        Recovery { disk, place, config, found, point, replay, epochs, last, bytes_read };
     recovery.check_point(&bases)?;
     recovery.remove_leftovers(&mut bases).await?;
     let snapshots = recovery.replay_before_point(&bases).await?;
@@ -413,7 +416,11 @@ impl Recovery<'_> {
     /// Takes a whole batch in: into indexes, epochs, and the owner's state.
     fn take(&mut self, scan: &mut Scan, header: &BatchHeader, batch: &[u8], from: Offset) {
         let Scan { segment, tail, .. } = scan;
-        self.epochs.note(epochs::epoch_of(header), header.base_offset, self.point.end);
+        // No checksum covers an epoch: one that a single batch says is forgotten where the next says less,
+        // and one that several say stands against a single one.
+        let firm = self.point.end.max(self.last);
+        self.epochs.note(epochs::epoch_of(header), header.base_offset, firm);
+        self.last = header.base_offset;
         if segment.is_empty() {
             segment.begun_ms = begun_ms(header);
         }

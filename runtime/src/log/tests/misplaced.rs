@@ -1,11 +1,16 @@
 //! Batches whose base offset or epoch has changed on the disk: no checksum covers these.
 
+use bytes::BytesMut;
+
 use super::{
     super::*,
-    driver::{Driver, place},
+    driver::{Driver, batch_of, place},
     stories::{DIR, Machine, in_simulation, segment, without_checkpoints},
 };
-use crate::{disk::DiskHandle, ids::ArbiterId};
+use crate::{
+    disk::DiskHandle,
+    ids::{ArbiterId, LeaderEpoch},
+};
 
 /// First byte of a batch's base offset, and of its epoch; the lowest byte of each is the last.
 const BASE: u64 = 0;
@@ -115,5 +120,26 @@ fn an_epoch_that_one_batch_above_the_mark_made_up_costs_that_batch_and_no_other(
         driver.append(1, 10, 99);
         driver.settle().await.unwrap();
         assert_eq!(read(&driver, 30).await.unwrap(), [30]);
+    });
+}
+
+#[test]
+fn so_does_one_above_the_mark_that_went_back_to_an_earlier_epoch() {
+    in_simulation(|| async {
+        let machine = Machine::new(without_checkpoints());
+        let mut driver = machine.open().await;
+        let mut len = 0;
+        for (tag, epoch) in [0, 0, 1, 1, 1, 1, 1, 1, 1, 1].into_iter().enumerate() {
+            let batch = batch_of(driver.log.end(), 3, 100, driver.now_ms, tag as u64);
+            let (base, mut batch) = (driver.log.end(), BytesMut::from(batch));
+            crate::batch::stamp(&mut batch, base, LeaderEpoch(epoch));
+            len = driver.append_batch(batch.freeze()).len() as u64;
+        }
+        driver.settle().await.unwrap();
+        machine.disks.kill();
+        machine.disks.flip_bit(&segment(0), 4 * len + EPOCH + 3, 0);
+        let driver = machine.open().await;
+        assert_eq!(driver.log.epochs().end_of(LeaderEpoch(0), Offset(30)).unwrap().1, Offset(6));
+        check_refused(&driver, len).await;
     });
 }
