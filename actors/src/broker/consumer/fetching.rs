@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use actix::prelude::*;
 use flumen_runtime::{batch, credit::Permit, ids::Offset};
+use futures::future::join_all;
 
 use super::{
     Assigned, Lookup, Records, Start,
@@ -36,17 +37,18 @@ pub(super) async fn find_beginnings(
         Some((group, coordinator)) => fetch_committed(&coordinator, group, wanted).await,
         None => wanted.into_iter().map(|partition| (partition, None)).collect(),
     };
-    let mut begins = Begins::with_capacity(committed.len());
-    for ((partition, committed), (_, start)) in committed.into_iter().zip(partitions) {
-        let position = match (&committed, start) {
-            (Some(committed), _) => still_there(&lookup, &partition, committed).await,
-            (None, Start::Offset(offset)) => offset,
-            (None, start) => find(&lookup, &partition, start).await,
-        };
-        let is_cut = committed.as_ref().is_some_and(|committed| position < committed.offset);
-        begins.push(Assigned { partition, position, committed, is_cut });
-    }
-    begins
+    let lookup = &lookup;
+    let begins =
+        committed.into_iter().zip(partitions).map(async |((partition, committed), (_, start))| {
+            let position = match (&committed, start) {
+                (Some(committed), _) => still_there(lookup, &partition, committed).await,
+                (None, Start::Offset(offset)) => offset,
+                (None, start) => find(lookup, &partition, start).await,
+            };
+            let is_cut = committed.as_ref().is_some_and(|committed| position < committed.offset);
+            Assigned { partition, position, committed, is_cut }
+        });
+    join_all(begins).await
 }
 
 type Committed = Vec<(TopicPartition, Option<CommittedOffset>)>;
