@@ -27,7 +27,7 @@ pub struct Subscription {
     pub topics: Vec<TopicName>,
     /// For the assignor's own use.
     pub user_data: Option<Bytes>,
-    /// Partitions that it holds (version 1 on).
+    /// Partitions that it holds, sorted (version 1 on).
     pub owned: Vec<TopicPartition>,
     /// The generation in which it was given what it holds (version 2 on).
     pub generation: Option<GenerationId>,
@@ -106,8 +106,7 @@ impl Assignment {
         }
         let mut reader = Reader::new(bytes);
         version(&mut reader)?;
-        let mut partitions = read_partitions(&mut reader)?;
-        partitions.sort();
+        let partitions = read_partitions(&mut reader)?;
         let user_data = reader.nullable_bytes(false)?.map(Bytes::copy_from_slice);
         Ok(Self { partitions, user_data })
     }
@@ -126,6 +125,7 @@ fn read_topic(reader: &mut Reader<'_>) -> Result<TopicName, WireError> {
         .map_err(|_| WireError::Invalid("a text is no possible name of a topic"))
 }
 
+/// Sorted: clients name them in any order, and one topic more than once.
 fn read_partitions(reader: &mut Reader<'_>) -> Result<Vec<TopicPartition>, WireError> {
     let topics = reader.elements(false, |reader| {
         let topic = read_topic(reader)?;
@@ -135,7 +135,9 @@ fn read_partitions(reader: &mut Reader<'_>) -> Result<Vec<TopicPartition>, WireE
             Ok(TopicPartition { topic: topic.clone(), partition: PartitionId(partition) })
         })
     })?;
-    Ok(topics.into_iter().flatten().collect())
+    let mut partitions: Vec<TopicPartition> = topics.into_iter().flatten().collect();
+    partitions.sort();
+    Ok(partitions)
 }
 
 fn write_partitions(writer: &mut Writer, partitions: &[TopicPartition]) {
