@@ -135,8 +135,7 @@ pub(crate) struct Connection<S: ByteStream> {
     held: Option<Frame>,
     /// Bytes that were read before there was room for their request.
     unread: Vec<u8>,
-    /// In a box: few ever wait, and it would be the largest part of a connection that does not.
-    waits_for_room: Option<Box<(Wanted, Acquire)>>,
+    waits_for_room: Option<(Wanted, Acquire)>,
     order: InOrder,
     outgoing: Outgoing,
     muted_until: Option<Instant>,
@@ -321,7 +320,7 @@ impl<S: ByteStream> Connection<S> {
 
     /// Whether the request that is held waits for room, not for the answers before it.
     fn waits_to_be_decoded(&self) -> bool {
-        self.waits_for_room.as_ref().is_some_and(|waits| waits.0 == Wanted::Decoded)
+        matches!(self.waits_for_room, Some((Wanted::Decoded, _)))
     }
 
     /// Whether the answers to all requests have left.
@@ -363,8 +362,7 @@ impl<S: ByteStream> Connection<S> {
 
     /// Ready when no request waits for the node's room.
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(waits) = &mut self.waits_for_room else { return Poll::Ready(()) };
-        let (wanted, acquire) = &mut **waits;
+        let Some((wanted, acquire)) = &mut self.waits_for_room else { return Poll::Ready(()) };
         let permit = std::task::ready!(Pin::new(acquire).poll(cx));
         match (*wanted, &mut self.held) {
             (Wanted::Frame(len), _) => self.admit(len, permit),
@@ -442,8 +440,7 @@ impl<S: ByteStream> Connection<S> {
                     match room.try_acquire(1, len) {
                         Ok(permit) => self.admit(len, permit),
                         Err(_) => {
-                            let waits = (Wanted::Frame(len), room.acquire(1, len));
-                            self.waits_for_room = Some(waits.into());
+                            self.waits_for_room = Some((Wanted::Frame(len), room.acquire(1, len)));
                         }
                     }
                 }
@@ -471,7 +468,7 @@ impl<S: ByteStream> Connection<S> {
             Reply::Later(answer) => self.order.later(answer),
             Reply::Not(frame, room) => {
                 self.held = Some(frame);
-                self.waits_for_room = Some((Wanted::Decoded, room).into());
+                self.waits_for_room = Some((Wanted::Decoded, room));
             }
         }
     }

@@ -35,14 +35,10 @@ impl InOrder {
 
     /// The next answer, where it is there.
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Answer>> {
-        let Some(answer) = self.ready.pop_front() else {
-            return Pin::new(&mut self.pending).poll_next(cx);
-        };
-        if self.ready.is_empty() {
-            // Room for four is 600 bytes, which a connection that waits does not keep.
-            self.ready = VecDeque::new();
+        match self.ready.pop_front() {
+            Some(answer) => Poll::Ready(Some(answer)),
+            None => Pin::new(&mut self.pending).poll_next(cx),
         }
-        Poll::Ready(Some(answer))
     }
 
     pub(super) fn len(&self) -> usize {
