@@ -101,7 +101,8 @@ struct Half {
     instead: u32,
     /// Segments that hold what this half covers.
     dirty: BTreeMap<LogId, Vec<File>>,
-    /// How many there were when it became full.
+    /// How many there are, and how many there were when it became full.
+    dirty_count: usize,
     dirty_at_full: usize,
     syncing: usize,
 }
@@ -152,20 +153,28 @@ impl Half {
             end: SECTOR as u64,
             instead: 0,
             dirty: BTreeMap::new(),
+            dirty_count: 0,
             dirty_at_full: 0,
             syncing: 0,
         }
-    }
-
-    fn dirty_count(&self) -> usize {
-        self.dirty.values().map(Vec::len).sum()
     }
 
     fn mark_dirty(&mut self, log: LogId, file: File) {
         let files = self.dirty.entry(log).or_default();
         if files.iter().all(|known| known.path().as_os_str() != file.path().as_os_str()) {
             files.push(file);
+            self.dirty_count += 1;
         }
+    }
+
+    fn next_dirty(&mut self) -> Option<(LogId, File)> {
+        let mut first = self.dirty.first_entry()?;
+        let (log, file) = (*first.key(), first.get_mut().pop());
+        if first.get().is_empty() {
+            first.remove();
+        }
+        self.dirty_count -= 1;
+        Some((log, file.expect("JRN-3: a log without dirty segments is not listed")))
     }
 
     fn maybe_empty(&mut self) {
@@ -307,17 +316,12 @@ impl<R> State<R> {
         if full.stage != Stage::Full || full.syncing >= SYNCING_MAX {
             return None;
         }
-        let done = full.dirty_at_full - full.dirty_count();
+        let done = full.dirty_at_full - full.dirty_count;
         if !blocked && done as f64 >= progress * full.dirty_at_full as f64 {
             return None;
         }
-        let mut first = full.dirty.first_entry()?;
-        let (log, file) = (*first.key(), first.get_mut().pop());
-        if first.get().is_empty() {
-            first.remove();
-        }
+        let (log, file) = full.next_dirty()?;
         full.syncing += 1;
-        let file = file.expect("JRN-3: a log without dirty segments is not listed");
         Some(Effect::SyncSegment { half: index, number: full.number, log, file })
     }
 
@@ -360,7 +364,7 @@ impl<R> State<R> {
                 self.given_up = Some(DiskError::Closed);
                 return self.next(now);
             }
-            (full.stage, full.dirty_at_full) = (Stage::Full, full.dirty_count());
+            (full.stage, full.dirty_at_full) = (Stage::Full, full.dirty_count);
             full.maybe_empty();
         }
         if self.halves[self.active].stage == Stage::Full
@@ -391,14 +395,17 @@ impl<R> State<R> {
     fn should_gather(&self, now: Duration) -> bool {
         self.waiting_bytes < GATHER_BYTES_MAX
             && now < self.waiting_since + GATHER
-            && self.recent.len() == RECENT
-            && now.saturating_sub(self.recent[0].0) < CROWDED_WITHIN
-            && self.has_many_logs()
+            && (self.timer || self.is_crowded(now))
     }
 
-    /// Whether the last commits are of [`CROWDED_LOGS`] logs. Asked at each commit: in most cases the
+    /// Whether the last commits came at a rate, and are of [`CROWDED_LOGS`] logs: in most cases the
     /// first few tell.
-    fn has_many_logs(&self) -> bool {
+    fn is_crowded(&self, now: Duration) -> bool {
+        let is_fast = self.recent.len() == RECENT
+            && now.saturating_sub(self.recent[0].0) < CROWDED_WITHIN;
+        if !is_fast {
+            return false;
+        }
         let mut logs = SmallVec::<[LogId; CROWDED_LOGS]>::new();
         self.recent.iter().any(|(_, log)| {
             if !logs.contains(log) {
