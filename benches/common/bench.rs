@@ -22,7 +22,7 @@ pub(crate) use self::{
     lone::{Lone, read_all},
     many::{lift_limits, make_partitions, opened},
     pace::Pace,
-    program::run_beside,
+    program::{run_at, run_beside},
     raw::Raw,
 };
 

@@ -1,4 +1,4 @@
-//! Runs a part of a bench on the arbiter of an actor, so that no message between the two crosses
+//! Runs a part of a bench on a chosen arbiter: on that of an actor, no message between the two crosses
 //! cores.
 
 use std::{
@@ -40,6 +40,19 @@ where
     T: Send + 'static,
     F: Future<Output = T> + 'static,
 {
+    run_at(supervisor, Place::With(beside.into()), program).await
+}
+
+/// Runs `program` on the arbiter that `place` says, and returns what it comes to.
+pub(crate) async fn run_at<T, F>(
+    supervisor: &SupervisorRef,
+    place: Place,
+    program: impl FnOnce() -> F + Send + 'static,
+) -> T
+where
+    T: Send + 'static,
+    F: Future<Output = T> + 'static,
+{
     let (done, came) = oneshot::channel();
     let run = program;
     let job: Job = Box::new(move || {
@@ -47,13 +60,13 @@ where
         async move { drop(done.send(program.await)) }.boxed_local()
     });
     let job = Mutex::new(Some(job));
-    let (child, _) = ChildSpec::actor(format!("bench beside {beside}"), move |_| {
+    let (child, _) = ChildSpec::actor(format!("bench at {place:?}"), move |_| {
         if let Some(job) = job.lock().unwrap_or_else(PoisonError::into_inner).take() {
             actix_rt::spawn(job());
         }
         Ok(Program)
     });
-    let child = child.restart(Restart::Temporary).place(Place::With(beside.into()));
+    let child = child.restart(Restart::Temporary).place(place);
     let name = child.name().clone();
     supervisor.start_child(child).await.expect("a program starts");
     let came = came.await.expect("the program does not panic");

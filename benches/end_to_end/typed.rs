@@ -3,7 +3,10 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use flumen::typed::{Bincode, Format as _, Record, TYPE_HEADER, decode};
+use flumen::{
+    node::Node,
+    typed::{Bincode, Format as _, Record, TYPE_HEADER, decode},
+};
 use flumen_actors::broker::{
     Broker,
     consumer::{ConsumerOptions, Delivery},
@@ -13,12 +16,14 @@ use flumen_actors::broker::{
 use flumen_runtime::{
     batch::{self, BatchBuilder, RecordRef},
     clock::{Clock as _, SystemClock},
+    ids::ArbiterId,
+    placement::Place,
 };
 use futures::{StreamExt as _, future};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::consume;
+use crate::{bench::run_at, consume};
 
 const BATCH_BYTES: usize = 64 << 10;
 /// As many as a consumer at the end finds in memory.
@@ -62,41 +67,48 @@ impl Access {
     }
 }
 
-/// What a round came to; rates in events a second.
+/// What a round came to.
 pub(crate) struct Ran {
+    /// Events a second.
     pub(crate) rate: f64,
-    pub(crate) bare: f64,
     /// Events, and a sum over their fields.
     pub(crate) published: (u64, u64),
     pub(crate) decoded: (u64, u64),
 }
 
-/// Encodes and decodes `events` events, first alone, then through the partition.
-pub(crate) async fn run(broker: Broker, partition: TopicPartition, events: u64) -> Ran {
-    let bare = bare(events);
-    let (_consumer, mut deliveries) = consume(&broker, &partition, ConsumerOptions::default());
-    let began = Instant::now();
-    let publish = publish(&broker, &partition, events);
-    let decode = async {
-        let format = Bincode::<Access>::default();
-        let mut decoded = (0, 0);
-        while decoded.0 < events {
-            match deliveries.next().await {
-                Some(Delivery::Records(records)) => {
-                    records.batches.iter().for_each(|bytes| take(bytes, &format, &mut decoded));
-                }
-                Some(_) => {}
-                None => break,
-            }
-        }
-        decoded
+/// Where the consumer stands. The publisher stands on the arbiter of the partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Consumer {
+    Beside,
+    OnTheNext,
+}
+
+/// Sends `events` events through the partition.
+pub(crate) async fn run(
+    node: Node,
+    partition: TopicPartition,
+    events: u64,
+    consumer: Consumer,
+) -> Ran {
+    let place = node.services().places.get(&*format!("partition/{partition}"));
+    let beside = place.expect("the partition was opened");
+    let consumers = match consumer {
+        Consumer::Beside => beside,
+        Consumer::OnTheNext => ArbiterId(1 - beside.0),
     };
+    let began = Instant::now();
+    let (broker, name) = (node.broker().clone(), partition.clone());
+    let publish = move || async move { publish(&broker, &name, events).await };
+    let publish = run_at(node.root(), Place::On(beside), publish);
+    let broker = node.broker().clone();
+    let decode = move || async move { decode_all(&broker, &partition, events).await };
+    let decode = run_at(node.pipelines(), Place::On(consumers), decode);
     let (published, decoded) = future::join(publish, decode).await;
-    Ran { rate: events as f64 / began.elapsed().as_secs_f64(), bare, published, decoded }
+    Ran { rate: events as f64 / began.elapsed().as_secs_f64(), published, decoded }
 }
 
 /// What a processor core does with nothing in between; events a second.
-fn bare(events: u64) -> f64 {
+pub(crate) fn bare(events: u64) -> f64 {
     let format = Bincode::<Access>::default();
     let (mut event, mut bytes, mut sum) = (Access::example(), Vec::new(), 0_u64);
     let began = Instant::now();
@@ -141,6 +153,22 @@ async fn publish(broker: &Broker, partition: &TopicPartition, events: u64) -> (u
         synced(left).await;
     }
     (events, sum)
+}
+
+async fn decode_all(broker: &Broker, partition: &TopicPartition, events: u64) -> (u64, u64) {
+    let (_consumer, mut deliveries) = consume(broker, partition, ConsumerOptions::default());
+    let format = Bincode::<Access>::default();
+    let mut decoded = (0, 0);
+    while decoded.0 < events {
+        match deliveries.next().await {
+            Some(Delivery::Records(records)) => {
+                records.batches.iter().for_each(|bytes| take(bytes, &format, &mut decoded));
+            }
+            Some(_) => {}
+            None => break,
+        }
+    }
+    decoded
 }
 
 async fn synced(ack: actix::dev::Request<flumen_actors::broker::partition::Partition, Append>) {
