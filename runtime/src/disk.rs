@@ -131,7 +131,9 @@ pub enum OpenMode {
     Create,
 }
 
-/// What is tried by [`Op::Sync`], as errors name it.
+/// What is tried by [`Op::Reserve`], as errors name it.
+const RESERVE: &str = "reserve blocks of";
+/// The same of [`Op::Sync`].
 const SYNC: &str = "sync";
 /// The same of [`Op::SyncDir`].
 const SYNC_DIR: &str = "sync directory";
@@ -163,6 +165,19 @@ pub enum Op {
     /// Writes `len` zero bytes from `position` on, so that later writes there find their blocks
     /// written before. Answer: [`Done::Unit`].
     Zero {
+        /// The file.
+        file: File,
+        /// First byte.
+        position: u64,
+        /// Bytes.
+        len: u64,
+        /// Under whose right.
+        ticket: Ticket,
+    },
+    /// Finds blocks for `len` bytes from `position` on, and changes neither the file's content nor its
+    /// length: later writes there need not wait for them. What the file does not use of them is given
+    /// back when it is cut. Fine where the file system cannot. Answer: [`Done::Unit`].
+    Reserve {
         /// The file.
         file: File,
         /// First byte.
@@ -258,9 +273,10 @@ impl Op {
     #[must_use]
     pub fn ticket(&self) -> Option<&Ticket> {
         match self {
-            Op::Write { ticket, .. } | Op::Zero { ticket, .. } | Op::Truncate { ticket, .. } => {
-                Some(ticket)
-            }
+            Op::Write { ticket, .. }
+            | Op::Zero { ticket, .. }
+            | Op::Reserve { ticket, .. }
+            | Op::Truncate { ticket, .. } => Some(ticket),
             Op::Open { ticket, .. }
             | Op::Rename { ticket, .. }
             | Op::Remove { ticket, .. }

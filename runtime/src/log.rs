@@ -213,6 +213,8 @@ pub struct Log {
     unsettled_bytes: u64,
     /// Bytes from the beginning of the active segment that were written or zero-filled.
     filled: u64,
+    /// Bytes from there that blocks were found for.
+    reserved: u64,
     running: Running,
     wanted: VecDeque<Wanted>,
     checkpoint: Checkpoint,

@@ -176,6 +176,11 @@ impl DiskHandle {
         self.ask(Op::Zero { file: file.clone(), position, len, ticket: ticket.clone() }, unit)
     }
 
+    /// Finds blocks for `len` bytes from byte `position` on, where the file system can.
+    pub fn reserve(&self, file: &File, position: u64, len: u64, ticket: &Ticket) -> Answer<()> {
+        self.ask(Op::Reserve { file: file.clone(), position, len, ticket: ticket.clone() }, unit)
+    }
+
     /// Makes what was written to `file`, and its length, durable (DISK-3).
     pub fn sync(&self, file: &File) -> Answer<()> {
         self.ask(Op::Sync { file: file.clone() }, unit)

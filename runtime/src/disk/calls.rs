@@ -13,13 +13,13 @@ use std::{
 use bytes::Bytes;
 use rustix::{
     buffer::spare_capacity,
-    fs::{Advice, Mode, OFlags},
+    fs::{Advice, FallocateFlags, Mode, OFlags},
     io::Errno,
 };
 use smallvec::SmallVec;
 
 use super::{
-    Backing, DiskError, DiskResult, Done, Entry, File, Op, OpenMode, SYNC, SYNC_DIR, Space,
+    Backing, DiskError, DiskResult, Done, Entry, File, Op, OpenMode, RESERVE, SYNC, SYNC_DIR, Space,
 };
 
 /// Most buffers that one call takes (`IOV_MAX`).
@@ -61,6 +61,9 @@ pub(super) fn run(op: Op) -> DiskResult {
         }
         Op::Zero { file, position, len, .. } => {
             on(&file, "zero", |fd| zero(fd, position, len)).map(unit)
+        }
+        Op::Reserve { file, position, len, .. } => {
+            on(&file, RESERVE, |fd| reserve(fd, position, len)).map(unit)
         }
         Op::Sync { file } => on(&file, SYNC, |fd| retry(|| rustix::fs::fdatasync(fd))).map(unit),
         Op::Read { file, position, len } => {
@@ -171,6 +174,13 @@ fn zero(fd: BorrowedFd<'_>, position: u64, len: u64) -> Result<(), Errno> {
         done += taken as u64;
     }
     Ok(())
+}
+
+fn reserve(fd: BorrowedFd<'_>, position: u64, len: u64) -> Result<(), Errno> {
+    match retry(|| rustix::fs::fallocate(fd, FallocateFlags::KEEP_SIZE, position, len)) {
+        Err(Errno::OPNOTSUPP) => Ok(()),
+        other => other,
+    }
 }
 
 fn read(fd: BorrowedFd<'_>, position: u64, len: usize) -> Result<Bytes, Errno> {

@@ -210,6 +210,9 @@ async fn zeros_and_lengths(case: Case) {
     assert_eq!(good(disk.read(&file, 89_999, 7)).await[1..], *b"after\0");
     assert_eq!(good(disk.len(&file)).await, len, "written within the zeros");
     good(disk.zero(&file, 0, 0, ticket)).await;
+    good(disk.reserve(&file, 80_000, 4 << 20, ticket)).await;
+    assert_eq!(good(disk.len(&file)).await, len, "reserving makes nothing longer");
+    assert_eq!(good(disk.read(&file, 89_999, 7)).await[1..], *b"after\0", "nor other");
     good(disk.truncate(&file, 90_002, ticket)).await;
     assert_eq!(good(disk.read(&file, 90_000, 10)).await, "af");
     good(disk.truncate(&file, 90_004, ticket)).await;
@@ -302,6 +305,7 @@ async fn superseded_writers_touch_nothing(case: Case) {
         disk.write(&file, 0, vec!["small".into()], old).await,
         disk.write(&file, 0, vec![pattern(LARGE, 6)], old).await,
         disk.zero(&file, 0, 1 << 20, old).await,
+        disk.reserve(&file, 0, 1 << 20, old).await,
         disk.truncate(&file, 1, old).await,
         disk.rename_under(case.at("file"), case.at("other"), old).await,
         disk.remove_under(case.at("file"), old).await,

@@ -401,8 +401,8 @@ impl<R> State<R> {
     /// Whether the last commits came at a rate, and are of [`CROWDED_LOGS`] logs: in most cases the
     /// first few tell.
     fn is_crowded(&self, now: Duration) -> bool {
-        let is_fast = self.recent.len() == RECENT
-            && now.saturating_sub(self.recent[0].0) < CROWDED_WITHIN;
+        let is_fast =
+            self.recent.len() == RECENT && now.saturating_sub(self.recent[0].0) < CROWDED_WITHIN;
         if !is_fast {
             return false;
         }

@@ -77,8 +77,7 @@ pub(super) enum Work {
         file: File,
         position: u64,
         bufs: Vec<Bytes>,
-        /// Bytes of zeros behind them.
-        zeros: u64,
+        ahead: Ahead,
         end: Offset,
     },
     Sync {
@@ -127,7 +126,17 @@ pub(super) enum Work {
     },
 }
 
-/// A write that found no room, to be made again, without zeros.
+/// What a write prepares for those after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ahead {
+    Nothing,
+    /// So many bytes of zeros behind it.
+    Zeros(u64),
+    /// Blocks for so many bytes from its position on.
+    Blocks(u64),
+}
+
+/// A write that found no room, to be made again, with nothing ahead.
 #[derive(Debug)]
 pub(super) struct Refused {
     pub(super) position: u64,
@@ -204,8 +213,8 @@ async fn run(place: &LogPlace, work: Work, disk: &DiskHandle) -> Result<Outcome,
         Work::OpenActive { base, left } => {
             open_left(disk, Kind::Log.path(&place.dir, base), left).await
         }
-        Work::Write { file, position, bufs, zeros, end } => {
-            write(place, disk, &file, Refused { position, bufs, end }, zeros).await
+        Work::Write { file, position, bufs, ahead, end } => {
+            write(place, disk, &file, Refused { position, bufs, end }, ahead).await
         }
         Work::Sync { file, end, position } => {
             disk.sync(&file).await?;
@@ -274,14 +283,25 @@ async fn open_left(disk: &DiskHandle, path: PathBuf, left: u64) -> Result<Outcom
     }
 }
 
-/// Makes a write with `zeros` zeros behind it, or has it made again when there is room.
+/// Makes a write and what is to be ahead of it, or has it made again when there is room.
 async fn write(
     place: &LogPlace,
     disk: &DiskHandle,
     file: &File,
     wanted: Refused,
-    zeros: u64,
+    ahead: Ahead,
 ) -> Result<Outcome, DiskError> {
+    let zeros = match ahead {
+        Ahead::Nothing => 0,
+        Ahead::Zeros(zeros) => zeros,
+        Ahead::Blocks(len) => {
+            // Where there are not so many together, the writes find their own.
+            match disk.reserve(file, wanted.position, len, &place.ticket).await {
+                Err(error @ DiskError::Fenced(_)) => return Err(error),
+                _ => 0,
+            }
+        }
+    };
     let bufs = wanted.bufs.iter().cloned().chain(disk::zeros(zeros)).collect();
     match disk.write(file, wanted.position, bufs, &place.ticket).await {
         Ok(()) => {

@@ -275,6 +275,7 @@ impl Log {
             unsettled: Vec::new(),
             unsettled_bytes: 0,
             filled: found.filled,
+            reserved: 0,
             running: Running::default(),
             wanted: VecDeque::new(),
             checkpoint: found.checkpoint,

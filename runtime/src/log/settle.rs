@@ -144,6 +144,7 @@ impl Log {
         self.file = Some(file);
         self.tail = IndexTail::default();
         self.filled = zeroed;
+        self.reserved = 0;
         let base = Mark { offset: self.active.base, position: 0 };
         self.written = base;
         self.synced = base;
@@ -165,6 +166,7 @@ impl Log {
         self.file = Some(file);
         self.resume = None;
         self.filled = end.position;
+        self.reserved = 0;
         self.checkpoint = checkpoint;
         self.start = checkpoint.start;
         self.epochs = Rc::new(epochs);

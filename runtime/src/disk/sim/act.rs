@@ -9,7 +9,7 @@ use super::{
     world::{Descriptor, World},
 };
 use crate::disk::{
-    Backing, DiskError, DiskResult, Done, Entry, File, Op, OpenMode, SYNC, SYNC_DIR, Space,
+    Backing, DiskError, DiskResult, Done, Entry, File, Op, OpenMode, RESERVE, SYNC, SYNC_DIR, Space,
 };
 
 impl World {
@@ -18,6 +18,13 @@ impl World {
             Op::Open { path, mode, .. } => self.open(path, *mode),
             Op::Write { file, position, bufs, .. } => self.write(file, *position, &bufs.concat()),
             Op::Zero { file, position, len, .. } => self.zero(file, *position, *len),
+            Op::Reserve { file, position, len, .. } => {
+                self.written(RESERVE, file)?;
+                if *len > self.room_at(file, *position) {
+                    return Err(os(RESERVE, file.path(), libc::ENOSPC));
+                }
+                Ok(Done::Unit)
+            }
             Op::Sync { file } => self.sync(file, upto),
             Op::Read { file, position, len } => {
                 let found = self.look(file).ok_or_else(|| bad_file("read", file))?;

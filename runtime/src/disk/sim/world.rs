@@ -266,6 +266,9 @@ fn line(op: &Op) -> String {
             format!("write {} {position}+{len}", path(file))
         }
         Op::Zero { file, position, len, .. } => format!("zero {} {position}+{len}", path(file)),
+        Op::Reserve { file, position, len, .. } => {
+            format!("reserve {} {position}+{len}", path(file))
+        }
         Op::Sync { file } => format!("sync {}", path(file)),
         Op::Read { file, position, len } => format!("read {} {position}+{len}", path(file)),
         Op::Truncate { file, len, .. } => format!("truncate {} {len}", path(file)),

@@ -25,7 +25,7 @@ use rustix::io::Errno;
 
 use crate::{
     disk::{
-        Backing, DiskError, DiskResult, Done, File, Op, OpenMode, Reply, SYNC, SYNC_DIR,
+        Backing, DiskError, DiskResult, Done, File, Op, OpenMode, RESERVE, Reply, SYNC, SYNC_DIR,
         calls::{self, BUFS_MAX, FILE_MODE, ZEROS},
     },
     era::{InFlight, Ticket},
@@ -43,6 +43,7 @@ pub(in crate::disk) struct Opcodes {
     renameat: bool,
     unlinkat: bool,
     ftruncate: bool,
+    fallocate: bool,
 }
 
 impl Opcodes {
@@ -61,6 +62,7 @@ impl Opcodes {
             renameat: probe.is_supported(opcode::RenameAt::CODE),
             unlinkat: probe.is_supported(opcode::UnlinkAt::CODE),
             ftruncate: probe.is_supported(opcode::Ftruncate::CODE),
+            fallocate: probe.is_supported(opcode::Fallocate::CODE),
         })
     }
 
@@ -72,6 +74,7 @@ impl Opcodes {
             | Op::Sync { file }
             | Op::Read { file, .. } => file.descriptor().is_ok(),
             Op::Truncate { file, .. } => self.ftruncate && file.descriptor().is_ok(),
+            Op::Reserve { file, .. } => self.fallocate && file.descriptor().is_ok(),
             Op::Open { path, .. } | Op::SyncDir { path } => self.openat && name(path).is_some(),
             Op::Rename { from, to, .. } => {
                 self.renameat && name(from).is_some() && name(to).is_some()
@@ -138,6 +141,11 @@ enum Work {
         position: u64,
         len: u64,
     },
+    Reserve {
+        file: File,
+        position: u64,
+        len: u64,
+    },
     Sync {
         file: File,
     },
@@ -182,6 +190,7 @@ impl Task {
                 Work::Write { file, position, bufs, total, written: 0, at: Iovecs::default() }
             }
             Op::Zero { file, position, len, .. } => Work::Zero { file, position, len },
+            Op::Reserve { file, position, len, .. } => Work::Reserve { file, position, len },
             Op::Sync { file } => Work::Sync { file },
             Op::Read { file, position, len } => {
                 Work::Read { file, position, len, bytes: Vec::with_capacity(len) }
@@ -239,6 +248,9 @@ impl Task {
             Err(Errno::NOENT) if matches!(self.work, Work::Remove { .. }) => {
                 Step::Done(Ok(Done::Unit))
             }
+            Err(Errno::OPNOTSUPP) if matches!(self.work, Work::Reserve { .. }) => {
+                Step::Done(Ok(Done::Unit))
+            }
             Err(Errno::TIME) if self.is_wait() => Step::Done(Ok(Done::Unit)),
             Err(errno) => Step::Done(Err(self.work.error(errno))),
             Ok(came) => match self.work.advance(came) {
@@ -282,6 +294,10 @@ impl Work {
                 let piece = (*len).min(ZEROS.len() as u64) as u32;
                 opcode::Write::new(fd(file), ZEROS.as_ptr(), piece).offset(*position).build()
             }
+            Work::Reserve { file, position, len } => opcode::Fallocate::new(fd(file), *len)
+                .offset(*position)
+                .mode(libc::FALLOC_FL_KEEP_SIZE)
+                .build(),
             Work::Sync { file } => {
                 opcode::Fsync::new(fd(file)).flags(types::FsyncFlags::DATASYNC).build()
             }
@@ -348,6 +364,7 @@ impl Work {
             Work::Open { path, .. } => ("open", path.as_path()),
             Work::Write { file, .. } => ("write", file.path()),
             Work::Zero { file, .. } => ("zero", file.path()),
+            Work::Reserve { file, .. } => (RESERVE, file.path()),
             Work::Sync { file } => (SYNC, file.path()),
             Work::Read { file, .. } => ("read", file.path()),
             Work::Truncate { file, .. } => ("truncate", file.path()),

@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex},
 };
 
 use super::{
@@ -369,6 +369,21 @@ fn zeros_follow_a_busy_log_until_it_is_closed_or_recovered() {
 }
 
 #[test]
+fn a_large_write_has_no_zeros_behind_it() {
+    in_simulation(|| async {
+        let machine = Machine::new(LogConfig { busy_bytes: 1, ..without_checkpoints() });
+        let len = || machine.content(&segment(0)).len() as u64;
+        let mut driver = machine.open().await;
+        driver.append(1, 140_000, 0);
+        driver.idle().await.unwrap();
+        assert_eq!(len(), driver.log.bytes());
+        driver.append(1, 120_000, 1);
+        driver.idle().await.unwrap();
+        assert_eq!(len(), 256 << 10, "a smaller one has");
+    });
+}
+
+#[test]
 fn a_busy_lazy_log_has_no_zeros_and_syncs_before_much_is_unsynced() {
     in_simulation(|| async {
         let unsynced_bytes_max = 4 << 20;
@@ -386,6 +401,59 @@ fn a_busy_lazy_log_has_no_zeros_and_syncs_before_much_is_unsynced() {
         driver.append(1, 1_000_000, 4);
         driver.idle().await.unwrap();
         assert_eq!(driver.log.durable_end(), Offset(5));
+    });
+}
+
+#[test]
+fn a_busy_lazy_log_has_blocks_for_what_it_wrote_in_a_second() {
+    in_simulation(|| async {
+        let config =
+            LogConfig { segment_bytes: 250_000, busy_bytes: 20_000, ..without_checkpoints() };
+        let machine = Machine::new(LogConfig { sync_batches: u64::MAX, ..config });
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let mut driver = machine.open().await;
+        let witness = seen.clone();
+        machine.disks.set_witness(Box::new(move |line| {
+            let place = line.strip_prefix(&format!("reserve {} ", segment(0).display()));
+            witness.lock().unwrap().extend(place.map(|place| {
+                let (position, len) = place.split_once('+').unwrap();
+                (position.parse::<u64>().unwrap(), len.parse::<u64>().unwrap())
+            }));
+        }));
+        let mut ends = vec![0];
+        for tag in 0..24 {
+            driver.append(1, 10_000, tag);
+            driver.idle().await.unwrap();
+            ends.push(driver.active_bytes());
+        }
+        let seen = seen.lock().unwrap().clone();
+        let mut reserved = 0;
+        for (position, len) in &seen {
+            assert!(ends.contains(position) && *position <= reserved.max(20_000), "no hole");
+            let size = ends.iter().find(|end| *end > position).unwrap();
+            reserved = position + len;
+            assert_eq!(reserved, (2 * size).min(250_000), "as much again as there is");
+        }
+        assert_eq!(reserved, 250_000, "no further than the segment goes: {seen:?}");
+        assert!(seen.len() < 6, "not at each write: {seen:?}");
+        assert_eq!(machine.content(&segment(0)).len() as u64, driver.log.bytes());
+    });
+}
+
+#[test]
+fn a_lazy_log_has_little_to_sync_when_its_segment_ends() {
+    in_simulation(|| async {
+        let lazy =
+            LogConfig { segment_bytes: 40 << 20, sync_batches: u64::MAX, ..without_checkpoints() };
+        let machine = Machine::new(lazy);
+        let mut driver = machine.open().await;
+        let mut unsynced = 0;
+        while driver.log.segments().count() == 1 {
+            unsynced = driver.log.end().since(driver.log.durable_end());
+            driver.append(1, 1 << 20, 0);
+            driver.idle().await.unwrap();
+        }
+        assert!(unsynced <= 4, "{unsynced} MiB");
     });
 }
 
