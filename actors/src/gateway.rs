@@ -23,6 +23,7 @@ pub mod error_code;
 mod errors;
 pub mod frame;
 mod handlers;
+mod home;
 mod large;
 pub mod limits;
 pub mod listener;
@@ -31,7 +32,10 @@ mod requests;
 mod slots;
 mod within;
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicUsize},
+};
 
 use bytestring::ByteString;
 use flumen_runtime::{
@@ -92,6 +96,8 @@ struct Shared {
     waiting_room: Credit,
     connections: SupervisorRef,
     counters: Arc<Counters>,
+    /// Whose turn it is among connections that share arbiters.
+    turn: AtomicUsize,
     listeners: Arc<[Bound]>,
 }
 
@@ -159,6 +165,7 @@ pub fn start(spec: GatewaySpec, broker: Broker) -> (ChildSpec, Gateway) {
         limits,
         connections,
         counters: Arc::default(),
+        turn: AtomicUsize::new(0),
         listeners: listeners.clone(),
     });
     let mut tree = SupervisorSpec::new("gateway").child(connections_child);

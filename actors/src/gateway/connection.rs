@@ -88,8 +88,7 @@ pub(crate) trait Serve {
     /// Whether `frame` must wait until the answers to all before it have left.
     fn must_wait(&self, frame: &Frame) -> bool;
 
-    /// The arbiter to which the connection is to move before `frame` is taken up: asked while nothing
-    /// is in work, and answered once.
+    /// The arbiter to which the connection is to move before `frame` is taken up; answered once.
     fn home(&mut self, frame: &Frame) -> Option<ArbiterId>;
 
     /// What a peer speaks whose first bytes are no length of a request, for the log; none where that
@@ -276,9 +275,6 @@ impl<S: ByteStream> Connection<S> {
         let mut budget = TURN_BYTES;
         loop {
             let stopped_reading = self.take_in(cx, &mut budget)?;
-            if let Some(arbiter) = self.moves_to {
-                return Err(End::Moves(arbiter));
-            }
             self.collect(cx);
             let stream = self.stream.as_mut().ok_or(End::Gone)?;
             let sent = self.outgoing.poll_send(stream, cx)?.is_ready();
@@ -288,6 +284,9 @@ impl<S: ByteStream> Connection<S> {
             }
             if self.is_drained(sent) {
                 return Err(End::Drained);
+            }
+            if let Some(arbiter) = self.moves_to.filter(|_| self.is_quiet()) {
+                return Err(End::Moves(arbiter));
             }
             // Room was made for what could not be read: it is tried again, or nobody wakes us.
             let again = stopped_reading && self.may_take();
@@ -451,7 +450,7 @@ impl<S: ByteStream> Connection<S> {
     fn arrived(&mut self, frame: Frame) {
         self.clock.arriving = None;
         self.clock.last_request = Instant::now();
-        if self.goes_on.is_some() && self.is_quiet() {
+        if self.goes_on.is_some() {
             self.moves_to = self.serve.home(&frame);
         }
         let must_wait = self.serve.must_wait(&frame) && !self.is_quiet();

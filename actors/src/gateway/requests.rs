@@ -31,14 +31,12 @@ use super::{
         groups::{administration, membership, offsets},
         list_offsets, metadata, partitions, produce, producer_ids, topics,
     },
+    home::Seeker,
     large::Turn,
     listener::Endpoint,
     messages::{fetch::FetchRequest, produce::ProduceRequest},
 };
-use crate::broker::{
-    names::{PartitionId, TopicPartition},
-    partition,
-};
+use crate::broker::names::{PartitionId, TopicName, TopicPartition};
 
 /// From this length on an answer takes of the node's room for answers until it is sent.
 const LARGE_BYTES: usize = 64 << 10;
@@ -121,15 +119,15 @@ pub(super) struct Requests {
     client_id: Option<ByteString>,
     /// Taken out by the one fetch that is in work.
     session: Rc<Cell<fetch::Session>>,
-    /// Where it is, until a request has said where it belongs.
-    seeks_home: Option<Rc<Local>>,
+    /// Until it is known where it belongs.
+    seeker: Option<Seeker>,
 }
 
 impl Requests {
     pub(super) fn new(shared: Arc<Shared>, listener: Endpoint, peer: SocketAddr) -> Self {
         let counters = shared.counters.clone();
-        let (client_id, session, seeks_home) = (None, Rc::default(), None);
-        Self { shared, counters, listener, peer, client_id, session, seeks_home }
+        let (client_id, session, seeker) = (None, Rc::default(), None);
+        Self { shared, counters, listener, peer, client_id, session, seeker }
     }
 
     /// The same, and nobody counts what is asked.
@@ -137,35 +135,45 @@ impl Requests {
         Self { counters: Arc::default(), ..self }
     }
 
-    /// Has the first request that writes or reads a partition say where the connection belongs: it is
-    /// on `local` now.
+    /// Has the first requests that write or read partitions say where the connection belongs: it is on
+    /// `local` now.
     pub(super) fn seek_home(&mut self, local: Rc<Local>) {
-        self.seeks_home = Some(local);
+        self.seeker = Some(Seeker::new(local));
     }
 
-    /// The partition that a request writes or reads first; none where it is not of that kind.
-    fn first_partition(&self, frame: &Frame) -> Option<TopicPartition> {
+    /// The partitions that a request writes or reads, and whether there are no others; none where it is
+    /// not of that kind.
+    fn partitions(&self, frame: &Frame) -> Option<(Vec<TopicPartition>, bool)> {
         // A copy, for the frame itself must stay nobody else's.
         let bytes =
             (frame.bytes.len() < LARGE_BYTES * 2).then(|| Bytes::copy_from_slice(&frame.bytes));
         let request = RequestFrame::parse(bytes?).ok()?;
-        let (topic, number) = match request.header.api {
+        let number = |number| u32::try_from(number).ok().map(PartitionId);
+        let mut partitions = Vec::new();
+        let mut name = |topic: &TopicName, partition: i32| {
+            let partition = number(partition)?;
+            partitions.push(TopicPartition { topic: topic.clone(), partition });
+            Some(())
+        };
+        match request.header.api {
             ApiKey::Produce => {
-                let asked = request.decode::<ProduceRequest>().ok()?;
-                let topic = asked.topic_data.into_iter().next()?;
-                (topic.name.parse().ok()?, topic.partition_data.first()?.index)
+                for topic in request.decode::<ProduceRequest>().ok()?.topic_data {
+                    let known = topic.name.parse().ok()?;
+                    topic.partition_data.iter().try_for_each(|data| name(&known, data.index))?;
+                }
+                Some((partitions, false))
             }
             ApiKey::Fetch => {
-                let asked = request.decode::<FetchRequest>().ok()?;
-                let topic = asked.topics.into_iter().next()?;
-                let number = topic.partitions.first()?.partition;
                 let topics = self.shared.broker.topics();
-                let by_id = topics.by_id(topic.topic_id).map(|known| known.name.clone());
-                (by_id.or_else(|| topic.topic.parse().ok())?, number)
+                for topic in request.decode::<FetchRequest>().ok()?.topics {
+                    let by_id = topics.by_id(topic.topic_id).map(|known| known.name.clone());
+                    let known = by_id.or_else(|| topic.topic.parse().ok())?;
+                    topic.partitions.iter().try_for_each(|asked| name(&known, asked.partition))?;
+                }
+                Some((partitions, true))
             }
-            _ => return None,
-        };
-        Some(TopicPartition { topic, partition: PartitionId(u32::try_from(number).ok()?) })
+            _ => None,
+        }
     }
 
     fn context(&self, header: &RequestHeader, bytes: usize) -> RequestContext {
@@ -365,7 +373,7 @@ impl Serve for Requests {
             },
             ApiKey::Fetch => {
                 // From now on it may have a session, which does not move.
-                self.seeks_home = None;
+                self.seeker = None;
                 self.fetch(&request, context, &mut held)
             }
             _ => self.dispatch(&request, context, &mut held),
@@ -384,11 +392,9 @@ impl Serve for Requests {
     }
 
     fn home(&mut self, frame: &Frame) -> Option<ArbiterId> {
-        self.seeks_home.as_ref()?;
-        let partition = self.first_partition(frame)?;
-        let local = self.seeks_home.take()?;
-        let home = local.services().places.get(partition::actor_name(&partition).as_str())?;
-        (home != local.arbiter()).then_some(home)
+        self.seeker.as_ref()?;
+        let (partitions, all) = self.partitions(frame)?;
+        Seeker::look(&mut self.seeker, &partitions, all, &self.shared.turn)
     }
 
     fn recognise(&self, head: [u8; 4]) -> Option<String> {

@@ -1,9 +1,10 @@
-//! Moving: a connection goes once to the arbiter of the partition that it writes or reads first.
+//! Moving: a connection goes once to an arbiter of the partitions that it writes or reads.
 //!
 //! ```text
-//!   first Produce or Fetch ──► home(frame)? ──► here, or nobody knows: it stays
-//!        nothing is in work         └─ another arbiter: its connection ends here, and goes on there
-//!                                      with the request and what was read behind it
+//!   Produce or Fetch ──► home(frame)? ──► here, or not known yet: it stays
+//!                             └─ another arbiter: the request is held, and when nothing is in work any
+//!                                more, its connection ends here and goes on there with the request
+//!                                and what was read behind it
 //! ```
 //!
 //! A message to another arbiter wakes a thread, which costs ten times as much as all else that is

@@ -1,5 +1,7 @@
 //! Connections over sockets, which move to where their partition is.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use tokio::net::TcpStream;
 
 use super::*;
@@ -8,7 +10,7 @@ use crate::{
         names::{PartitionId, TopicPartition},
         partition,
     },
-    gateway::messages::metadata::MetadataRequest,
+    gateway::{home::LOOKS, messages::metadata::MetadataRequest},
 };
 
 /// Where the newest connection is, once it is the only one of its client.
@@ -55,12 +57,12 @@ async fn a_connection_goes_on_where_its_partition_is_with_all_that_it_had_read()
         let mut client = connect(address).await;
         let is_read = clients.len() % 2 == 1;
         let asked: Vec<_> =
-            (0..3).map(|_| produce(-1, vec![(number, batch(&["a"]).freeze())])).collect();
+            (0..=LOOKS).map(|_| produce(-1, vec![(number, batch(&["a"]).freeze())])).collect();
         if is_read {
             let read = client.ask(4, &fetch(&[(number, 0)])).await;
             assert_eq!(read.responses[0].partitions[0].error_code, ErrorCode::None);
         }
-        // At once, so that what is behind the first one is read before the move.
+        // At once, so that what is behind the one that decides is read before the move.
         let mut headers = Vec::new();
         for request in &asked {
             headers.push(client.send(9, request).await);
@@ -68,7 +70,7 @@ async fn a_connection_goes_on_where_its_partition_is_with_all_that_it_had_read()
         for (place, header) in headers.iter().enumerate() {
             let answer = client.receive::<ProduceRequest>(header).await;
             let part = &answer.responses[0].partition_responses[0];
-            let before = if is_read { 3 } else { 0 };
+            let before = if is_read { i64::from(LOOKS) + 1 } else { 0 };
             assert_eq!(
                 (part.error_code, part.base_offset),
                 (ErrorCode::None, before + place as i64)
@@ -78,6 +80,35 @@ async fn a_connection_goes_on_where_its_partition_is_with_all_that_it_had_read()
         clients.push(client);
     }
     assert_eq!(world.shared.slots.taken(), clients.len(), "each has one slot, moved or not");
+}
+
+#[actix_rt::test]
+async fn connections_that_write_or_read_on_several_arbiters_are_spread_over_them() {
+    let world = World::with_topic().await;
+    let address = listen(&world).await;
+    let homes: BTreeSet<ArbiterId> = (0..3).map(|partition| home(&world, partition)).collect();
+    assert_eq!(homes.len(), 2, "the topic is on both");
+    for reads in [false, true] {
+        let mut clients = Vec::new();
+        let mut taken = BTreeMap::<ArbiterId, usize>::new();
+        for _ in 0..4 {
+            let mut client = connect(address).await;
+            if reads {
+                client.ask(4, &fetch(&[(0, 0), (1, 0), (2, 0)])).await;
+            } else {
+                for number in (0..3).cycle().take(usize::from(LOOKS) + 1) {
+                    client.ask(9, &produce(-1, vec![(number, batch(&["a"]).freeze())])).await;
+                }
+            }
+            *taken.entry(settled(&world, clients.len()).await).or_default() += 1;
+            clients.push(client);
+        }
+        assert_eq!(Vec::from_iter(taken.into_values()), [2, 2]);
+        drop(clients);
+        while world.shared.slots.taken() > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
 }
 
 #[actix_rt::test]
@@ -120,7 +151,7 @@ fn a_connection_that_an_arbiter_was_given_and_does_not_begin_is_closed() {
         let mut clients = Vec::new();
         for _ in 0..4 {
             let mut client = connect(address).await;
-            client.send(9, &produce(-1, vec![(0, batch(&["a"]).freeze())])).await;
+            client.send(4, &fetch(&[(0, 0)])).await;
             clients.push(client);
         }
         for mut client in clients {
