@@ -144,9 +144,8 @@ fn typed_events(bench: &mut Bench, data: &Path) {
     }
     let bare = median(bare);
     let against = (bare, "encode and decode alone");
-    let bar = Bar::RatioAtLeast(0.4);
-    bench.figure(Figure::against("typed_events", (median(rates), "events/s"), against, bar));
-    let bar = Bar::RatioAtLeast(0.25);
-    let name = "typed_events_one_arbiter";
-    bench.figure(Figure::against(name, (median(beside), "events/s"), against, bar));
+    for (name, rates) in [("typed_events", rates), ("typed_events_one_arbiter", beside)] {
+        let bar = Bar::RatioAtLeast(0.4);
+        bench.figure(Figure::against(name, (median(rates), "events/s"), against, bar));
+    }
 }

@@ -32,10 +32,7 @@ mod requests;
 mod slots;
 mod within;
 
-use std::{
-    fmt,
-    sync::{Arc, atomic::AtomicUsize},
-};
+use std::{fmt, sync::Arc};
 
 use bytestring::ByteString;
 use flumen_runtime::{
@@ -45,7 +42,9 @@ use flumen_runtime::{
 
 pub use self::connection::{BadLength, Frame, Intake, Taken};
 pub use self::counters::ApiCounts;
-use self::{counters::Counters, large::Turns, limits::Limits, listener::Bound, slots::Slots};
+use self::{
+    counters::Counters, home::Homes, large::Turns, limits::Limits, listener::Bound, slots::Slots,
+};
 use crate::broker::{Broker, NodeId};
 
 /// What a gateway is made with.
@@ -96,8 +95,7 @@ struct Shared {
     waiting_room: Credit,
     connections: SupervisorRef,
     counters: Arc<Counters>,
-    /// Whose turn it is among connections that share arbiters.
-    turn: AtomicUsize,
+    homes: Homes,
     listeners: Arc<[Bound]>,
 }
 
@@ -165,7 +163,7 @@ pub fn start(spec: GatewaySpec, broker: Broker) -> (ChildSpec, Gateway) {
         limits,
         connections,
         counters: Arc::default(),
-        turn: AtomicUsize::new(0),
+        homes: Homes::default(),
         listeners: listeners.clone(),
     });
     let mut tree = SupervisorSpec::new("gateway").child(connections_child);

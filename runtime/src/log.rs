@@ -213,7 +213,7 @@ pub struct Log {
     unsettled_bytes: u64,
     /// Bytes from the beginning of the active segment that were written or zero-filled.
     filled: u64,
-    /// Bytes from there that blocks were found for.
+    /// Bytes from there that blocks were asked for.
     reserved: u64,
     running: Running,
     wanted: VecDeque<Wanted>,

@@ -88,8 +88,9 @@ pub(crate) trait Serve {
     /// Whether `frame` must wait until the answers to all before it have left.
     fn must_wait(&self, frame: &Frame) -> bool;
 
-    /// The arbiter to which the connection is to move before `frame` is taken up; answered once.
-    fn home(&mut self, frame: &Frame) -> Option<ArbiterId>;
+    /// The arbiter to which the connection is to move before `frame` is taken up, once that is known. The
+    /// frame stays as it is.
+    fn home(&mut self, frame: &mut Frame) -> Option<ArbiterId>;
 
     /// What a peer speaks whose first bytes are no length of a request, for the log; none where that
     /// is not known.
@@ -285,7 +286,7 @@ impl<S: ByteStream> Connection<S> {
             if self.is_drained(sent) {
                 return Err(End::Drained);
             }
-            if let Some(arbiter) = self.moves_to.filter(|_| self.is_quiet()) {
+            if let Some(arbiter) = self.moves_to.filter(|_| self.is_quiet() && !self.is_muted()) {
                 return Err(End::Moves(arbiter));
             }
             // Room was made for what could not be read: it is tried again, or nobody wakes us.
@@ -307,14 +308,17 @@ impl<S: ByteStream> Connection<S> {
 
     /// Whether another request may be taken up.
     fn may_take(&self) -> bool {
-        let muted = self.muted_until.is_some_and(|until| Instant::now() < until);
         self.order.len() < self.limits.requests_in_flight_max
             && self.outgoing.len() < UNSENT_BYTES_MAX
             && (self.held.is_none() || self.waits_to_be_decoded() || self.is_quiet())
-            && !muted
+            && !self.is_muted()
             && self.moves_to.is_none()
             && self.closes.is_none()
             && self.draining.is_none()
+    }
+
+    fn is_muted(&self) -> bool {
+        self.muted_until.is_some_and(|until| Instant::now() < until)
     }
 
     /// Whether the request that is held waits for room, not for the answers before it.
@@ -447,11 +451,11 @@ impl<S: ByteStream> Connection<S> {
         }
     }
 
-    fn arrived(&mut self, frame: Frame) {
+    fn arrived(&mut self, mut frame: Frame) {
         self.clock.arriving = None;
         self.clock.last_request = Instant::now();
         if self.goes_on.is_some() {
-            self.moves_to = self.serve.home(&frame);
+            self.moves_to = self.serve.home(&mut frame);
         }
         let must_wait = self.serve.must_wait(&frame) && !self.is_quiet();
         if must_wait || self.moves_to.is_some() {

@@ -5,7 +5,7 @@
 //!                                                                         └──► several: in turn
 //! ```
 //!
-//! One Fetch names all that is read; of what is written each request tells a part. Those that are
+//! One Fetch names most of what is read; of what is written each request tells a part. Those that are
 //! spread over several arbiters share them evenly: to where their first partition is, all clients of a
 //! topic might go to the same.
 
@@ -17,6 +17,14 @@ use std::{
 use flumen_runtime::{ids::ArbiterId, placement::Local};
 
 use crate::broker::{names::TopicPartition, partition};
+
+/// Whose turn it is among the connections that write, and among those that read, on several arbiters: they
+/// come in pairs where a client does both.
+#[derive(Debug, Default)]
+pub(super) struct Homes {
+    pub(super) writing: AtomicUsize,
+    pub(super) reading: AtomicUsize,
+}
 
 /// Produce requests that are looked at.
 pub(super) const LOOKS: u8 = 8;
@@ -35,8 +43,8 @@ impl Seeker {
         Self { local, seen: Vec::new(), looks: 0 }
     }
 
-    /// Looks at a request that names `partitions`, which are `all` that this client wants. Ends the
-    /// search in `seeker` when that is enough; `turn` is whose turn it is among those that have to share.
+    /// Looks at a request for `partitions`. Ends the search in `seeker` when `all` were named, or enough was
+    /// seen; `turn` is whose turn it is among those that have to share.
     pub(super) fn look(
         seeker: &mut Option<Self>,
         partitions: &[TopicPartition],

@@ -3,7 +3,9 @@
 //! Every request passes here the point where a client may be throttled; whether it may do what it
 //! asks, its handler asks [`super::context::authorize`].
 
-use std::{cell::Cell, future::Future, net::SocketAddr, pin::pin, rc::Rc, sync::Arc, task::Poll};
+use std::{
+    cell::Cell, future::Future, mem, net::SocketAddr, pin::pin, rc::Rc, sync::Arc, task::Poll,
+};
 
 use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
@@ -31,7 +33,7 @@ use super::{
         groups::{administration, membership, offsets},
         list_offsets, metadata, partitions, produce, producer_ids, topics,
     },
-    home::Seeker,
+    home::{Homes, Seeker},
     large::Turn,
     listener::Endpoint,
     messages::{fetch::FetchRequest, produce::ProduceRequest},
@@ -58,6 +60,12 @@ fn is_answer_large(api: ApiKey) -> bool {
     )
 }
 
+/// The API of a request: its first two bytes.
+fn api_of(frame: &Frame) -> Option<ApiKey> {
+    let number = frame.bytes.first_chunk().map(|number| i16::from_be_bytes(*number));
+    number.and_then(ApiKey::from_number)
+}
+
 /// Whether the request may wait for what other clients do. What it says is with its group then.
 fn waits_for_others(api: ApiKey) -> bool {
     matches!(api, ApiKey::JoinGroup | ApiKey::SyncGroup)
@@ -78,7 +86,7 @@ pub(super) struct Held {
 impl Held {
     /// The same, and nothing is left here.
     fn take(&mut self) -> Self {
-        std::mem::take(self)
+        mem::take(self)
     }
 
     /// The request as it was: it is served again once there is `room`.
@@ -141,39 +149,29 @@ impl Requests {
         self.seeker = Some(Seeker::new(local));
     }
 
-    /// The partitions that a request writes or reads, and whether there are no others; none where it is
-    /// not of that kind.
-    fn partitions(&self, frame: &Frame) -> Option<(Vec<TopicPartition>, bool)> {
-        // A copy, for the frame itself must stay nobody else's.
-        let bytes =
-            (frame.bytes.len() < LARGE_BYTES * 2).then(|| Bytes::copy_from_slice(&frame.bytes));
-        let request = RequestFrame::parse(bytes?).ok()?;
-        let number = |number| u32::try_from(number).ok().map(PartitionId);
+    /// The partitions that a request writes or reads; none where it is not understood.
+    fn partitions(&self, request: Bytes) -> Option<Vec<TopicPartition>> {
+        let request = RequestFrame::parse(request).ok()?;
         let mut partitions = Vec::new();
         let mut name = |topic: &TopicName, partition: i32| {
-            let partition = number(partition)?;
+            let partition = PartitionId(u32::try_from(partition).ok()?);
             partitions.push(TopicPartition { topic: topic.clone(), partition });
             Some(())
         };
-        match request.header.api {
-            ApiKey::Produce => {
-                for topic in request.decode::<ProduceRequest>().ok()?.topic_data {
-                    let known = topic.name.parse().ok()?;
-                    topic.partition_data.iter().try_for_each(|data| name(&known, data.index))?;
-                }
-                Some((partitions, false))
+        if request.header.api == ApiKey::Produce {
+            for topic in request.decode::<ProduceRequest>().ok()?.topic_data {
+                let known = topic.name.parse().ok()?;
+                topic.partition_data.iter().try_for_each(|data| name(&known, data.index))?;
             }
-            ApiKey::Fetch => {
-                let topics = self.shared.broker.topics();
-                for topic in request.decode::<FetchRequest>().ok()?.topics {
-                    let by_id = topics.by_id(topic.topic_id).map(|known| known.name.clone());
-                    let known = by_id.or_else(|| topic.topic.parse().ok())?;
-                    topic.partitions.iter().try_for_each(|asked| name(&known, asked.partition))?;
-                }
-                Some((partitions, true))
+        } else {
+            let topics = self.shared.broker.topics();
+            for topic in request.decode::<FetchRequest>().ok()?.topics {
+                let by_id = topics.by_id(topic.topic_id).map(|known| known.name.clone());
+                let known = by_id.or_else(|| topic.topic.parse().ok())?;
+                topic.partitions.iter().try_for_each(|asked| name(&known, asked.partition))?;
             }
-            _ => None,
         }
+        Some(partitions)
     }
 
     fn context(&self, header: &RequestHeader, bytes: usize) -> RequestContext {
@@ -386,15 +384,22 @@ impl Serve for Requests {
     }
 
     fn must_wait(&self, frame: &Frame) -> bool {
-        // The first two bytes of a request are its API.
-        let api = frame.bytes.first_chunk().map(|number| i16::from_be_bytes(*number));
-        api.and_then(ApiKey::from_number).is_some_and(is_answer_large)
+        api_of(frame).is_some_and(is_answer_large)
     }
 
-    fn home(&mut self, frame: &Frame) -> Option<ArbiterId> {
-        self.seeker.as_ref()?;
-        let (partitions, all) = self.partitions(frame)?;
-        Seeker::look(&mut self.seeker, &partitions, all, &self.shared.turn)
+    fn home(&mut self, frame: &mut Frame) -> Option<ArbiterId> {
+        let api = api_of(frame)?;
+        if self.seeker.is_none() || !matches!(api, ApiKey::Produce | ApiKey::Fetch) {
+            return None;
+        }
+        let bytes = mem::take(&mut frame.bytes).freeze();
+        let partitions = self.partitions(bytes.clone()).unwrap_or_default();
+        // Nobody else has it any more.
+        frame.bytes = bytes.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
+        let Homes { writing, reading } = &self.shared.homes;
+        let (is_fetch, turn) =
+            if api == ApiKey::Fetch { (true, reading) } else { (false, writing) };
+        Seeker::look(&mut self.seeker, &partitions, is_fetch, turn)
     }
 
     fn recognise(&self, head: [u8; 4]) -> Option<String> {

@@ -6,7 +6,9 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
     future::Future,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     rc::Rc,
     time::Duration,
@@ -213,6 +215,11 @@ async fn zeros_and_lengths(case: Case) {
     good(disk.reserve(&file, 80_000, 4 << 20, ticket)).await;
     assert_eq!(good(disk.len(&file)).await, len, "reserving makes nothing longer");
     assert_eq!(good(disk.read(&file, 89_999, 7)).await[1..], *b"after\0", "nor other");
+    // Of the simulated disk there is no such file.
+    let blocks = || fs::metadata(case.at("file")).ok().map(|file| file.blocks() * 512);
+    assert!(blocks().is_none_or(|bytes| bytes >= 4 << 20), "{:?}", blocks());
+    good(disk.truncate(&file, len, ticket)).await;
+    assert!(blocks().is_none_or(|bytes| bytes < 4 << 20), "cutting gives them back");
     good(disk.truncate(&file, 90_002, ticket)).await;
     assert_eq!(good(disk.read(&file, 90_000, 10)).await, "af");
     good(disk.truncate(&file, 90_004, ticket)).await;

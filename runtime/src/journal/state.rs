@@ -395,7 +395,7 @@ impl<R> State<R> {
     fn should_gather(&self, now: Duration) -> bool {
         self.waiting_bytes < GATHER_BYTES_MAX
             && now < self.waiting_since + GATHER
-            && (self.timer || self.is_crowded(now))
+            && self.is_crowded(now)
     }
 
     /// Whether the last commits came at a rate, and are of [`CROWDED_LOGS`] logs: in most cases the

@@ -22,15 +22,15 @@ pub struct LogConfig {
     pub sync_batches: u64,
     /// Longest time that a written batch stays unsynced, where `sync_batches` does not say sooner.
     pub sync_interval: Option<Duration>,
-    /// Bytes after which a log syncs although nobody waits for it: a roll has to wait for what is
-    /// left, and a recovery has to read it.
+    /// Bytes after which a log syncs although nobody waits for it, and fewer near the end of a segment: a
+    /// roll has to wait for what is left, and a recovery has to read it.
     pub unsynced_bytes_max: u64,
     /// Whether small batches of a lightly written log are made durable by the shared journal.
     pub journal: bool,
     /// Bytes of each new segment that are filled with zeros when it is made.
     pub zero_fill_bytes: u64,
-    /// Bytes between two ticks from which a log counts as busy: it syncs for itself, and unless it is
-    /// lazy, its writes go on with zeros.
+    /// Bytes between two ticks from which a log counts as busy: it syncs for itself, its small writes go on
+    /// with zeros, and if it is lazy, its blocks are found ahead.
     pub busy_bytes: u64,
     /// Bytes of synced log after which the recovery point moves.
     pub checkpoint_bytes: u64,

@@ -103,6 +103,11 @@ pub(super) enum Work {
         sync: Option<File>,
         work: Box<CheckpointWork>,
     },
+    /// Gives back the blocks behind `size`.
+    GiveBack {
+        file: File,
+        size: u64,
+    },
     /// Ends the active segment at `size`, for a clean stop.
     Close {
         file: File,
@@ -179,6 +184,7 @@ pub(super) enum Outcome {
     },
     Truncated(Box<Truncated>),
     Cleaned(JobDone),
+    GivenBack,
     /// There was no room for it.
     Refused(Refused),
     Space {
@@ -241,6 +247,10 @@ async fn run(place: &LogPlace, work: Work, disk: &DiskHandle) -> Result<Outcome,
             move_checkpoint(place, disk, &work).await?;
             Ok(Outcome::Checkpointed { work })
         }
+        Work::GiveBack { file, size } => {
+            disk.truncate(&file, size, ticket).await?;
+            Ok(Outcome::GivenBack)
+        }
         Work::Close { file, size, work } => {
             disk.truncate(&file, size, ticket).await?;
             disk.sync(&file).await?;
@@ -295,11 +305,12 @@ async fn write(
         Ahead::Nothing => 0,
         Ahead::Zeros(zeros) => zeros,
         Ahead::Blocks(len) => {
-            // Where there are not so many together, the writes find their own.
-            match disk.reserve(file, wanted.position, len, &place.ticket).await {
-                Err(error @ DiskError::Fenced(_)) => return Err(error),
-                _ => 0,
+            let reserved = disk.reserve(file, wanted.position, len, &place.ticket).await;
+            if reserved.is_err() {
+                // It may have found some of them, and somebody else needs those.
+                disk.truncate(file, wanted.position, &place.ticket).await?;
             }
+            0
         }
     };
     let bufs = wanted.bufs.iter().cloned().chain(disk::zeros(zeros)).collect();

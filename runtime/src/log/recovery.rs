@@ -501,7 +501,8 @@ impl Recovery<'_> {
             );
             return Err(self.damaged(file.path().to_owned(), segment.size, reason));
         }
-        if *len != segment.size {
+        // Blocks that a lazy log had found ahead do not show in its length.
+        if *len != segment.size || self.config.is_lazy() {
             self.disk.truncate(file, segment.size, &self.place.ticket).await?;
         }
         self.disk.sync(file).await?;

@@ -73,6 +73,7 @@ impl Log {
                 self.room.note_refusal();
                 self.refused = Some(Box::new(refused));
             }
+            Outcome::GivenBack => {}
             Outcome::Space { free } => self.room.note_free(free, self.config.free_floor_bytes),
             Outcome::Rolled { file, base, zeroed, added } => self.rolled(file, base, zeroed, added),
             Outcome::Checkpointed { work } => {

@@ -15,12 +15,19 @@ pub(super) struct Room {
     was_refused: bool,
     is_look_due: bool,
     unlooked_bytes: u64,
+    /// Bytes above the floor, when it was looked at last.
+    spare: u64,
 }
 
 impl Room {
     /// Whether nothing was refused: below the floor there is still room for what was taken.
     pub(super) fn is_there(self) -> bool {
         !self.was_refused
+    }
+
+    /// Bytes above the floor, less what this log has written since they were looked at.
+    pub(super) fn spare(self) -> u64 {
+        self.spare.saturating_sub(self.unlooked_bytes)
     }
 
     pub(super) fn note_written(&mut self, bytes: u64) {
@@ -35,6 +42,7 @@ impl Room {
 
     pub(super) fn note_free(&mut self, free: u64, floor: u64) {
         self.is_below_floor = free < floor;
+        self.spare = free.saturating_sub(floor);
         self.was_refused = false;
     }
 

@@ -62,7 +62,7 @@ impl Serve for Echo {
         frame.bytes.starts_with(b"W")
     }
 
-    fn home(&mut self, frame: &Frame) -> Option<ArbiterId> {
+    fn home(&mut self, frame: &mut Frame) -> Option<ArbiterId> {
         frame.bytes.starts_with(b"H").then_some(ArbiterId(1))
     }
 

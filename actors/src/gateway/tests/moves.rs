@@ -92,6 +92,9 @@ async fn connections_that_write_or_read_on_several_arbiters_are_spread_over_them
         let mut clients = Vec::new();
         let mut taken = BTreeMap::<ArbiterId, usize>::new();
         for _ in 0..4 {
+            // Another before each, as of a client that looks for the node first: all begin on one arbiter.
+            clients.push(connect(address).await);
+            settled(&world, clients.len() - 1).await;
             let mut client = connect(address).await;
             if reads {
                 client.ask(4, &fetch(&[(0, 0), (1, 0), (2, 0)])).await;

@@ -20,10 +20,11 @@ impl World {
             Op::Zero { file, position, len, .. } => self.zero(file, *position, *len),
             Op::Reserve { file, position, len, .. } => {
                 self.written(RESERVE, file)?;
-                if *len > self.room_at(file, *position) {
-                    return Err(os(RESERVE, file.path(), libc::ENOSPC));
-                }
-                Ok(Done::Unit)
+                let room = self.room_at(file, *position);
+                self.written(RESERVE, file)?.reserve(*position, (*len).min(room));
+                // What was found until then stays.
+                let is_there = *len <= room;
+                is_there.then_some(Done::Unit).ok_or_else(|| os(RESERVE, file.path(), libc::ENOSPC))
             }
             Op::Sync { file } => self.sync(file, upto),
             Op::Read { file, position, len } => {

@@ -53,6 +53,8 @@ pub(super) struct SimFile {
     /// Pages with pending versions.
     dirty: BTreeSet<u64>,
     len: u64,
+    /// Up to where blocks were found for it.
+    reserved: u64,
     durable_len: u64,
     pending_lens: Vec<(Stamp, u64)>,
     /// Syncs in flight: no version that they cover may be forgotten.
@@ -67,7 +69,11 @@ impl SimFile {
     /// Bytes that it occupies.
     pub(super) fn allocated(&self) -> u64 {
         let pages = self.len.div_ceil(PAGE_BYTES as u64).min(self.slots.len() as u64);
-        pages * PAGE_BYTES as u64
+        pages.max(self.reserved.div_ceil(PAGE_BYTES as u64)) * PAGE_BYTES as u64
+    }
+
+    pub(super) fn reserve(&mut self, position: u64, len: u64) {
+        self.reserved = self.reserved.max(position.saturating_add(len));
     }
 
     pub(super) fn read(&self, position: u64, len: usize) -> Bytes {
@@ -118,6 +124,7 @@ impl SimFile {
             self.blank(len, last, stamp);
         }
         self.set_len(len, stamp);
+        self.reserved = self.reserved.min(len);
     }
 
     /// Makes durable what had been changed up to `upto`.

@@ -412,6 +412,7 @@ fn a_busy_lazy_log_has_blocks_for_what_it_wrote_in_a_second() {
         let machine = Machine::new(LogConfig { sync_batches: u64::MAX, ..config });
         let seen = Arc::new(Mutex::new(Vec::new()));
         let mut driver = machine.open().await;
+        driver.log.note_space(1 << 40);
         let witness = seen.clone();
         machine.disks.set_witness(Box::new(move |line| {
             let place = line.strip_prefix(&format!("reserve {} ", segment(0).display()));
@@ -437,6 +438,56 @@ fn a_busy_lazy_log_has_blocks_for_what_it_wrote_in_a_second() {
         assert_eq!(reserved, 250_000, "no further than the segment goes: {seen:?}");
         assert!(seen.len() < 6, "not at each write: {seen:?}");
         assert_eq!(machine.content(&segment(0)).len() as u64, driver.log.bytes());
+    });
+}
+
+#[test]
+fn blocks_that_are_not_used_are_given_back_and_none_are_taken_of_a_full_disk() {
+    in_simulation(|| async {
+        let config = LogConfig { busy_bytes: 20_000, ..without_checkpoints() };
+        let machine = Machine::new(LogConfig { sync_batches: u64::MAX, ..config });
+        machine.disks.set_faults(Faults { capacity: 10 << 20, ..Faults::none() });
+        let free = async |driver: &Driver| driver.disk.space("/d").await.unwrap().free;
+        let mut driver = machine.open().await;
+        let before = free(&driver).await;
+        // What is taken beyond the log's bytes, and a little for its other files.
+        let extra = async |driver: &Driver| {
+            (before - free(driver).await).saturating_sub(driver.log.bytes() + (32 << 10))
+        };
+        let fill = async |driver: &mut Driver, tags: std::ops::Range<u64>| {
+            tags.for_each(|tag| drop(driver.append(1, 100_000, tag)));
+            driver.idle().await.unwrap();
+        };
+        fill(&mut driver, 0..10).await;
+        assert_eq!(extra(&driver).await, 0, "nobody has looked how much there is");
+        driver.log.note_space(1 << 40);
+        fill(&mut driver, 10..20).await;
+        assert!(extra(&driver).await > 50_000, "as much again was taken");
+        driver.pass(1000);
+        driver.pass(1000);
+        driver.idle().await.unwrap();
+        assert_eq!(extra(&driver).await, 0, "it is not busy any more");
+
+        driver.log.note_space(1 << 40);
+        fill(&mut driver, 20..40).await;
+        assert!(extra(&driver).await > 50_000, "taken once more");
+        drop(driver);
+        machine.disks.kill();
+        let mut driver = machine.open().await;
+        assert_eq!(extra(&driver).await, 0, "recovery gives them back");
+
+        driver.log.note_space(8 << 20);
+        fill(&mut driver, 40..60).await;
+        let taken = extra(&driver).await;
+        assert!(0 < taken && taken <= (8 << 20) / 16, "a small part of what there is: {taken}");
+
+        // There are fewer than the log was told, and not enough.
+        machine.disks.set_faults(Faults { capacity: 8 << 20, ..Faults::none() });
+        driver.log.note_space(1 << 40);
+        fill(&mut driver, 60..70).await;
+        let taken = extra(&driver).await;
+        assert!(taken <= 2 << 20, "what was found of them is given back: {taken}");
+        assert!(!driver.log.is_full());
     });
 }
 
