@@ -390,7 +390,8 @@ fn take_over_kafka(options: &NodeOptions) -> Result<(), NodeError> {
     }
     let node = NodeId(i32::try_from(options.node).unwrap_or(i32::MAX));
     let imported = kafka_import::take_over(&options.data, node, SystemClock.now_ms())?;
-    let Some(Imported { topics, partitions, offsets, left }) = imported else { return Ok(()) };
+    let Some(imported) = imported else { return Ok(()) };
+    let Imported { topics, partitions, offsets, left, settings, refused } = imported;
     tracing::warn!(
         topics,
         partitions,
@@ -398,12 +399,23 @@ fn take_over_kafka(options: &NodeOptions) -> Result<(), NodeError> {
         "took over the log directories of Kafka; they are Flumen's from now on, and Kafka does not open them \
          any more"
     );
-    tracing::warn!(
-        "settings of topics stand in Kafka's metadata and were not taken over: all have the defaults, but for \
-         retention.ms=-1, so that nothing is deleted; set what they had, such as cleanup.policy=compact"
-    );
+    match settings {
+        Some(settings) => tracing::warn!(
+            settings,
+            "what was set on topics is set on them here; those that had no retention.ms of their own have \
+             retention.ms=-1, so that nothing is deleted: set what the configuration of Kafka's node said"
+        ),
+        None => tracing::warn!(
+            "Kafka's metadata, where the settings of topics stand, is in none of the directories: all have \
+             the defaults, but for retention.ms=-1, so that nothing is deleted; set what they had, such as \
+             cleanup.policy=compact"
+        ),
+    }
+    for setting in refused {
+        tracing::warn!("not taken over: {setting}");
+    }
     for dir in left {
-        tracing::warn!(dir = %dir.display(), "left as it is, unread: it is for Kafka alone, or was given up by it");
+        tracing::warn!(dir = %dir.display(), "left as it is: it is for Kafka alone, or was given up by it");
     }
     Ok(())
 }

@@ -151,7 +151,8 @@ assert values == [b"value %d " % at * 20 for at in range(RECORDS + 50)], "the id
 assert resume(50) == values[RECORDS:]
 configs = done(admin.describe_configs([ConfigResource(ConfigResource.Type.TOPIC, "latest")]))
 configs = next(iter(configs.values()))
-assert configs["cleanup.policy"].value == "delete" and configs["cleanup.policy"].is_default
+assert configs["cleanup.policy"].value == "compact" and not configs["cleanup.policy"].is_default
+assert configs["segment.bytes"].value == "1048576"
 assert configs["retention.ms"].value == "-1"
 fresh = Producer(NODE | {"enable.idempotence": True})
 produce(fresh, "gzip", range(RECORDS, RECORDS + 10))

@@ -5,7 +5,8 @@
 //!   <dir>/<topic>-<n>/             partition.metadata: the topic's id    ─► the catalogue
 //!       *.log  *.snapshot          read whole; producers, transactions   ─► state at the end, recovery point
 //!   <dir>/__consumer_offsets-<n>/  as any other                          ─► groups, when the node starts
-//!   <dir>/__cluster_metadata-0/    Kafka's own, as `__transaction_state` ─► stays as it is, unread
+//!   <dir>/__cluster_metadata-0/    what was set on the topics            ─► their settings; it stays as it is
+//!   <dir>/__transaction_state-<n>/ Kafka's own                           ─► stays as it is, unread
 //! ```
 //!
 //! Everything is read before anything is written: what is refused is left as it was. The directory is
@@ -13,10 +14,13 @@
 //! is written again by an import that follows one which was cut short. From then on it is ours alone:
 //! Kafka does not start on a directory that holds `.catalogue`.
 //!
-//! The settings of topics stand in Kafka's metadata. They are not taken over: topics have the defaults,
-//! but for `retention.ms=-1`, so that nothing that Kafka kept is deleted before somebody sets it.
+//! What was set on a topic is set on ours, where it is a setting here; without the metadata, which a node
+//! that is no controller may keep elsewhere, topics have the defaults. What they keep by default stood in
+//! the configuration of Kafka's node, which is not here: a topic without a `retention.ms` of its own gets
+//! `-1`, so that nothing that Kafka kept is deleted before somebody sets it.
 
 mod looked;
+mod metadata;
 
 use std::{
     collections::BTreeMap,
@@ -37,7 +41,7 @@ use flumen_runtime::{
 };
 use uuid::Uuid;
 
-use self::looked::Looked;
+use self::{looked::Looked, metadata::Metadata};
 use super::{
     OFFSETS_TOPIC,
     catalogue::{
@@ -135,6 +139,17 @@ pub enum ImportError {
         /// Why not.
         reason: BatchError,
     },
+    /// The topics' settings cannot be read.
+    #[error(
+        "`{}` is not understood: {reason}; move the directory `{}` away to take the topics over with default settings",
+        path.display(), metadata::FOLDER
+    )]
+    Metadata {
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// A log cannot be read, or is not whole.
     #[error("{0}; Kafka's directory was left as it was")]
     Log(#[from] AdoptError),
@@ -170,8 +185,12 @@ pub struct Imported {
     pub partitions: usize,
     /// How many records' offsets they span.
     pub offsets: u64,
-    /// Directories that stay as they are, unread.
+    /// Directories that stay as they are.
     pub left: Vec<PathBuf>,
+    /// How many settings of topics; none where Kafka's metadata is in none of the directories.
+    pub settings: Option<usize>,
+    /// Settings of topics that are none here: `topic: name=value: why`.
+    pub refused: Vec<String>,
 }
 
 /// One partition's directory.
@@ -206,6 +225,8 @@ pub fn take_over(
     for (path, dir) in &dirs {
         list(path, dir.id(), &mut topics, &mut imported.left)?;
     }
+    let metadata = Metadata::find(dirs.iter().map(|(path, _)| *path))?;
+    imported.settings = metadata.as_ref().map(|_| 0);
     let mut changes = Changes::new(node);
     let mut looked = Vec::new();
     for (name, partitions) in &topics {
@@ -218,7 +239,8 @@ pub fn take_over(
             epochs.push(one.epoch);
             looked.push(one);
         }
-        changes.create(name, partitions, &epochs)?;
+        let settings = settings(name, partitions, metadata.as_ref(), &mut imported);
+        changes.create(name, partitions, settings, &epochs)?;
     }
     imported.topics = topics.keys().filter(|name| name.as_str() != OFFSETS_TOPIC).count();
     imported.partitions = looked.len();
@@ -358,6 +380,28 @@ fn check_complete(name: &TopicName, partitions: &BTreeMap<u32, Found>) -> Result
     })
 }
 
+/// The settings of a topic that is taken over.
+fn settings(
+    topic: &TopicName,
+    partitions: &BTreeMap<u32, Found>,
+    metadata: Option<&Metadata>,
+    imported: &mut Imported,
+) -> Settings {
+    if topic.as_str() == OFFSETS_TOPIC {
+        return Settings::offsets_topic();
+    }
+    let mut settings = Settings::default().with("retention.ms", "-1").expect("it is a setting");
+    let found = partitions.values().next();
+    let set = found.and_then(|found| metadata?.of(found.id, topic.as_str()));
+    for (name, value) in set.into_iter().flatten() {
+        match settings.set(name, value) {
+            Ok(()) => imported.settings = imported.settings.map(|count| count + 1),
+            Err(error) => imported.refused.push(format!("{topic}: {name}={value}: {error}")),
+        }
+    }
+    settings
+}
+
 /// The changes that make the catalogue.
 struct Changes {
     node: NodeId,
@@ -375,13 +419,10 @@ impl Changes {
         &mut self,
         name: &TopicName,
         partitions: &BTreeMap<u32, Found>,
+        settings: Settings,
         epochs: &[i32],
     ) -> Result<(), ImportError> {
         let Some(id) = partitions.values().next().map(|found| found.id) else { return Ok(()) };
-        let settings = match name.as_str() {
-            OFFSETS_TOPIC => Settings::offsets_topic(),
-            _ => Settings::default().with("retention.ms", "-1").expect("it is a setting"),
-        };
         let node = self.node;
         let assign = |partition: PartitionId| {
             let epoch = epochs[partition.0 as usize].saturating_add(EPOCHS_AHEAD);

@@ -107,10 +107,11 @@ fn marker(offset: u64, kind: u8) -> Vec<u8> {
 fn what_is_taken_over_is_ours_and_knows_its_producers_and_its_aborted_transactions() {
     let batches = [records(0, 0), records(3, Attributes::TRANSACTIONAL), marker(6, 0)];
     let kafka = Kafka::with(&batches);
-    fs::create_dir(kafka.path().join("__cluster_metadata-0")).unwrap();
+    fs::create_dir(kafka.path().join("__share_group_state-0")).unwrap();
     let imported = kafka.take_over().unwrap().unwrap();
-    let left = vec![kafka.path().join("__cluster_metadata-0")];
-    assert_eq!(imported, Imported { topics: 1, partitions: 1, offsets: 7, left });
+    let left = vec![kafka.path().join("__share_group_state-0")];
+    let wanted = Imported { topics: 1, partitions: 1, offsets: 7, left, ..Imported::default() };
+    assert_eq!(imported, wanted);
     assert_eq!(kafka.take_over().unwrap(), None, "it is ours now");
     let state = fs::read(kafka.path().join("orders-0/00000000000000000007.snapshot")).unwrap();
     let replayed = Replayed::restored(&state).unwrap();
@@ -339,23 +340,107 @@ fn every_topic_that_is_not_kafka_s_own_is_taken_and_a_link_that_leads_nowhere_re
     assert_eq!((imported.topics, imported.left.len()), (3, 1), "{imported:?}");
 }
 
-#[test]
-fn nothing_is_deleted_of_a_topic_before_somebody_says_what_it_keeps() {
-    let kafka = Kafka::with(&[records(0, 0)]);
+/// The settings that `orders` is given.
+fn settings_of(kafka: &Kafka) -> (Vec<(String, String)>, LogConfig, Imported) {
     let paths = [kafka.path().to_path_buf()];
     let dirs = find(&paths).unwrap().unwrap();
-    let mut topics = Topics::new();
+    let (mut topics, mut imported) = (Topics::new(), Imported::default());
     list(kafka.path(), dirs[0].1.id(), &mut topics, &mut Vec::new()).unwrap();
-    let mut changes = Changes::new(NodeId(1));
-    for (name, partitions) in &topics {
-        changes.create(name, partitions, &[3]).unwrap();
-    }
-    let topic = changes.catalogue.topics().next().unwrap();
+    let metadata = Metadata::find(dirs.iter().map(|(path, _)| *path)).unwrap();
+    imported.settings = metadata.as_ref().map(|_| 0);
+    let (name, partitions) = topics.first_key_value().unwrap();
+    let settings = settings(name, partitions, metadata.as_ref(), &mut imported);
+    let own = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+    (settings.explicit().map(own).collect(), settings.log_config(&LogConfig::default()), imported)
+}
+
+#[test]
+fn nothing_is_deleted_of_a_topic_before_somebody_says_what_it_keeps() {
+    let (settings, config, imported) = settings_of(&Kafka::with(&[records(0, 0)]));
     // Set on the topic, and so told as such.
-    assert_eq!(topic.settings.explicit().collect::<Vec<_>>(), [("retention.ms", "-1")]);
-    let config = topic.settings.log_config(&LogConfig::default());
+    assert_eq!(settings, [("retention.ms".into(), "-1".into())]);
+    assert_eq!(imported.settings, None);
     assert_eq!(
         (config.retention_ms, config.retention_bytes, config.compaction),
         (None, None, None)
     );
+}
+
+/// A string of Kafka's flexible encoding; null where there is none.
+fn text(text: Option<&str>) -> Vec<u8> {
+    let Some(text) = text else { return vec![0] };
+    [&[u8::try_from(text.len() + 1).unwrap()], text.as_bytes()].concat()
+}
+
+fn topic_record(name: &str, id: u8) -> Vec<u8> {
+    [vec![1, 2, 0], text(Some(name)), metadata_id(id), vec![0]].concat()
+}
+
+fn removed_record(id: u8) -> Vec<u8> {
+    [vec![1, 9, 1], metadata_id(id), vec![0]].concat()
+}
+
+fn config_record(kind: u8, topic: &str, name: &str, value: Option<&str>) -> Vec<u8> {
+    [vec![1, 4, 0, kind], text(Some(topic)), text(Some(name)), text(value), vec![0]].concat()
+}
+
+/// Of `orders` it is 0.
+fn metadata_id(id: u8) -> Vec<u8> {
+    match id {
+        0 => data_dir::from_kafka_id("PaSJ3ruOQ5CPW7rvFoP7GA").unwrap().into_bytes().to_vec(),
+        id => vec![id; 16],
+    }
+}
+
+fn metadata_batch(offset: u64, values: &[Vec<u8>]) -> Vec<u8> {
+    let mut builder = BatchBuilder::new(500);
+    for value in values {
+        builder.push(RecordRef { timestamp: 500, value: Some(value), ..RecordRef::default() });
+    }
+    stamped(builder, offset)
+}
+
+#[test]
+fn what_was_set_on_a_topic_is_set_on_it_and_what_is_no_setting_here_is_named() {
+    let kafka = Kafka::with(&[records(0, 0)]);
+    let of_orders = |name, value| config_record(2, "orders", name, value);
+    let before = [
+        // An earlier topic of that name.
+        topic_record("orders", 1),
+        of_orders("compression.type", Some("zstd")),
+        removed_record(1),
+        topic_record("orders", 0),
+        topic_record("others", 2),
+        // Something else, of which nothing is known.
+        vec![1, 99, 7, 1, 2, 3],
+        of_orders("cleanup.policy", Some("compact")),
+        of_orders("max.message.bytes", Some("5000")),
+        of_orders("of.a.later.kafka", Some("true")),
+        config_record(4, "orders", "min.insync.replicas", Some("1")),
+        config_record(2, "others", "segment.bytes", Some("1048576")),
+    ];
+    let after = [of_orders("max.message.bytes", None), of_orders("retention.ms", Some("86400000"))];
+    let log = "__cluster_metadata-0/00000000000000000000.log";
+    let control = marker(11, 0);
+    kafka.put(log, &[metadata_batch(0, &before), control, metadata_batch(12, &after)].concat());
+    let wanted = [("cleanup.policy", "compact"), ("retention.ms", "86400000")];
+    let wanted = wanted.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let (settings, config, imported) = settings_of(&kafka);
+    assert_eq!(settings, wanted);
+    assert!(config.compaction.is_some());
+    assert_eq!(imported.settings, Some(2));
+    assert_eq!(imported.refused.len(), 1);
+    assert!(imported.refused[0].starts_with("orders: of.a.later.kafka=true: there is no"));
+
+    // The same by a snapshot, of which an older one and what the log says below it are no part.
+    let snapshot = "__cluster_metadata-0/00000000000000000012-0000000003.checkpoint";
+    kafka.put(snapshot, &metadata_batch(0, &before[3..]));
+    kafka.put("__cluster_metadata-0/00000000000000000000-0000000000.checkpoint", b"unread");
+    let below = [of_orders("compression.type", Some("gzip"))];
+    kafka.put(log, &[metadata_batch(0, &below), metadata_batch(12, &after)].concat());
+    assert_eq!(settings_of(&kafka).0, wanted);
+    kafka.put(snapshot, &metadata_batch(0, &[vec![1, 4, 1, 2]]));
+    kafka.is_refused("move the directory `__cluster_metadata-0` away");
+    kafka.put(snapshot, &metadata_batch(0, &[vec![1, 2, 0, 200, 200]]));
+    kafka.is_refused("is not understood");
 }
