@@ -33,9 +33,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 writeln!(file.expect("a log can be opened"), "line {line} of file {rotation}")
                     .expect("a log can be written");
             }
+            // A file that is renamed before anybody has seen it would be nobody's.
+            while published(&node, "app").await <= rotation * 100 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
             let aside = log.with_extension(format!("log.{rotation}"));
             std::fs::rename(&log, aside).expect("a log can be rotated");
-            tokio::time::sleep(Duration::from_millis(30)).await;
         }
         while published(&node, "app").await < 500 {
             tokio::time::sleep(Duration::from_millis(20)).await;
