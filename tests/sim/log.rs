@@ -149,7 +149,7 @@ async fn open(
     let place = LogPlace { dir: Path::new(DIR).into(), id: LogId::default(), ticket };
     let now = world.now_ms();
     let closed = model.borrow_mut().closed.take();
-    let driver = match closed {
+    let mut driver = match closed {
         Some((closed, owner)) => {
             let log = Log::reopen(place, config.clone(), closed, now);
             Driver::new(log, disk, owner)
@@ -164,6 +164,8 @@ async fn open(
             Driver::new(log, disk, owner)
         }
     };
+    // As somebody who looks would: a busy lazy log has its blocks found ahead then.
+    driver.log.note_space(1 << 30);
     world.trace.line(format_args!("opened {} to {}", driver.log.start(), driver.log.end()));
     model.borrow_mut().check_opened(&driver);
     driver

@@ -14,10 +14,10 @@
 //! is written again by an import that follows one which was cut short. From then on it is ours alone:
 //! Kafka does not start on a directory that holds `.catalogue`.
 //!
-//! What was set on a topic is set on ours, where it is a setting here; without the metadata, which a node
-//! that is no controller may keep elsewhere, topics have the defaults. What they keep by default stood in
-//! the configuration of Kafka's node, which is not here: a topic without a `retention.ms` of its own gets
-//! `-1`, so that nothing that Kafka kept is deleted before somebody sets it.
+//! What was set on a topic is set on ours, where it is a setting here and means the same; without the
+//! metadata, which may be kept elsewhere (`metadata.log.dir`), topics have the defaults. What held for topics
+//! that set nothing stood in the configuration of Kafka's node, which is not here: a topic without a
+//! `retention.ms` of its own gets `-1`, so that what Kafka kept is not deleted before somebody sets it.
 
 mod looked;
 mod metadata;
@@ -394,12 +394,30 @@ fn settings(
     let found = partitions.values().next();
     let set = found.and_then(|found| metadata?.of(found.id, topic.as_str()));
     for (name, value) in set.into_iter().flatten() {
-        match settings.set(name, value) {
+        let taken = match withheld(name, value) {
+            Some(why) => Err(why.to_owned()),
+            None => settings.set(name, value).map_err(|error| error.to_string()),
+        };
+        match taken {
             Ok(()) => imported.settings = imported.settings.map(|count| count + 1),
-            Err(error) => imported.refused.push(format!("{topic}: {name}={value}: {error}")),
+            Err(why) => imported.refused.push(format!("{topic}: {name}={value}: {why}")),
         }
     }
     settings
+}
+
+/// Why a setting is left to whoever takes the topics over.
+fn withheld(name: &str, value: &str) -> Option<&'static str> {
+    match name {
+        // Kafka's copies are on other nodes, too, which may lose what is not synced.
+        "flush.messages" | "flush.ms" => {
+            Some("here each record is synced before its ack unless you set this")
+        }
+        "min.insync.replicas" if value.trim() != "1" => {
+            Some("this node has the only copy, so nothing could be written with acks=all")
+        }
+        _ => None,
+    }
 }
 
 /// The changes that make the catalogue.

@@ -308,7 +308,10 @@ async fn write(
             let reserved = disk.reserve(file, wanted.position, len, &place.ticket).await;
             if reserved.is_err() {
                 // It may have found some of them, and somebody else needs those.
-                disk.truncate(file, wanted.position, &place.ticket).await?;
+                match disk.truncate(file, wanted.position, &place.ticket).await {
+                    Err(error) if error.is_full() => return Ok(Outcome::Refused(wanted)),
+                    given_back => given_back?,
+                }
             }
             0
         }

@@ -69,12 +69,18 @@ impl Metadata {
             }
             from = end;
         }
-        let mut refused = None;
+        let (mut first, mut refused) = (None, None);
         let looked = adopt::look_through(dir, None, |header, batch| {
+            first = first.or(Some(header.base_offset));
             if header.base_offset >= from && refused.is_none() {
                 refused = all.take_batch(header, batch).err();
             }
         });
+        if let Some(first) = first.filter(|first| *first > from) {
+            let reason =
+                format!("its log begins at offset {first}, and its snapshots end at {from}");
+            return Err(unreadable(dir, &reason));
+        }
         match (looked, refused) {
             (_, Some(reason)) => Err(unreadable(dir, &reason)),
             (Err(AdoptError::Empty(_)) | Ok(_), None) => Ok(all),

@@ -416,29 +416,43 @@ fn what_was_set_on_a_topic_is_set_on_it_and_what_is_no_setting_here_is_named() {
         of_orders("cleanup.policy", Some("compact")),
         of_orders("max.message.bytes", Some("5000")),
         of_orders("of.a.later.kafka", Some("true")),
+        of_orders("flush.messages", Some("10000")),
+        of_orders("min.insync.replicas", Some("2")),
         config_record(4, "orders", "min.insync.replicas", Some("1")),
         config_record(2, "others", "segment.bytes", Some("1048576")),
     ];
     let after = [of_orders("max.message.bytes", None), of_orders("retention.ms", Some("86400000"))];
     let log = "__cluster_metadata-0/00000000000000000000.log";
-    let control = marker(11, 0);
-    kafka.put(log, &[metadata_batch(0, &before), control, metadata_batch(12, &after)].concat());
+    let control = marker(13, 0);
+    kafka.put(log, &[metadata_batch(0, &before), control, metadata_batch(14, &after)].concat());
     let wanted = [("cleanup.policy", "compact"), ("retention.ms", "86400000")];
     let wanted = wanted.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let (settings, config, imported) = settings_of(&kafka);
     assert_eq!(settings, wanted);
     assert!(config.compaction.is_some());
     assert_eq!(imported.settings, Some(2));
-    assert_eq!(imported.refused.len(), 1);
-    assert!(imported.refused[0].starts_with("orders: of.a.later.kafka=true: there is no"));
+    let refused = [
+        "flush.messages=10000: here",
+        "min.insync.replicas=2: this",
+        "of.a.later.kafka=true: there",
+    ];
+    for (said, wanted) in imported.refused.iter().zip(refused) {
+        assert!(said.starts_with(&format!("orders: {wanted}")), "{said}");
+    }
+    assert_eq!(imported.refused.len(), refused.len());
 
     // The same by a snapshot, of which an older one and what the log says below it are no part.
-    let snapshot = "__cluster_metadata-0/00000000000000000012-0000000003.checkpoint";
+    let snapshot = "__cluster_metadata-0/00000000000000000014-0000000003.checkpoint";
     kafka.put(snapshot, &metadata_batch(0, &before[3..]));
     kafka.put("__cluster_metadata-0/00000000000000000000-0000000000.checkpoint", b"unread");
     let below = [of_orders("compression.type", Some("gzip"))];
-    kafka.put(log, &[metadata_batch(0, &below), metadata_batch(12, &after)].concat());
+    kafka.put(log, &[metadata_batch(0, &below), metadata_batch(14, &after)].concat());
     assert_eq!(settings_of(&kafka).0, wanted);
+    fs::remove_file(kafka.path().join(log)).unwrap();
+    let later = "__cluster_metadata-0/00000000000000000015.log";
+    kafka.put(later, &metadata_batch(15, &after));
+    kafka.is_refused("its log begins at offset 15, and its snapshots end at 14");
+    fs::remove_file(kafka.path().join(later)).unwrap();
     kafka.put(snapshot, &metadata_batch(0, &[vec![1, 4, 1, 2]]));
     kafka.is_refused("move the directory `__cluster_metadata-0` away");
     kafka.put(snapshot, &metadata_batch(0, &[vec![1, 2, 0, 200, 200]]));
