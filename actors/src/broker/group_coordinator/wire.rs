@@ -67,6 +67,11 @@ impl<'a> Reader<'a> {
         Ok(self.take(N)?.try_into().expect("take gives as many as asked for"))
     }
 
+    /// An INT8.
+    pub fn i8(&mut self) -> Result<i8, WireError> {
+        Ok(i8::from_be_bytes(self.array()?))
+    }
+
     /// An INT16.
     pub fn i16(&mut self) -> Result<i16, WireError> {
         Ok(i16::from_be_bytes(self.array()?))

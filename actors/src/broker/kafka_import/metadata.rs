@@ -19,6 +19,7 @@ use flumen_runtime::{
 use uuid::Uuid;
 
 use super::{ImportError, failed};
+use crate::broker::group_coordinator::wire::{Reader, WireError};
 
 /// Where it stands in one of the log directories.
 pub(super) const FOLDER: &str = "__cluster_metadata-0";
@@ -28,7 +29,7 @@ const TOPIC: u32 = 2;
 const CONFIG: u32 = 4;
 const REMOVE_TOPIC: u32 = 9;
 /// A config record's kind of resource.
-const OF_TOPIC: u8 = 2;
+const OF_TOPIC: i8 = 2;
 
 /// Settings by their names.
 pub(super) type Set = BTreeMap<String, String>;
@@ -96,33 +97,32 @@ impl Metadata {
         for record in records.map_err(|error| error.to_string())? {
             let record = record.map_err(|error| error.to_string())?;
             let value = record.value.as_deref().unwrap_or_default();
-            let place = || format!("a record of the batch at offset {}", header.base_offset);
-            self.take(value).ok_or_else(|| format!("{} is not understood", place()))?;
+            self.take(value).map_err(|error| {
+                format!("a record of the batch at offset {}: {error}", header.base_offset)
+            })?;
         }
         Ok(())
     }
 
-    /// Takes note of a record; none where it is not understood.
-    fn take(&mut self, value: &[u8]) -> Option<()> {
-        let mut fields = Fields(value);
+    fn take(&mut self, value: &[u8]) -> Result<(), WireError> {
+        let mut fields = Reader::new(value);
         if fields.uvarint()? != FRAME_VERSION {
-            return None;
+            return Err(WireError::Invalid("its frame is of another version"));
         }
         let (kind, version) = (fields.uvarint()?, fields.uvarint()?);
         match (kind, version) {
             (TOPIC, 0) => {
-                let (name, id) = (fields.string()??, fields.uuid()?);
-                self.names.insert(id, name);
+                let (name, id) = (fields.string(true)?, fields.uuid()?);
+                self.names.insert(id, name.to_owned());
             }
             (CONFIG, 0) => {
-                let of = fields.bytes(1)?[0];
-                let (resource, name) = (fields.string()??, fields.string()??);
-                let value = fields.string()?;
+                let (of, resource) = (fields.i8()?, fields.string(true)?);
+                let (name, value) = (fields.string(true)?, fields.nullable_string(true)?);
                 if of == OF_TOPIC {
-                    let settings = self.settings.entry(resource).or_default();
+                    let settings = self.settings.entry(resource.to_owned()).or_default();
                     match value {
-                        Some(value) => settings.insert(name, value),
-                        None => settings.remove(&name),
+                        Some(value) => settings.insert(name.to_owned(), value.to_owned()),
+                        None => settings.remove(name),
                     };
                 }
             }
@@ -131,11 +131,14 @@ impl Metadata {
                     self.settings.remove(&name);
                 }
             }
-            // A later version, whose fields may be others.
-            (TOPIC | CONFIG | REMOVE_TOPIC, _) => return None,
+            (TOPIC | CONFIG | REMOVE_TOPIC, _) => {
+                return Err(WireError::Invalid(
+                    "it is of a later version, whose fields may be others",
+                ));
+            }
             _ => {}
         }
-        Some(())
+        Ok(())
     }
 }
 
@@ -156,39 +159,4 @@ fn newest_snapshot(dir: &Path) -> Result<Option<(Offset, PathBuf)>, ImportError>
 
 fn unreadable(path: &Path, reason: &str) -> ImportError {
     ImportError::Metadata { path: path.to_path_buf(), reason: reason.to_owned() }
-}
-
-/// The fields of a record that are not read yet, in Kafka's flexible encoding.
-struct Fields<'a>(&'a [u8]);
-
-impl<'a> Fields<'a> {
-    fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(count)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    fn uvarint(&mut self) -> Option<u32> {
-        let mut value = 0_u32;
-        for shift in (0..32).step_by(7) {
-            let byte = self.bytes(1)?[0];
-            value |= u32::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Some(value);
-            }
-        }
-        None
-    }
-
-    /// One that may be null.
-    #[expect(clippy::option_option, reason = "not there, and null")]
-    fn string(&mut self) -> Option<Option<String>> {
-        let Some(len) = self.uvarint()?.checked_sub(1) else { return Some(None) };
-        let bytes = self.bytes(usize::try_from(len).ok()?)?;
-        Some(Some(String::from_utf8(bytes.to_vec()).ok()?))
-    }
-
-    fn uuid(&mut self) -> Option<Uuid> {
-        Uuid::from_slice(self.bytes(16)?).ok()
-    }
 }
