@@ -87,11 +87,14 @@ impl Ring {
         unsafe { BorrowedFd::borrow_raw(self.ring.as_raw_fd()) }.try_clone_to_owned()
     }
 
-    /// Takes `task`, to be handed to the kernel by the next [`Ring::submit`]; tells whether it is
-    /// the only one that waits.
-    fn start(&mut self, task: Task) -> bool {
+    /// Takes `task`, to be handed to the kernel by the next [`Ring::submit`].
+    fn start(&mut self, task: Task) {
         self.backlog.push_back(task);
-        self.backlog.len() == 1
+    }
+
+    /// Whether there is something to be reaped.
+    fn has_completed(&mut self) -> bool {
+        !self.ring.completion().is_empty()
     }
 
     /// Whether nothing that somebody waits for is with the kernel, nor waits to be: a wait ends

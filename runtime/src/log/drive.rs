@@ -84,8 +84,8 @@ impl Log {
             .open_active()
             .or_else(|| self.exclusive(owner))
             .or_else(|| self.give_back())
-            .or_else(|| self.write())
             .or_else(|| self.sync(now_ms))
+            .or_else(|| self.write())
             .or_else(|| self.checkpoint(now_ms, owner))
             .or_else(|| self.remove(now_ms, owner))
             .or_else(|| self.clean(now_ms, owner));

@@ -103,6 +103,7 @@ impl Disk for UringDisk {
         let op = match inline::attempt(op, &self.stalls) {
             Ok(result) => {
                 let _ = reply.send(result);
+                self.shared.notice();
                 return;
             }
             Err(op) => op,
@@ -144,9 +145,19 @@ impl Shared {
         // Under the lock: whoever gives the ring up sees this task, or this sees that.
         if self.abandoned.load(Ordering::Acquire) {
             drop(ring);
-            task.answer(Err(DiskError::Closed));
-        } else if ring.start(task) {
+            return task.answer(Err(DiskError::Closed));
+        }
+        ring.start(task);
+        // At once: an arbiter that is busy comes to its pump late, and the disk is idle meanwhile.
+        if ring.submit().is_err() || ring.has_completed() {
             drop(ring);
+            self.pump.wake();
+        }
+    }
+
+    /// Has the pump take what has completed: a busy arbiter looks at its reactor seldom.
+    fn notice(&self) {
+        if self.ring.try_lock().is_ok_and(|mut ring| ring.has_completed()) {
             self.pump.wake();
         }
     }
