@@ -32,6 +32,7 @@ pub mod actor;
 mod calls;
 #[cfg(any(test, feature = "sim"))]
 pub mod contract;
+pub mod deferred;
 mod inline;
 pub mod maker;
 mod pool;
@@ -60,7 +61,11 @@ pub use self::{
     maker::{DiskMaker, Engine, EngineError, RealDisks},
 };
 
-pub(crate) use self::{calls::zeros, inline::take_stall};
+pub(crate) use self::{
+    calls::zeros,
+    deferred::{Deferred, write_deferred},
+    inline::take_stall,
+};
 use crate::era::{FencedError, Ticket};
 
 /// An open file. Clones share one descriptor, which closes with the last of them; operations in

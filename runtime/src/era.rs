@@ -10,7 +10,7 @@
 //!
 //! The gate also remembers a sync that failed: the kernel then takes for clean what never reached the
 //! disk, and shows it to every reader as if it had. So no incarnation of this process may read it and
-//! go on from there.
+//! go on from there. And it keeps the writes that one incarnation has put off, for the next one.
 //!
 //! # Invariants
 //! - ERA-1: a write of an era that is not the current one never starts.
@@ -22,7 +22,9 @@ use std::{
     time::Duration,
 };
 
-use crate::disk::DiskError;
+use bytes::Bytes;
+
+use crate::disk::{Deferred, DiskError, File};
 
 /// Number of an incarnation's right to write: 1, 2, ….
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,6 +36,7 @@ struct GateState {
     /// Writes that were submitted and have not completed, of any era.
     in_flight: usize,
     failed_sync: Option<Box<DiskError>>,
+    deferred: Option<Box<Deferred>>,
 }
 
 /// What all incarnations of one writer share.
@@ -71,7 +74,7 @@ impl EraGate {
     /// A gate for the writers of `what` (a log's directory, for messages); nobody may write yet.
     #[must_use]
     pub fn new(what: impl Into<Arc<Path>>) -> Arc<EraGate> {
-        let state = GateState { current: Era(0), in_flight: 0, failed_sync: None };
+        let state = GateState { current: Era(0), in_flight: 0, failed_sync: None, deferred: None };
         Arc::new(EraGate { what: what.into(), state: Mutex::new(state) })
     }
 
@@ -102,6 +105,46 @@ impl EraGate {
     #[must_use]
     pub fn failed_sync(&self) -> Option<DiskError> {
         self.lock().failed_sync.as_deref().cloned()
+    }
+
+    /// Puts off a write of `bufs` to `position` in `file`.
+    ///
+    /// # Errors
+    /// [`FencedError`] where `era` has been revoked.
+    pub(crate) fn defer(
+        &self,
+        era: Era,
+        (file, position): (&File, u64),
+        bufs: &[Bytes],
+    ) -> Result<(), FencedError> {
+        let mut state = self.lock();
+        self.check(&state, era)?;
+        let deferred = state.deferred.get_or_insert_with(|| Box::new(Deferred::at(file, position)));
+        deferred.push(file, position, bufs);
+        Ok(())
+    }
+
+    /// What was put off: where, and its bytes.
+    ///
+    /// # Errors
+    /// [`FencedError`] where `era` has been revoked.
+    pub(crate) fn deferred(&self, era: Era) -> Result<Option<(File, u64, Bytes)>, FencedError> {
+        let state = self.lock();
+        self.check(&state, era)?;
+        Ok(state.deferred.as_ref().map(|deferred| deferred.parts()))
+    }
+
+    /// Whether anything is put off, whoever may write it.
+    pub(crate) fn is_deferring(&self) -> bool {
+        self.lock().deferred.is_some()
+    }
+
+    /// What was put off is written up to `end`; an era that was revoked meanwhile has nothing to say.
+    pub(crate) fn note_written(&self, era: Era, end: u64) {
+        let mut state = self.lock();
+        if state.current == era {
+            state.deferred = state.deferred.take().and_then(|d| d.after(end)).map(Box::new);
+        }
     }
 
     /// Runs `write` while holding the gate, so that a take-over waits for it (ERA-1, ERA-2).
@@ -144,9 +187,26 @@ pub struct Ticket {
     pub gate: Arc<EraGate>,
     /// The era under which it is written.
     pub era: Era,
+    /// Held by the put-off write of this era that is under way.
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Ticket {
+    fn new(gate: Arc<EraGate>, era: Era) -> Ticket {
+        Ticket { gate, era, turn: Arc::default() }
+    }
+
+    /// One that never writes.
+    #[must_use]
+    pub fn void(gate: Arc<EraGate>) -> Ticket {
+        Ticket::new(gate, Era::default())
+    }
+
+    /// The turn to make the writes that were put off (DEF-2).
+    pub(crate) async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.turn.lock().await
+    }
+
     /// Whether its era may still write.
     ///
     /// # Errors
@@ -162,7 +222,7 @@ impl Ticket {
         let gate = EraGate::new(what);
         let era = Era(1);
         gate.lock().current = era;
-        Ticket { gate, era }
+        Ticket::new(gate, era)
     }
 }
 
@@ -190,7 +250,7 @@ pub async fn take_over(gate: &Arc<EraGate>, within: Duration) -> Result<Ticket, 
                     state.current
                 });
                 if state.in_flight == 0 {
-                    return Ok(Ticket { gate: gate.clone(), era: mine });
+                    return Ok(Ticket::new(gate.clone(), mine));
                 }
             }
         }

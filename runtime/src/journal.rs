@@ -1,20 +1,21 @@
 //! The commit journal: one sync makes the batches of many lightly written logs durable.
 //!
 //! ```text
-//!   log ── write ──► its segment (page cache)            synced at leisure, a few at a time
-//!    │                                                       ▲
-//!    └── commit ──► gathered ── one write, one sync ──► <data>/.journal/<boot>-<arbiter>-<number>
-//!                       │                                 two files that take turns, 32 MiB each
-//!                       └──◄── all that waited are answered
+//!   log ── commit ──┬──► gathered ── one write, one sync ──► <data>/.journal/<boot>-<arbiter>-<number>
+//!                   │        └──◄── all that waited are answered      two that take turns, 32 MiB each
+//!                   │                                                     │
+//!                   └──► put off ── one write for many ──► its segment ◄──┘ synced before one is
+//!                                                                           used again
 //! ```
 //!
 //! Each arbiter has a journal of its own in each data directory, inside the directory's disk actor.
-//! A log writes its batch to its segment and then commits it here; when that is answered, the batch
-//! is durable whatever becomes of the segment. A file is used again only when every segment that it
-//! covers has been synced. At the next start [`replay()`] gives each log what its segments may lack.
+//! When a commit is answered, its batches are durable whatever becomes of the segment. The write to the
+//! segment is [put off](crate::disk::deferred): it is made when somebody needs it. A file is used again
+//! only when every segment that it covers has been synced. At the next start [`replay()`] gives each log
+//! what its segments may lack.
 //!
 //! # What a log has to do
-//! - Its segment has taken the batch before it is committed.
+//! - It has what was put off written before it does anything else with its segment.
 //! - It syncs a segment before it relies on a sync of the next one: what only the journal has of the
 //!   older one would otherwise be a hole.
 //! - A truncation brings its recovery point down first; then it is committed; then its files are cut;
@@ -75,7 +76,7 @@ use self::{
 };
 use crate::{
     disk::{self, Disk, DiskError, Done, File, Op, OpenMode, Reply, actor::DiskActor},
-    era::{EraGate, Ticket},
+    era::Ticket,
     failpoint,
     ids::{ArbiterId, LeaderEpoch, LogId, Offset},
     meters::Meter,
@@ -90,7 +91,7 @@ pub const FILE_BYTES: u64 = 32 << 20;
 /// What a log wants to be durable.
 #[derive(Clone, Debug)]
 pub enum JournalEntry {
-    /// Batches that the log has written to its segment: the write has completed.
+    /// Batches at the end of the log's segment, which the journal has written there later on.
     Append {
         /// The log.
         log: LogId,
@@ -102,8 +103,10 @@ pub enum JournalEntry {
         end_offset: Offset,
         /// The batches' bytes, whole batches one after the other.
         payload: Vec<Bytes>,
-        /// The segment that they were written to.
+        /// The segment that they belong to.
         file: File,
+        /// Where in it.
+        position: u64,
     },
     /// The log removes everything from `offset` up, and its recovery point says so durably: earlier
     /// entries from there up are void. Answered before anything is cut, or else appended.
@@ -123,7 +126,7 @@ pub enum JournalEntry {
 impl JournalEntry {
     fn into_parts(self, seq: u64) -> (format::Record, Option<File>) {
         let (log, what, file) = match self {
-            JournalEntry::Append { log, epoch, base_offset, end_offset, payload, file } => {
+            JournalEntry::Append { log, epoch, base_offset, end_offset, payload, file, .. } => {
                 let (base, end) = (base_offset, end_offset);
                 (log, format::What::Append { epoch, base, end, payload }, Some(file))
             }
@@ -168,8 +171,8 @@ impl Journals {
 pub(crate) struct Journal {
     state: State<Reply>,
     shared: Journals,
-    /// The gates of the logs that have committed something, for what becomes of their segments.
-    gates: BTreeMap<LogId, Arc<EraGate>>,
+    /// The rights of the logs that have committed something, for what becomes of their segments.
+    tickets: BTreeMap<LogId, Ticket>,
     /// The right to write the journal's own files.
     ticket: Ticket,
     started: Instant,
@@ -187,17 +190,17 @@ impl Journal {
             half_bytes: *half_bytes,
         };
         let ticket = Ticket::unshared(dir);
-        let (gates, started) = (BTreeMap::new(), Instant::now());
-        Journal { state: State::new(layout, rng), shared, gates, ticket, started, meter }
+        let (tickets, started) = (BTreeMap::new(), Instant::now());
+        Journal { state: State::new(layout, rng), shared, tickets, ticket, started, meter }
     }
 
     /// A segment of `log` could not be synced: only the journal has what was answered, and no later
     /// life of the log may go on without it before the journal is replayed.
     fn note(&self, log: LogId, error: Option<&DiskError>) {
-        if let (Some(error), Some(gate)) =
-            (error.filter(|e| e.is_failed_sync()), self.gates.get(&log))
+        if let (Some(error), Some(ticket)) =
+            (error.filter(|e| e.is_failed_sync()), self.tickets.get(&log))
         {
-            gate.note_failed_sync(error);
+            ticket.gate.note_failed_sync(error);
         }
     }
 
@@ -245,8 +248,13 @@ impl Handler<Commit> for DiskActor {
 
     fn handle(&mut self, commit: Commit, ctx: &mut Context<Self>) {
         let Commit { entry, ticket, reply } = commit;
+        if let JournalEntry::Append { file, position, payload, .. } = &entry
+            && let Err(fenced) = ticket.gate.defer(ticket.era, (file, *position), payload)
+        {
+            return drop(reply.send(Err(fenced.into())));
+        }
         let Some(journal) = &mut self.journal else {
-            return commit_without(&*self.driver, entry, reply);
+            return self.commit_without(entry, ticket, reply, ctx);
         };
         let draw = || journal.shared.0.next_seq.fetch_add(1, Ordering::Relaxed);
         // Under the gate: a number that a superseded log draws is below all of its successor's
@@ -256,9 +264,12 @@ impl Handler<Commit> for DiskActor {
             Ok(seq) => {
                 let (record, file) = entry.into_parts(seq);
                 if file.is_some() {
-                    journal.gates.entry(record.log).or_insert(ticket.gate);
+                    let known = journal.tickets.entry(record.log).or_insert_with(|| ticket.clone());
+                    if known.era != ticket.era {
+                        *known = ticket;
+                    }
                 } else if record.what == What::Deleted {
-                    journal.gates.remove(&record.log);
+                    journal.tickets.remove(&record.log);
                 }
                 journal.state.commit(journal.now(), record, file, reply);
                 self.run_journal(ctx);
@@ -267,17 +278,36 @@ impl Handler<Commit> for DiskActor {
     }
 }
 
-/// Without a journal each log syncs for itself, and there is nothing to be voided.
-fn commit_without(driver: &dyn Disk, entry: JournalEntry, reply: Reply) {
-    match entry {
-        JournalEntry::Append { file, .. } => driver.submit_to(Op::Sync { file }, reply),
-        JournalEntry::TruncatedTo { .. } | JournalEntry::Deleted { .. } => {
-            drop(reply.send(Ok(Done::Unit)));
+impl DiskActor {
+    /// Without a journal each log syncs for itself, and there is nothing to be voided.
+    fn commit_without(
+        &self,
+        entry: JournalEntry,
+        ticket: Ticket,
+        reply: Reply,
+        ctx: &mut Context<Self>,
+    ) {
+        match entry {
+            JournalEntry::Append { file, .. } => self.sync_instead(Some(ticket), file, reply, ctx),
+            JournalEntry::TruncatedTo { .. } | JournalEntry::Deleted { .. } => {
+                drop(reply.send(Ok(Done::Unit)));
+            }
         }
     }
-}
 
-impl DiskActor {
+    /// Answers when a segment is synced, with all that was put off for it.
+    fn sync_instead(
+        &self,
+        ticket: Option<Ticket>,
+        file: File,
+        reply: Reply,
+        ctx: &mut Context<Self>,
+    ) {
+        let synced = sync_segment(self.driver.clone(), ticket, file);
+        let answered = async move { drop(reply.send(synced.await.map(|()| Done::Unit))) };
+        ctx.spawn(answered.into_actor(self));
+    }
+
     /// Carries out what the journal wants done.
     fn run_journal(&mut self, ctx: &mut Context<Self>) {
         while let Some(journal) = &mut self.journal
@@ -307,15 +337,18 @@ impl DiskActor {
                 self.then(ctx, written, |journal, written| journal.state.on_written(written));
             }
             Effect::SyncSegment { half, number, log, file } => {
-                self.then(ctx, driver.submit(Op::Sync { file }), move |journal, synced| {
+                let ticket = self.ticket_of(log);
+                self.then(ctx, sync_segment(driver, ticket, file), move |journal, synced| {
                     journal.note(log, synced.as_ref().err());
-                    journal.state.on_segment_synced(half, number, log, synced.map(|_| ()));
+                    journal.state.on_segment_synced(half, number, log, synced);
                 });
             }
             Effect::Wait(time) => {
                 self.then(ctx, driver.wait(time), |journal, ()| journal.state.on_wait());
             }
-            Effect::SyncInstead { file, reply } => driver.submit_to(Op::Sync { file }, reply),
+            Effect::SyncInstead { log, file, reply } => {
+                self.sync_instead(self.ticket_of(log), file, reply, ctx);
+            }
             Effect::Answer { replies, result } => {
                 // Whoever asked may be gone by now: the entry is durable all the same.
                 for reply in replies {
@@ -323,6 +356,10 @@ impl DiskActor {
                 }
             }
         }
+    }
+
+    fn ticket_of(&self, log: LogId) -> Option<Ticket> {
+        self.journal.as_ref().and_then(|journal| journal.tickets.get(&log).cloned())
     }
 
     /// Takes the outcome of `work` as a step of its own.
@@ -339,6 +376,22 @@ impl DiskActor {
             act.run_journal(ctx);
         }));
     }
+}
+
+/// Syncs a segment, with all that was put off for it. Without a ticket its log is deleted.
+async fn sync_segment(
+    driver: Rc<dyn Disk>,
+    ticket: Option<Ticket>,
+    file: File,
+) -> Result<(), DiskError> {
+    if let Some(ticket) = ticket {
+        match disk::write_deferred(driver.clone(), ticket.clone(), None).await {
+            // The next life has written it, before it read anything.
+            Err(DiskError::Fenced(_)) if !ticket.gate.is_deferring() => {}
+            written => written?,
+        }
+    }
+    driver.submit(Op::Sync { file }).await.map(drop)
 }
 
 async fn make(

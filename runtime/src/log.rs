@@ -1,8 +1,10 @@
 //! A log: record batches in order, in segments on the disk.
 //!
 //! ```text
-//!   append ──► queue ──► write ──► sync or journal        each arrow one effect, one at a time:
-//!     end   written_end        durable_end                what comes meanwhile gathers for the next
+//!   append ──► queue ──┬──► write ──► sync                each arrow one effect, one at a time:
+//!     end              │ written_end durable_end            what comes meanwhile gathers for the next
+//!                      └──► commit to the journal
+//!                         written_end and durable_end       the write to the segment is put off
 //! ```
 //!
 //! The log itself does nothing: it says what is to be done ([`Log::next_io`] gives a [`LogIo`]), its
@@ -186,6 +188,8 @@ enum Wanted {
 struct Running {
     write: bool,
     sync: bool,
+    /// The sync is the journal's.
+    commit: bool,
     maintenance: bool,
     space: bool,
     /// The maintenance that is under way bears no write beside it.
@@ -208,9 +212,8 @@ pub struct Log {
     tail: IndexTail,
     queue: VecDeque<Queued>,
     queued_bytes: u64,
-    /// Batches that were written and are not durable, while few enough for the journal.
-    unsettled: Vec<Bytes>,
-    unsettled_bytes: u64,
+    /// Bytes at the end of the active segment whose write the journal was left to make.
+    deferred: u64,
     /// Bytes from the beginning of the active segment that were written or zero-filled.
     filled: u64,
     /// Bytes from there that blocks were asked for.
@@ -255,7 +258,7 @@ impl Log {
         self.end
     }
 
-    /// Offset up to which the kernel has the batches.
+    /// Offset up to which the batches are handed over, and can be read.
     #[must_use]
     pub fn written_end(&self) -> Offset {
         self.written.offset
@@ -425,6 +428,7 @@ impl Log {
             None => {
                 let mut extent = self.extent_of(&self.active, self.file.clone());
                 (extent.end, extent.size) = (self.written.offset, self.written.position);
+                extent.is_deferred = self.deferred > 0;
                 let wanted = offset.since(self.active.base);
                 let place = self.tail.offsets.partition_point(|e| u64::from(e.last) < wanted);
                 if let Some(entry) = place.checked_sub(1).and_then(|at| self.tail.offsets.get(at)) {
@@ -457,6 +461,7 @@ impl Log {
             from: 0,
             meets: Meets::Base(segment.base),
             is_exact: false,
+            is_deferred: false,
         }
     }
 
@@ -479,6 +484,7 @@ impl Log {
             self.closed.iter().map(|s| (self.extent_of(s, held(s)), newest(s))).collect();
         let mut active = self.extent_of(&self.active, self.file.clone());
         (active.end, active.size) = (self.written.offset, self.written.position);
+        active.is_deferred = self.deferred > 0;
         extents.push((active, newest(&self.active)));
         LookupPlan {
             place: self.place.clone(),

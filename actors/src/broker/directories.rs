@@ -189,7 +189,7 @@ pub(super) async fn ticket(local: &Local, what: &Path) -> Ticket {
         Ok(ticket) => ticket,
         Err(error) => {
             local.fatal(error);
-            Ticket { gate, era: era::Era::default() }
+            Ticket::void(gate)
         }
     }
 }

@@ -54,7 +54,12 @@ struct Machine {
 
 impl Machine {
     fn new() -> Self {
-        let disks = SimDisks::new(&Rng::seeded(1), Faults::none());
+        Self::seeded(1)
+    }
+
+    /// `seed` draws what a power cut takes.
+    fn seeded(seed: u64) -> Self {
+        let disks = SimDisks::new(&Rng::seeded(seed), Faults::none());
         disks.install(Path::new("/data/.keep"), b"");
         Self { disks, clock: ManualClock::at(1_000_000), more: Vec::new(), probe: None }
     }

@@ -25,7 +25,10 @@ use actix::{Actor, Addr, Context, Handler, Message};
 use bytes::Bytes;
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{Disk, DiskError, DiskResult, Done, Entry, File, Op, OpenMode, Reply, Space, inline};
+use super::{
+    Disk, DiskError, DiskResult, Done, Entry, File, Op, OpenMode, Reply, Space,
+    deferred::WriteDeferred, inline,
+};
 use crate::{
     era::Ticket,
     failpoint,
@@ -169,6 +172,16 @@ impl DiskHandle {
         ticket: &Ticket,
     ) -> Answer<()> {
         self.ask(Op::Write { file: file.clone(), position, bufs, ticket: ticket.clone() }, unit)
+    }
+
+    /// Makes the writes that were put off until now under `ticket`'s gate, by whatever era: they are in
+    /// their file then, and not durable there.
+    pub fn write_deferred(&self, ticket: &Ticket) -> Answer<()> {
+        let (reply, outcome) = oneshot::channel();
+        let (ticket, meter) = (ticket.clone(), self.meter.clone());
+        // Bounded as every operation is.
+        mailbox::tell(&self.actor, WriteDeferred { ticket, reply, meter });
+        Answer { outcome, take: unit, timed: None }
     }
 
     /// Writes `len` zero bytes from byte `position` on.

@@ -71,7 +71,7 @@ pub(super) enum Effect<R> {
     /// Call `on_wait` after this time.
     Wait(Duration),
     /// Sync a segment and answer with what comes of it.
-    SyncInstead { file: File, reply: R },
+    SyncInstead { log: LogId, file: File, reply: R },
     /// Answer.
     Answer { replies: Vec<R>, result: Result<(), DiskError> },
 }
@@ -206,7 +206,7 @@ impl<R> State<R> {
         }
     }
 
-    /// Takes an entry; `file` is the segment of an append, to which it has been written.
+    /// Takes an entry; `file` is the segment of an append.
     pub(super) fn commit(&mut self, now: Duration, record: Record, file: Option<File>, reply: R) {
         if let Some(error) = self.broken.get(&record.log) {
             let result = Err(error.clone());
@@ -215,7 +215,8 @@ impl<R> State<R> {
         }
         let entry_max = GROUP_BYTES_MAX.min(self.layout.half_bytes as usize / 4);
         if let (Some(file), true) = (&file, record.bytes() > entry_max) {
-            self.ready.push_back(Effect::SyncInstead { file: file.clone(), reply });
+            let (log, file) = (record.log, file.clone());
+            self.ready.push_back(Effect::SyncInstead { log, file, reply });
             return;
         }
         if self.recent.len() == RECENT {
@@ -262,7 +263,7 @@ impl<R> State<R> {
         half.instead += 1;
         let Waiting { record, file, reply } = self.waiting.remove(append)?;
         self.waiting_bytes -= record.bytes();
-        Some(Effect::SyncInstead { file: file?, reply })
+        Some(Effect::SyncInstead { log: record.log, file: file?, reply })
     }
 
     /// What a log does for itself without a journal.
@@ -270,7 +271,7 @@ impl<R> State<R> {
         let Waiting { record, file, reply } = waiting;
         self.waiting_bytes -= record.bytes();
         match (record.what, file) {
-            (_, Some(file)) => Effect::SyncInstead { file, reply },
+            (_, Some(file)) => Effect::SyncInstead { log: record.log, file, reply },
             (What::Deleted, _) => Effect::Answer { replies: vec![reply], result: Ok(()) },
             // Older entries may still stand in the files, and nothing can void them any more.
             _ => Effect::Answer { replies: vec![reply], result: Err(error) },
@@ -332,7 +333,7 @@ impl<R> State<R> {
         log: LogId,
         synced: Result<(), DiskError>,
     ) {
-        if let Err(error) = &synced {
+        if let Some(error) = synced.as_ref().err().filter(|error| error.is_failed_sync()) {
             // The journal now holds the only durable copy of what that log was acknowledged.
             self.broken.insert(log, error.clone());
         }

@@ -117,6 +117,7 @@ async fn work(node: Node, log: u32, file: File, mut rng: Rng) -> Result<(), Disk
             change(&|model| model.acked = offset as usize);
             let void = JournalEntry::TruncatedTo { log: log_id(log), offset: Offset(offset) };
             disk.commit(void, &ticket).await?;
+            disk.write_deferred(&ticket).await?;
             disk.truncate(&file, offset * RECORD as u64, &ticket).await?;
             disk.sync(&file).await?;
             change(&|model| model.submitted.truncate(offset as usize));
@@ -127,13 +128,13 @@ async fn work(node: Node, log: u32, file: File, mut rng: Rng) -> Result<(), Disk
         if leave || (!node.abandoned.get() && rng.chance(1, 50)) {
             // As a take-over: the successor syncs what it finds. What it voids stays so although the
             // journal that it left is never written again (JRN-7).
+            disk.write_deferred(&ticket).await?;
             disk.sync(&file).await?;
             disk = &node.disks[if leave { 1 } else { rng.below(2) as usize }];
             node.counts.borrow_mut().moves += 1;
         }
         change(&|model| model.submitted.push(node.life * 1_000_000 + end));
         let bytes = record(log, end, node.life * 1_000_000 + end);
-        disk.write(&file, end * RECORD as u64, vec![bytes.clone()], &ticket).await?;
         let entry = JournalEntry::Append {
             log: log_id(log),
             epoch: LeaderEpoch(0),
@@ -141,8 +142,12 @@ async fn work(node: Node, log: u32, file: File, mut rng: Rng) -> Result<(), Disk
             end_offset: Offset(end + 1),
             payload: vec![bytes],
             file: file.clone(),
+            position: end * RECORD as u64,
         };
         disk.commit(entry, &ticket).await?;
+        if rng.chance(1, 4) {
+            disk.write_deferred(&ticket).await?;
+        }
         end += 1;
         change(&|model| model.acked = end as usize);
         node.counts.borrow_mut().acked += 1;

@@ -49,6 +49,8 @@ const WRITE_BUFS_MAX: usize = 512;
 const WRITE_BYTES_MAX: u64 = 256 << 10;
 /// Most bytes that are worth journalling: what is larger is synced where it belongs.
 const JOURNAL_BYTES_MAX: u64 = 32 << 10;
+/// Bytes whose write is not put off any longer.
+const DEFERRED_BYTES_MAX: u64 = 8 << 10;
 /// See the module.
 const PADDED_BYTES: u64 = 256 << 10;
 /// See the module.
@@ -85,6 +87,7 @@ impl Log {
             .or_else(|| self.exclusive(owner))
             .or_else(|| self.give_back())
             .or_else(|| self.sync(now_ms))
+            .or_else(|| self.commit())
             .or_else(|| self.write())
             .or_else(|| self.checkpoint(now_ms, owner))
             .or_else(|| self.remove(now_ms, owner))
@@ -128,6 +131,11 @@ impl Log {
         if is_quiet && is_drained && self.active.is_empty() {
             self.wanted.retain(|wanted| *wanted != Wanted::Roll);
         }
+        let is_wanted =
+            self.must_roll() || !matches!(self.wanted.front(), None | Some(Wanted::Trim(_)));
+        if is_quiet && is_wanted && self.deferred > 0 {
+            return self.write_deferred();
+        }
         let work = match self.wanted.front() {
             _ if !is_quiet => None,
             // Nothing of a compaction is left behind.
@@ -163,10 +171,84 @@ impl Log {
         i64::try_from(self.config.segment_age_ms).unwrap_or(i64::MAX)
     }
 
+    /// Whether nothing may be appended for now.
+    fn is_barred(&self) -> bool {
+        self.running.write
+            || self.running.commit
+            || matches!(self.wanted.front(), Some(Wanted::Truncate(_)))
+            || !self.room.is_there()
+    }
+
+    /// Has the journal make durable what waits, where it is little and all before it is durable.
+    fn commit(&mut self) -> Option<Work> {
+        // Not one that becomes busy by it: a recovery point would wait for it to be quiet again.
+        let rate = self.written_last_tick.max(self.written_since_tick + self.queued_bytes);
+        let is_for_journal = self.config.journal
+            && !self.config.is_lazy()
+            && rate < self.config.busy_bytes
+            && self.queued_bytes <= JOURNAL_BYTES_MAX
+            && self.deferred < DEFERRED_BYTES_MAX
+            && self.written.offset == self.durable_end
+            && self.refused.is_none();
+        if self.is_barred() || self.running.sync || !is_for_journal {
+            return None;
+        }
+        let file = self.file.clone()?;
+        let position = self.active.size;
+        let payload = self.gather(JOURNAL_BYTES_MAX);
+        if payload.is_empty() {
+            return None;
+        }
+        (self.running.sync, self.running.commit) = (true, true);
+        self.is_awaited = false;
+        self.deferred += self.active.size - position;
+        let first = payload[0].first_chunk().map(|base| u64::from_be_bytes(*base));
+        assert_eq!(first, Some(self.durable_end.0), "LOG-7: the journal's entry has no hole");
+        let entry = JournalEntry::Append {
+            log: self.place.id,
+            epoch: self.epochs.latest().unwrap_or(LeaderEpoch(0)),
+            base_offset: self.durable_end,
+            end_offset: self.active.end,
+            payload,
+            file,
+            position,
+        };
+        Some(Work::Commit { entry, end: self.active.end, position: self.active.size })
+    }
+
+    /// Has the writes made that were put off, once nothing else is under way in the segment.
+    fn write_deferred(&mut self) -> Option<Work> {
+        let is_quiet = !self.running.write && !self.running.sync && !self.running.maintenance;
+        if !is_quiet || !self.room.is_there() {
+            return None;
+        }
+        self.running.maintenance = true;
+        self.running.is_exclusive = true;
+        Some(Work::WriteDeferred)
+    }
+
+    /// Gives those that have waited longest their place in the active segment, up to `bytes_max` bytes,
+    /// and the first however large.
+    fn gather(&mut self, bytes_max: u64) -> Vec<Bytes> {
+        let position = self.active.size;
+        let mut bufs = Vec::new();
+        while let Some(batch) = self.queue.front() {
+            let len = batch.bytes.len() as u64;
+            let size = self.active.size;
+            let is_first = bufs.is_empty();
+            let fits = self.fits(batch, size) || (self.active.is_empty() && is_first);
+            let is_enough = bufs.len() >= WRITE_BUFS_MAX || size + len - position > bytes_max;
+            if !fits || (is_enough && !is_first) {
+                break;
+            }
+            bufs.extend(self.take_queued());
+        }
+        bufs
+    }
+
     /// Gathers what waits into one write.
     fn write(&mut self) -> Option<Work> {
-        let is_barred = matches!(self.wanted.front(), Some(Wanted::Truncate(_)));
-        if self.running.write || is_barred || !self.room.is_there() {
+        if self.is_barred() {
             return None;
         }
         let file = self.file.clone()?;
@@ -177,23 +259,14 @@ impl Log {
         }
         let position = self.active.size;
         assert_eq!(position, self.written.position, "LOG-6: zeros are behind every batch");
-        let mut bufs = Vec::new();
-        while let Some(batch) = self.queue.front() {
-            let len = batch.bytes.len() as u64;
-            let size = self.active.size;
-            let is_first = bufs.is_empty();
-            let fits = self.fits(batch, size) || (self.active.is_empty() && is_first);
-            let is_enough = bufs.len() >= WRITE_BUFS_MAX || size + len - position > WRITE_BYTES_MAX;
-            if !fits || (is_enough && !is_first) {
-                break;
-            }
-            bufs.extend(self.take_queued());
+        if self.deferred > 0 && !self.queue.is_empty() && !self.must_roll() {
+            return self.write_deferred();
         }
+        let bufs = self.gather(WRITE_BYTES_MAX);
         if bufs.is_empty() {
             return None;
         }
         self.running.write = true;
-        self.note_unsettled(&bufs);
         let ahead = self.ahead(position);
         Some(Work::Write { file, position, bufs, ahead, end: self.active.end })
     }
@@ -228,6 +301,9 @@ impl Log {
         if !is_unused || self.running.maintenance || self.running.write || self.refused.is_some() {
             return None;
         }
+        if self.deferred > 0 {
+            return self.write_deferred();
+        }
         let file = self.file.clone()?;
         self.reserved = 0;
         self.filled = self.filled.min(self.active.size);
@@ -254,56 +330,21 @@ impl Log {
         Some(batch.bytes)
     }
 
-    fn note_unsettled(&mut self, bufs: &[Bytes]) {
-        self.unsettled_bytes += bufs.iter().map(|buf| buf.len() as u64).sum::<u64>();
-        if self.config.journal && self.unsettled_bytes <= JOURNAL_BYTES_MAX {
-            self.unsettled.extend_from_slice(bufs);
-        } else {
-            self.unsettled.clear();
-        }
-    }
-
-    /// Batches from here on may go to the journal, once no write is under way whose bytes are gone.
-    pub(super) fn forget_unsettled(&mut self) {
-        self.unsettled.clear();
-        let is_clear = !self.running.write && self.refused.is_none();
-        self.unsettled_bytes = if is_clear { 0 } else { JOURNAL_BYTES_MAX + 1 };
-    }
-
     /// Makes durable what was written, all of it at once.
     fn sync(&mut self, now_ms: i64) -> Option<Work> {
         let is_due = self.written.offset > self.durable_end && self.sync_is_due(now_ms);
         if self.running.sync || !is_due {
             return None;
         }
+        if self.deferred > 0 {
+            return self.write_deferred();
+        }
         let file = self.file.clone()?;
         self.running.sync = true;
         self.unsynced_since_ms = None;
         self.is_awaited = false;
         let Mark { offset: end, position } = self.written;
-        let unsettled = mem::take(&mut self.unsettled);
-        let whole = self.unsettled_bytes == unsettled.iter().map(|b| b.len() as u64).sum::<u64>();
-        // A write that is under way is among the unsettled, and must not be vouched for (LOG-4).
-        let is_journalled = whole
-            && !self.running.write
-            && self.refused.is_none()
-            && !self.is_busy()
-            && !unsettled.is_empty();
-        self.forget_unsettled();
-        if !is_journalled {
-            return Some(Work::Sync { file, end, position });
-        }
-        let first = unsettled[0].first_chunk().map(|base| u64::from_be_bytes(*base));
-        assert_eq!(first, Some(self.durable_end.0), "LOG-7: the journal's entry has no hole");
-        let entry = JournalEntry::Append {
-            log: self.place.id,
-            epoch: self.epochs.latest().unwrap_or(LeaderEpoch(0)),
-            base_offset: self.durable_end,
-            end_offset: end,
-            payload: unsettled,
-            file,
-        };
-        Some(Work::Commit { entry, end })
+        Some(Work::Sync { file, end, position })
     }
 
     fn sync_is_due(&self, now_ms: i64) -> bool {
@@ -359,6 +400,9 @@ impl Log {
         let is_written = self.written.offset >= next.at.offset && is_quiet_log(self);
         if !is_synced && !is_written {
             return None;
+        }
+        if !is_synced && self.deferred > 0 {
+            return self.write_deferred();
         }
         let sync = if is_synced { None } else { Some(self.file.clone()?) };
         let NextCheckpoint { at, newest, snapshot } = *self.next_checkpoint.take()?;

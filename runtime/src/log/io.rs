@@ -88,7 +88,11 @@ pub(super) enum Work {
     Commit {
         entry: JournalEntry,
         end: Offset,
+        /// Where the active segment ends then.
+        position: u64,
     },
+    /// Makes the writes that were put off.
+    WriteDeferred,
     /// Ends the active segment at `size` and begins the one at `base`. The recovery point stays:
     /// the owner's state is ahead of it already.
     Roll {
@@ -165,7 +169,14 @@ pub(super) enum Outcome {
     },
     Committed {
         end: Offset,
+        position: u64,
     },
+    /// It is put off, and not durable: there was no room for it.
+    NotCommitted {
+        end: Offset,
+        position: u64,
+    },
+    DeferredWritten,
     Rolled {
         file: File,
         base: Offset,
@@ -227,9 +238,15 @@ async fn run(place: &LogPlace, work: Work, disk: &DiskHandle) -> Result<Outcome,
             failpoint::pass("log: synced");
             Ok(Outcome::Synced { end, position })
         }
-        Work::Commit { entry, end } => {
-            disk.commit(entry, ticket).await?;
-            Ok(Outcome::Committed { end })
+        Work::Commit { entry, end, position } => match disk.commit(entry, ticket).await {
+            Ok(()) => Ok(Outcome::Committed { end, position }),
+            Err(error) if error.is_full() => Ok(Outcome::NotCommitted { end, position }),
+            Err(error) => Err(error),
+        },
+        Work::WriteDeferred => {
+            disk.write_deferred(ticket).await?;
+            failpoint::pass("log: put-off writes made");
+            Ok(Outcome::DeferredWritten)
         }
         Work::Roll { file, size, base, zero_fill, index, added } => {
             disk.truncate(&file, size, ticket).await?;

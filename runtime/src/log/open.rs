@@ -122,6 +122,8 @@ pub async fn open(
         return Err(LogFailure { dir: place.dir.to_path_buf(), error }.into());
     }
     let (place, config) = (Rc::new(place), config.into());
+    // What an earlier life has put off, and the journal of this process has.
+    disk.write_deferred(&place.ticket).await?;
     let found = match disk.list(&*place.dir).await {
         Err(error) if error.is_not_found() => Vec::new(),
         listed => listed?,
@@ -272,8 +274,7 @@ impl Log {
             file: found.file,
             queue: VecDeque::new(),
             queued_bytes: 0,
-            unsettled: Vec::new(),
-            unsettled_bytes: 0,
+            deferred: 0,
             filled: found.filled,
             reserved: 0,
             running: Running::default(),

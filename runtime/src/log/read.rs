@@ -46,6 +46,8 @@ pub(super) struct Extent {
     pub(super) meets: Meets,
     /// Whether `from` came from memory, so that the index file has nothing better.
     pub(super) is_exact: bool,
+    /// Whether writes to it were put off: they are made first.
+    pub(super) is_deferred: bool,
 }
 
 /// What the batch at some place must say of itself.
@@ -144,7 +146,7 @@ impl ReadPlan {
     pub async fn run(self, disk: DiskHandle) -> Result<ReadDone, ReadFailure> {
         let ReadPlan { place, extent, from, end, bytes_max, is_strict, has_holes, epochs, swaps } =
             self;
-        let file = match open(&place.dir, &disk, &extent).await {
+        let file = match open(&place, &disk, &extent).await {
             Err(error) if error.is_not_found() => return Err(ReadFailure::Removed),
             opened => opened?,
         };
@@ -329,13 +331,20 @@ fn take(
 }
 
 pub(super) async fn open(
-    dir: &Path,
+    place: &LogPlace,
     disk: &DiskHandle,
     extent: &Extent,
 ) -> Result<File, DiskError> {
+    if extent.is_deferred {
+        match disk.write_deferred(&place.ticket).await {
+            // The log's next life makes them; where it has not yet, the read finds less than it should.
+            Err(DiskError::Fenced(_)) => {}
+            written => written?,
+        }
+    }
     match &extent.file {
         Some(file) => Ok(file.clone()),
-        None => disk.open(Kind::Log.path(dir, extent.base), OpenMode::Read).await,
+        None => disk.open(Kind::Log.path(&place.dir, extent.base), OpenMode::Read).await,
     }
 }
 
@@ -411,7 +420,7 @@ pub(super) async fn locate(
     extent: &Extent,
     offset: Offset,
 ) -> Result<(Offset, u64), DiskError> {
-    let file = open(&place.dir, disk, extent).await?;
+    let file = open(place, disk, extent).await?;
     let (mut position, _) = search(&place.dir, disk, extent, &file, offset).await?;
     let mut end = extent.base;
     while position < extent.size {

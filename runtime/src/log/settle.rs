@@ -23,7 +23,7 @@ impl Log {
     pub fn on_io(&mut self, LogIoDone(outcome, lane): LogIoDone) -> Result<(), LogFailure> {
         match lane {
             Lane::Write => self.running.write = false,
-            Lane::Sync => self.running.sync = false,
+            Lane::Sync => (self.running.sync, self.running.commit) = (false, false),
             Lane::Space => self.running.space = false,
             Lane::Maintenance => {
                 self.running.maintenance = false;
@@ -68,7 +68,18 @@ impl Log {
                 self.synced = Mark { offset: end, position };
                 self.durable_end = self.durable_end.max(end);
             }
-            Outcome::Committed { end } => self.durable_end = self.durable_end.max(end),
+            Outcome::Committed { end, position } => {
+                self.written = Mark { offset: end, position };
+                self.durable_end = self.durable_end.max(end);
+            }
+            Outcome::NotCommitted { end, position } => {
+                self.room.note_refusal();
+                self.written = Mark { offset: end, position };
+            }
+            Outcome::DeferredWritten => {
+                self.deferred = 0;
+                self.filled = self.filled.max(self.written.position);
+            }
             Outcome::Refused(refused) => {
                 self.room.note_refusal();
                 self.refused = Some(Box::new(refused));
@@ -82,14 +93,7 @@ impl Log {
                 if synced > self.synced.offset {
                     self.synced = Mark { offset: synced, position: work.checkpoint.position };
                 }
-                if synced > self.durable_end {
-                    self.durable_end = synced;
-                    self.forget_unsettled();
-                    // What was written since is in nobody's hands but the segment's.
-                    if self.written.offset > synced {
-                        self.unsettled_bytes = u64::MAX >> 1;
-                    }
-                }
+                self.durable_end = self.durable_end.max(synced);
             }
             Outcome::Closed { work } => {
                 self.checkpointed(&work);
@@ -150,7 +154,6 @@ impl Log {
         self.written = base;
         self.synced = base;
         self.durable_end = self.durable_end.max(base.offset);
-        self.forget_unsettled();
         if self.wanted.front() == Some(&Wanted::Roll) {
             self.wanted.pop_front();
         }
@@ -176,7 +179,6 @@ impl Log {
         self.synced = end;
         self.durable_end = end.offset;
         self.end = end.offset;
-        self.forget_unsettled();
         // What was known of it may have been cut off, and then its mark is gone too.
         self.compactor.cleaned_to = None;
         self.wanted.pop_front();

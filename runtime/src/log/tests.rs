@@ -3,6 +3,7 @@
 mod adopted;
 mod compaction;
 mod compaction_beside;
+mod deferred;
 mod driver;
 mod failures;
 mod golden;

@@ -1,7 +1,7 @@
 //! A log against fifty lines of model, on a disk that forgets: whatever was asked for, however it
 //! ended, what was durable is there, and what is there is a prefix of what was appended.
 
-use std::{path::Path, time::Duration};
+use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use super::{
     super::*,
@@ -14,7 +14,8 @@ use crate::{
         sim::{Faults, SimDisks},
     },
     era::EraGate,
-    ids::ArbiterId,
+    ids::{ArbiterId, LogId},
+    journal::{self, Replayed},
     rng::Rng,
 };
 
@@ -194,27 +195,46 @@ impl Life {
     }
 }
 
-/// Several lives of one log, each ended by a power cut, a kill, or a clean stop.
+/// Begins a process: its disk, and what the journals of those before hold.
+async fn start(disks: &SimDisks, rng: &Rng) -> (DiskHandle, Option<Replayed>) {
+    let disk = DiskHandle::start(disks.disk_for(ArbiterId(0)));
+    let replayed = journal::replay(&disk, Path::new("/d")).await.unwrap();
+    let journals = replayed.journals().with_file_bytes(0);
+    disk.start_journal(&journals, ArbiterId(0), rng.split("salt"));
+    (disk, Some(replayed))
+}
+
+/// Several lives of one log, each ended by a power cut, a kill, a clean stop, or a failure of its actor.
 async fn lives(seed: u64) {
     let mut rng = Rng::seeded(seed).split("workload");
     let faults = Faults::swarm(&mut rng.split("faults"));
     let disks = SimDisks::new(&rng, faults);
     disks.install(Path::new("/d/.keep"), b"");
-    let gate = EraGate::new(Path::new(DIR));
+    let mut gate = EraGate::new(Path::new(DIR));
     let config = config(&mut rng);
     let mut model = Model::default();
     let (mut now_ms, mut tag) = (1_000_000, 0);
     let mut closed: Option<(ClosedLog, History)> = None;
-    for _ in 0..4 {
-        let disk = DiskHandle::start(disks.disk_for(ArbiterId(0)));
+    let mut process = start(&disks, &rng).await;
+    for _ in 0..5 {
+        let (disk, replayed) = (process.0.clone(), process.1.take());
+        let journaled = replayed.as_ref().and_then(|r| r.logs.get(&LogId::default()).cloned());
         let place = place(DIR, &gate).await;
         let mut driver = match closed.take() {
             Some((closed, owner)) if rng.chance(1, 2) => {
                 let log = Log::reopen(place, config.clone(), closed, now_ms);
                 Driver::new(log, &disk, owner, now_ms)
             }
-            _ => Driver::open(&disk, place, config.clone(), Vec::new(), now_ms).await.unwrap().0,
+            _ => {
+                Driver::open(&disk, place, config.clone(), journaled.unwrap_or_default(), now_ms)
+                    .await
+                    .unwrap()
+                    .0
+            }
         };
+        if let Some(replayed) = replayed {
+            replayed.retire(&disk, &BTreeSet::new()).await.unwrap();
+        }
         // As somebody who looks would: a busy lazy log has its blocks found ahead then.
         driver.log.note_space(1 << 30);
         model.recovered(&driver.log, &driver.owner);
@@ -226,9 +246,18 @@ async fn lives(seed: u64) {
         tag = life.tag + 1;
         now_ms = life.driver.now_ms;
         model = life.model;
-        match rng.below(4) {
-            0 => disks.kill(),
-            1 | 2 => disks.crash(),
+        match rng.below(5) {
+            end @ 0..=2 => {
+                if end == 0 {
+                    disks.kill()
+                } else {
+                    disks.crash()
+                }
+                gate = EraGate::new(Path::new(DIR));
+                process = start(&disks, &rng).await;
+            }
+            // Its actor is made anew in the same process: nothing that was written is gone.
+            3 => {}
             _ => {
                 let mut driver = life.driver;
                 driver.settle().await.unwrap();
