@@ -4,7 +4,16 @@
 //! costs. Ten batches are due each millisecond. The first second, in which the node makes the files of
 //! its journals, is not counted.
 
-use std::{cell::RefCell, io, os::fd::OwnedFd, rc::Rc, thread, time::Duration};
+use std::{
+    cell::RefCell,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
 
 use actix::Addr;
 use bytes::BytesMut;
@@ -19,13 +28,9 @@ use flumen_runtime::{
     clock::{Clock as _, SystemClock},
     latency::Latency,
 };
-use rustix::time::{
-    ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime,
-    timerfd_create, timerfd_settime,
-};
+use rustix::time::{ClockId, clock_gettime};
 use tokio::{
-    io::{Interest, unix::AsyncFd},
-    sync::oneshot,
+    sync::{Notify, oneshot},
     task::LocalSet,
     time::Instant,
 };
@@ -80,7 +85,7 @@ pub(crate) fn run(data: &tempfile::TempDir, seconds: u32) -> Ran {
     ran.expect("a node starts in a directory of its own")
 }
 
-fn cpu(clock: ClockId) -> Duration {
+fn cpu_by(clock: ClockId) -> Duration {
     let time = clock_gettime(clock);
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }
@@ -94,47 +99,56 @@ struct Generated {
     sum: u64,
 }
 
-/// The processor time of all threads but this one.
-fn cpu_of_others() -> Duration {
-    cpu(ClockId::ProcessCPUTime).saturating_sub(cpu(ClockId::ThreadCPUTime))
+/// A thread that wakes the generator each millisecond. The runtime's own timer is up to two late, which
+/// would be the generator's lateness, and none of the node's.
+struct Ticks {
+    tick: Arc<Notify>,
+    /// What the thread takes, in nanoseconds of a processor.
+    cpu: Arc<AtomicU64>,
 }
 
-/// Goes off each millisecond from when it is made. The runtime's own timer is up to two late, which would
-/// be the generator's lateness, and none of the node's.
-struct Ticks(AsyncFd<OwnedFd>);
-
 impl Ticks {
-    #[expect(unsafe_code, reason = "the runtime watches a descriptor that must stay the same")]
-    fn start() -> Self {
-        let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
-        let timer = timerfd_create(TimerfdClockId::Monotonic, flags).expect("timers are to be had");
-        let millisecond = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
-        let times = Itimerspec { it_interval: millisecond, it_value: millisecond };
-        timerfd_settime(&timer, TimerfdTimerFlags::empty(), &times).expect("it is a time");
-        // SAFETY: an `OwnedFd` answers with the same open descriptor for as long as it lives.
-        let watched = unsafe { AsyncFd::register_with_interest(timer, Interest::READABLE) };
-        Self(watched.map_err(io::Error::from).expect("a runtime with I/O watches it"))
+    /// From `began` on, until this is dropped.
+    #[expect(clippy::disallowed_methods, reason = "no actor stands on that thread")]
+    fn start(began: Instant) -> Self {
+        let ticks = Self { tick: Arc::default(), cpu: Arc::default() };
+        let (tick, cpu) = (Arc::downgrade(&ticks.tick), ticks.cpu.clone());
+        thread::spawn(move || {
+            let mut next = began;
+            while let Some(tick) = tick.upgrade() {
+                next += Duration::from_millis(1);
+                thread::sleep(next.saturating_duration_since(Instant::now()));
+                tick.notify_one();
+                cpu.store(cpu_by(ClockId::ThreadCPUTime).as_nanos() as u64, Ordering::Relaxed);
+            }
+        });
+        ticks
     }
 
     async fn until(&self, due: Instant) {
         while Instant::now() < due {
-            let mut ready = self.0.readable().await.expect("its runtime lives");
-            if rustix::io::read(ready.get_inner(), &mut [0; 8]).is_err() {
-                ready.clear_ready();
-            }
+            self.tick.notified().await;
         }
+    }
+
+    /// The processor time of all threads but this one, which generates, and that one.
+    fn cpu_of_others(&self) -> Duration {
+        let ticking = Duration::from_nanos(self.cpu.load(Ordering::Relaxed));
+        cpu_by(ClockId::ProcessCPUTime)
+            .saturating_sub(cpu_by(ClockId::ThreadCPUTime))
+            .saturating_sub(ticking)
     }
 }
 
 /// Writes to all partitions, for a second more than `seconds`.
 fn generate(partitions: &[Addr<Partition>], seconds: u32) -> Generated {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.expect("descriptors are to be had");
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let runtime = runtime.expect("a runtime without I/O and time needs nothing");
     let latency = Rc::new(RefCell::new(Latency::new()));
     let (mut records, mut sum) = (0, 0);
     let cores = LocalSet::new().block_on(&runtime, async {
         let (began, mut used) = (Instant::now(), Duration::ZERO);
-        let ticks = Ticks::start();
+        let ticks = Ticks::start(began);
         let mut acks = Vec::new();
         let at_once = partitions.len() / EVERY_MS as usize;
         for tick in 0..(1 + seconds) * 1000 {
@@ -142,7 +156,7 @@ fn generate(partitions: &[Addr<Partition>], seconds: u32) -> Generated {
             ticks.until(due).await;
             let is_warm = tick >= 1000;
             if tick == 1000 {
-                used = cpu_of_others();
+                used = ticks.cpu_of_others();
             }
             let first = (tick % EVERY_MS) as usize * at_once;
             for partition in &partitions[first..first + at_once] {
@@ -162,7 +176,7 @@ fn generate(partitions: &[Addr<Partition>], seconds: u32) -> Generated {
             ack.await.expect("no ack panics");
         }
         let warm = began.elapsed() - Duration::from_secs(1);
-        (cpu_of_others() - used).as_secs_f64() / warm.as_secs_f64()
+        (ticks.cpu_of_others() - used).as_secs_f64() / warm.as_secs_f64()
     });
     let latency = latency.borrow().clone();
     Generated { latency, cores, records, sum }
