@@ -139,6 +139,17 @@ impl EraGate {
         self.lock().deferred.is_some()
     }
 
+    /// Gives up what was put off: its log is deleted.
+    ///
+    /// # Errors
+    /// [`FencedError`] where `era` has been revoked.
+    pub(crate) fn forget_deferred(&self, era: Era) -> Result<(), FencedError> {
+        let mut state = self.lock();
+        self.check(&state, era)?;
+        state.deferred = None;
+        Ok(())
+    }
+
     /// What was put off is written up to `end`; an era that was revoked meanwhile has nothing to say.
     pub(crate) fn note_written(&self, era: Era, end: u64) {
         let mut state = self.lock();

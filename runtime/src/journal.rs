@@ -88,6 +88,11 @@ const FOLDER: &str = ".journal";
 /// Bytes of each of the two files of a journal, as a rule.
 pub const FILE_BYTES: u64 = 32 << 20;
 
+/// How long to wait for room, or for the next life of a log, before looking again …
+const TRY_AGAIN_AFTER: Duration = Duration::from_millis(100);
+/// … and how often that life is waited for: it may not come, where its log cannot be opened.
+const NEXT_LIFE_TRIES: u32 = 100;
+
 /// What a log wants to be durable.
 #[derive(Clone, Debug)]
 pub enum JournalEntry {
@@ -248,9 +253,14 @@ impl Handler<Commit> for DiskActor {
 
     fn handle(&mut self, commit: Commit, ctx: &mut Context<Self>) {
         let Commit { entry, ticket, reply } = commit;
-        if let JournalEntry::Append { file, position, payload, .. } = &entry
-            && let Err(fenced) = ticket.gate.defer(ticket.era, (file, *position), payload)
-        {
+        let deferred = match &entry {
+            JournalEntry::Append { file, position, payload, .. } => {
+                ticket.gate.defer(ticket.era, (file, *position), payload)
+            }
+            JournalEntry::Deleted { .. } => ticket.gate.forget_deferred(ticket.era),
+            JournalEntry::TruncatedTo { .. } => Ok(()),
+        };
+        if let Err(fenced) = deferred {
             return drop(reply.send(Err(fenced.into())));
         }
         let Some(journal) = &mut self.journal else {
@@ -303,9 +313,14 @@ impl DiskActor {
         reply: Reply,
         ctx: &mut Context<Self>,
     ) {
-        let synced = sync_segment(self.driver.clone(), ticket, file);
-        let answered = async move { drop(reply.send(synced.await.map(|()| Done::Unit))) };
-        ctx.spawn(answered.into_actor(self));
+        let driver = self.driver.clone();
+        let synced = async move {
+            if let Some(ticket) = ticket {
+                disk::write_deferred(driver.clone(), ticket, None).await?;
+            }
+            driver.submit(Op::Sync { file }).await
+        };
+        ctx.spawn(async { drop(reply.send(synced.await)) }.into_actor(self));
     }
 
     /// Carries out what the journal wants done.
@@ -378,18 +393,24 @@ impl DiskActor {
     }
 }
 
-/// Syncs a segment, with all that was put off for it. Without a ticket its log is deleted.
+/// Syncs a segment that a file of the journal covers, with all that was put off for it; waits while there
+/// is no room for that. Without a ticket its log is deleted.
 async fn sync_segment(
     driver: Rc<dyn Disk>,
     ticket: Option<Ticket>,
     file: File,
 ) -> Result<(), DiskError> {
-    if let Some(ticket) = ticket {
+    let mut patience = NEXT_LIFE_TRIES;
+    while let Some(ticket) = &ticket {
         match disk::write_deferred(driver.clone(), ticket.clone(), None).await {
-            // The next life has written it, before it read anything.
-            Err(DiskError::Fenced(_)) if !ticket.gate.is_deferring() => {}
-            written => written?,
+            Ok(()) => break,
+            // The next life writes it before it reads anything.
+            Err(DiskError::Fenced(_)) if !ticket.gate.is_deferring() => break,
+            Err(DiskError::Fenced(_)) if patience > 0 => patience -= 1,
+            Err(error) if error.is_full() => {}
+            Err(error) => return Err(error),
         }
+        driver.wait(TRY_AGAIN_AFTER).await;
     }
     driver.submit(Op::Sync { file }).await.map(drop)
 }

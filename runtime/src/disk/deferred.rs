@@ -1,9 +1,10 @@
 //! Writes that are put off: what is durable in the journal, and not in its file yet.
 //!
 //! ```text
-//!   commit ──► gate of the log ──┬── before the log does anything else with the file, or has it read
-//!                              ├── before the journal syncs the file
-//!                              └── by the log's next life, before it reads
+//!   commit ──► gate of the log ──┬──► the file, before the log does anything else with it
+//!                    │         ├──► before the journal syncs it
+//!                    │         └──► by the log's next life, before it reads
+//!                    └──► readers
 //! ```
 //!
 //! A write costs 6 µs however small it is (ext4, half of it for the file's time), and a log that is

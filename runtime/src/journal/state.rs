@@ -483,7 +483,9 @@ impl<R> State<R> {
         self.halves[half] = Half::absent();
         self.pinned += 1;
         if self.pinned > PINNED_MAX {
-            self.given_up = Some(error.clone());
+            // A disk that was full once is no reason to ask again later.
+            let is_passing = error.is_full() || matches!(error, DiskError::Fenced(_));
+            self.given_up = Some(if is_passing { DiskError::Closed } else { error.clone() });
         }
         let then = match self.given_up {
             Some(_) => "each log syncs for itself now",

@@ -12,7 +12,11 @@ use uuid::Uuid;
 use super::*;
 use crate::{
     codec::crc32c,
-    disk::{actor::DiskHandle, sim::Lies},
+    disk::{
+        actor::DiskHandle,
+        sim::{Faults, Lies},
+    },
+    era::{EraGate, take_over},
     sim::{self, World},
 };
 
@@ -269,4 +273,46 @@ fn a_journal_of_a_later_version_is_refused_and_left_untouched() {
         assert_eq!(files(), before);
     });
     outcome.result.unwrap();
+}
+
+/// A segment of which something is put off, its disk, and the right of its log.
+async fn put_off(world: &World) -> (Rc<dyn Disk>, File, Ticket) {
+    let driver = world.disks.disk_for(ArbiterId(0));
+    let disk = DiskHandle::start(driver.clone());
+    let gate = EraGate::new(Path::new("/log"));
+    let within = Duration::from_secs(1);
+    let old = take_over(&gate, within).await.unwrap();
+    let file = disk.open("/segment", OpenMode::CreateNew).await.unwrap();
+    gate.defer(old.era, (&file, 0), &["put off".into()]).unwrap();
+    (driver, file, old)
+}
+
+#[test]
+fn a_segment_is_not_taken_for_synced_before_what_was_put_off_is_written() {
+    let outcome = sim::run(1, &[], |world| async move {
+        let (driver, file, old) = put_off(&world).await;
+        world.disks.set_faults(Faults { capacity: 0, ..Faults::none() });
+        let mut synced = Box::pin(sync_segment(driver.clone(), Some(old.clone()), file.clone()));
+        let early = tokio::time::timeout(Duration::from_secs(60), &mut synced).await;
+        assert!(early.is_err(), "JRN-3: a full disk is waited for");
+        world.disks.set_faults(Faults::none());
+        synced.await.unwrap();
+        assert_eq!(world.disks.content(Path::new("/segment")).unwrap(), "put off");
+
+        old.gate.defer(old.era, (&file, 7), &[", too".into()]).unwrap();
+        let new = take_over(&old.gate, Duration::from_secs(1)).await.unwrap();
+        let mut synced = Box::pin(sync_segment(driver.clone(), Some(old.clone()), file.clone()));
+        let early = tokio::time::timeout(Duration::from_secs(5), &mut synced).await;
+        assert!(early.is_err(), "JRN-3: the next life has not written it");
+        disk::write_deferred(driver.clone(), new.clone(), None).await.unwrap();
+        synced.await.unwrap();
+        assert_eq!(world.disks.content(Path::new("/segment")).unwrap(), "put off, too");
+
+        new.gate.defer(new.era, (&file, 12), &["!".into()]).unwrap();
+        let never = sync_segment(driver.clone(), Some(old.clone()), file.clone()).await;
+        assert!(matches!(never, Err(DiskError::Fenced(_))), "JRN-3: {never:?}");
+        new.gate.forget_deferred(new.era).unwrap();
+        sync_segment(driver, Some(old), file).await.unwrap();
+    });
+    outcome.result.unwrap_or_else(|why| panic!("{why}"));
 }

@@ -189,7 +189,9 @@ impl Log {
             && self.queued_bytes <= JOURNAL_BYTES_MAX
             && self.deferred < DEFERRED_BYTES_MAX
             && self.written.offset == self.durable_end
-            && self.refused.is_none();
+            && self.refused.is_none()
+            // What it is to cover must be synced, which a log that is never quiet does only so.
+            && self.next_checkpoint.is_none();
         if self.is_barred() || self.running.sync || !is_for_journal {
             return None;
         }
@@ -216,14 +218,12 @@ impl Log {
         Some(Work::Commit { entry, end: self.active.end, position: self.active.size })
     }
 
-    /// Has the writes made that were put off, once nothing else is under way in the segment.
+    /// Has the writes made that were put off, once nothing else is written or synced.
     fn write_deferred(&mut self) -> Option<Work> {
-        let is_quiet = !self.running.write && !self.running.sync && !self.running.maintenance;
-        if !is_quiet || !self.room.is_there() {
+        if self.running.write || self.running.sync || !self.room.is_there() {
             return None;
         }
-        self.running.maintenance = true;
-        self.running.is_exclusive = true;
+        self.running.write = true;
         Some(Work::WriteDeferred)
     }
 

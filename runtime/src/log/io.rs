@@ -177,6 +177,8 @@ pub(super) enum Outcome {
         position: u64,
     },
     DeferredWritten,
+    /// What was put off stays so: there was no room for it.
+    DeferredRefused,
     Rolled {
         file: File,
         base: Offset,
@@ -210,7 +212,7 @@ pub(super) enum Outcome {
 impl LogIo {
     pub(super) fn lane(&self) -> Lane {
         match self.work {
-            Work::Write { .. } => Lane::Write,
+            Work::Write { .. } | Work::WriteDeferred => Lane::Write,
             Work::Sync { .. } | Work::Commit { .. } => Lane::Sync,
             Work::Space => Lane::Space,
             _ => Lane::Maintenance,
@@ -243,11 +245,14 @@ async fn run(place: &LogPlace, work: Work, disk: &DiskHandle) -> Result<Outcome,
             Err(error) if error.is_full() => Ok(Outcome::NotCommitted { end, position }),
             Err(error) => Err(error),
         },
-        Work::WriteDeferred => {
-            disk.write_deferred(ticket).await?;
-            failpoint::pass("log: put-off writes made");
-            Ok(Outcome::DeferredWritten)
-        }
+        Work::WriteDeferred => match disk.write_deferred(ticket).await {
+            Ok(()) => {
+                failpoint::pass("log: put-off writes made");
+                Ok(Outcome::DeferredWritten)
+            }
+            Err(error) if error.is_full() => Ok(Outcome::DeferredRefused),
+            Err(error) => Err(error),
+        },
         Work::Roll { file, size, base, zero_fill, index, added } => {
             disk.truncate(&file, size, ticket).await?;
             disk.sync(&file).await?;

@@ -130,7 +130,7 @@ impl LookupPlan {
         // As with offsets, the batch must say what the index says of it.
         let last = extent.base.plus(entry.last.into());
         let (_, position) = read::locate(&self.place, disk, extent, last).await?;
-        let file = read::open(&self.place, disk, extent).await?;
+        let file = read::open(&self.place.dir, disk, extent).await?;
         let header = BatchHeader::parse(&disk.read(&file, position, HEADER_BYTES).await?);
         let is_true = header.is_ok_and(|header| {
             header.last_offset() == last && header.max_timestamp == entry.timestamp

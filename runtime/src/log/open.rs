@@ -2,9 +2,11 @@
 
 use std::{
     collections::VecDeque,
+    mem,
     path::{Path, PathBuf},
     rc::Rc,
     sync::Arc,
+    time::Duration,
 };
 
 use super::{
@@ -122,8 +124,7 @@ pub async fn open(
         return Err(LogFailure { dir: place.dir.to_path_buf(), error }.into());
     }
     let (place, config) = (Rc::new(place), config.into());
-    // What an earlier life has put off, and the journal of this process has.
-    disk.write_deferred(&place.ticket).await?;
+    write_deferred(&disk, &place).await?;
     let found = match disk.list(&*place.dir).await {
         Err(error) if error.is_not_found() => Vec::new(),
         listed => listed?,
@@ -153,6 +154,24 @@ pub async fn open(
         );
     }
     Ok((Log::assemble(place, config, recovered, now_ms), opened))
+}
+
+/// Writes what an earlier life has put off, which only the journal has otherwise; waits while there is no
+/// room for it.
+async fn write_deferred(disk: &DiskHandle, place: &LogPlace) -> Result<(), DiskError> {
+    const RETRY: Duration = Duration::from_secs(1);
+    let mut is_told = false;
+    loop {
+        match disk.write_deferred(&place.ticket).await {
+            Err(error) if error.is_full() => {
+                if !mem::replace(&mut is_told, true) {
+                    tracing::warn!(dir = %place.dir.display(), "the log is opened once there is room: {error}");
+                }
+                tokio::time::sleep(RETRY).await;
+            }
+            written => return written,
+        }
+    }
 }
 
 async fn create(

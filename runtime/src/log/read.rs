@@ -46,7 +46,7 @@ pub(super) struct Extent {
     pub(super) meets: Meets,
     /// Whether `from` came from memory, so that the index file has nothing better.
     pub(super) is_exact: bool,
-    /// Whether writes to it were put off: they are made first.
+    /// Whether writes to it were put off: what is not in the file is read from the gate.
     pub(super) is_deferred: bool,
 }
 
@@ -146,7 +146,7 @@ impl ReadPlan {
     pub async fn run(self, disk: DiskHandle) -> Result<ReadDone, ReadFailure> {
         let ReadPlan { place, extent, from, end, bytes_max, is_strict, has_holes, epochs, swaps } =
             self;
-        let file = match open(&place, &disk, &extent).await {
+        let file = match open(&place.dir, &disk, &extent).await {
             Err(error) if error.is_not_found() => return Err(ReadFailure::Removed),
             opened => opened?,
         };
@@ -154,13 +154,14 @@ impl ReadPlan {
         if extent.file.is_none() && swaps.were_made() {
             return Err(ReadFailure::Removed);
         }
+        let unwritten = unwritten(&place, &extent, &file)?;
         let (mut position, meets) = search(&place.dir, &disk, &extent, &file, from).await?;
         let mut walk = Walk { meets, end: extent.end, has_holes, epochs: &epochs };
         let mut want = bytes_max.clamp(READ_BYTES_MIN, READ_BYTES_MAX);
         let mut done = ReadDone { next: from, ..ReadDone::default() };
         while position < extent.size {
             let len = want.min((extent.size - position) as usize);
-            let chunk = disk.read(&file, position, len).await?;
+            let chunk = read(&disk, &file, (position, len), unwritten.as_ref()).await?;
             if chunk.len() < len {
                 return Err(ReadFailure::Removed);
             }
@@ -330,21 +331,54 @@ fn take(
     }
 }
 
-pub(super) async fn open(
+/// What of a segment is not in its file yet: from where, and the bytes.
+fn unwritten(
     place: &LogPlace,
+    extent: &Extent,
+    file: &File,
+) -> Result<Option<(u64, Bytes)>, ReadFailure> {
+    if !extent.is_deferred {
+        return Ok(None);
+    }
+    match place.ticket.gate.deferred(place.ticket.era) {
+        // By now it may be that of a later segment; this one is written then.
+        Ok(deferred) => Ok(deferred
+            .filter(|(of, ..)| of.path().as_os_str() == file.path().as_os_str())
+            .map(|(_, from, bytes)| (from, bytes))),
+        // The log's next life writes it before it reads.
+        Err(_) if place.ticket.gate.is_deferring() => Err(ReadFailure::Removed),
+        Err(_) => Ok(None),
+    }
+}
+
+/// `len` bytes from `position` on, of the file and of what is not in it yet; fewer at the end of both.
+async fn read(
+    disk: &DiskHandle,
+    file: &File,
+    (position, len): (u64, usize),
+    unwritten: Option<&(u64, Bytes)>,
+) -> Result<Bytes, DiskError> {
+    let Some((from, bytes)) = unwritten.filter(|(from, _)| position + len as u64 > *from) else {
+        return disk.read(file, position, len).await;
+    };
+    let in_file = from.saturating_sub(position) as usize;
+    let begin = bytes.len().min(position.saturating_sub(*from) as usize);
+    let rest = bytes.slice(begin..bytes.len().min(begin + len - in_file));
+    if in_file == 0 {
+        return Ok(rest);
+    }
+    let head = disk.read(file, position, in_file).await?;
+    Ok(if head.len() < in_file { head } else { [head, rest].concat().into() })
+}
+
+pub(super) async fn open(
+    dir: &Path,
     disk: &DiskHandle,
     extent: &Extent,
 ) -> Result<File, DiskError> {
-    if extent.is_deferred {
-        match disk.write_deferred(&place.ticket).await {
-            // The log's next life makes them; where it has not yet, the read finds less than it should.
-            Err(DiskError::Fenced(_)) => {}
-            written => written?,
-        }
-    }
     match &extent.file {
         Some(file) => Ok(file.clone()),
-        None => disk.open(Kind::Log.path(&place.dir, extent.base), OpenMode::Read).await,
+        None => disk.open(Kind::Log.path(dir, extent.base), OpenMode::Read).await,
     }
 }
 
@@ -420,7 +454,7 @@ pub(super) async fn locate(
     extent: &Extent,
     offset: Offset,
 ) -> Result<(Offset, u64), DiskError> {
-    let file = open(place, disk, extent).await?;
+    let file = open(&place.dir, disk, extent).await?;
     let (mut position, _) = search(&place.dir, disk, extent, &file, offset).await?;
     let mut end = extent.base;
     while position < extent.size {

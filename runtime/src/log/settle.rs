@@ -76,6 +76,7 @@ impl Log {
                 self.room.note_refusal();
                 self.written = Mark { offset: end, position };
             }
+            Outcome::DeferredRefused => self.room.note_refusal(),
             Outcome::DeferredWritten => {
                 self.deferred = 0;
                 self.filled = self.filled.max(self.written.position);

@@ -1,13 +1,16 @@
 //! The driver on io_uring: one ring an arbiter and data directory, served by a task of the arbiter.
 //!
 //! ```text
-//!   submit_to ──► inline (page cache) │ ring.start │ pool (lists, removal of trees, space)
-//!                                          │ wakes
-//!   pump, a task of the arbiter:  submit all that came in this turn ─► reap ─► replies
+//!   submit_to ──► inline (page cache) │ start, submit │ pool (lists, removal of trees, space)
+//!                   │ wakes, where something has completed
+//!   pump, a task of the arbiter:  submit what is left ─► reap ─► replies
 //!            ▲ readable: the ring's descriptor on the arbiter's own reactor
 //! ```
 //!
-//! All that an arbiter's turn submits goes to the kernel in one call, at the turn's end.
+//! An operation goes to the kernel at once, and each inline write looks whether another has completed: a
+//! busy arbiter comes to its pump, and to its reactor, late, and the disk would be idle meanwhile. A
+//! partition that was given 64 KiB batches as fast as it took them made 1,200 MB/s durable without that,
+//! its syncs large and small in turn, and 1,600 with it, half of what is in flight in each.
 //!
 //! The ring is shared with no one while its arbiter lives. When the arbiter is given up
 //! ([`Reaper::abandon`]) or drops the driver with something in flight, a thread of its own reaps

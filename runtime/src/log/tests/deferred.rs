@@ -1,6 +1,8 @@
 //! Batches that are durable in the journal, and not in their segment yet: readers, the next life, and
 //! whatever else the log does find them there.
 
+use std::time::Duration;
+
 use super::{
     super::*,
     driver::{Driver, place},
@@ -35,21 +37,30 @@ fn the_next_life_finds_what_was_put_off() {
 }
 
 #[test]
-fn a_reader_has_it_written_and_the_log_puts_off_again() {
+fn readers_see_what_is_put_off_and_it_stays_so() {
     in_simulation(|| async {
         let mut machine = Machine::new(without_checkpoints());
         let (mut driver, mut batches) = half_journalled(&mut machine).await;
+        let bytes = file_bytes(&machine);
         for tag in 60..63 {
-            assert_eq!(driver.read_all(1 << 20).await.unwrap(), batches);
-            let read = file_bytes(&machine);
-            assert_eq!(read, driver.active_bytes() as usize);
+            for bytes_max in [1, 1 << 20] {
+                assert_eq!(driver.read_all(bytes_max).await.unwrap(), batches);
+            }
+            let all = driver.log.plan_read(Offset(0), driver.log.end(), 1 << 20).unwrap();
+            let all = all.run(driver.disk.clone()).await.unwrap();
+            assert_eq!(all.batches, batches.concat(), "one read reaches from the file to its end");
             batches.push(driver.append(3, 100, tag));
             driver.settle().await.unwrap();
-            assert_eq!(file_bytes(&machine), read, "it was put off");
+            assert_eq!(file_bytes(&machine), bytes, "it was put off");
         }
-        let found = driver.log.plan_newest(driver.log.end()).run(driver.disk.clone()).await;
-        assert!(found.unwrap().is_some());
-        assert_eq!(file_bytes(&machine), driver.active_bytes() as usize);
+        let newest = driver.log.plan_newest(driver.log.end()).run(driver.disk.clone()).await;
+        let first_put_off = 10 * 3;
+        assert_eq!(newest.unwrap(), Some((Offset(2), 1_000_002)), "all are as old as the first");
+        let read = driver.log.plan_read(Offset(first_put_off), driver.log.end(), 1).unwrap();
+        // What was put off when it was planned may be written by the time it is run.
+        driver.log.roll();
+        driver.settle().await.unwrap();
+        assert_eq!(read.run(driver.disk.clone()).await.unwrap().batches, batches[10]);
     });
 }
 
@@ -89,7 +100,7 @@ fn a_full_disk_holds_it_up_and_loses_nothing() {
         batches.push(driver.append(9, 5_000, 60));
         driver.idle().await.unwrap();
         assert!(driver.log.is_full() && driver.log.failure().is_none());
-        assert!(driver.read_all(1 << 20).await.is_err(), "nor is it there for readers");
+        assert_eq!(driver.read_all(1 << 20).await.unwrap(), batches[..15], "it can be read");
         machine.disks.set_faults(Faults::none());
         driver.settle().await.unwrap();
         assert!(!driver.log.is_full());
@@ -112,5 +123,55 @@ fn what_is_synced_instead_waits_for_room_too() {
         machine.disks.set_faults(Faults::none());
         driver.settle().await.unwrap();
         assert_eq!(driver.read_all(1 << 20).await.unwrap(), batches);
+    });
+}
+
+#[test]
+fn the_next_life_waits_for_room() {
+    in_simulation(|| async {
+        let mut machine = Machine::new(without_checkpoints());
+        let (driver, batches) = half_journalled(&mut machine).await;
+        let disk = driver.disk.clone();
+        drop(driver);
+        machine.disks.set_faults(Faults { capacity: 0, ..Faults::none() });
+        let place = place(DIR, &machine.gate).await;
+        let config = machine.config.clone();
+        let mut opening = Box::pin(Driver::open(&disk, place, config, Vec::new(), 1_000_000));
+        let early = tokio::time::timeout(Duration::from_secs(60), &mut opening).await;
+        assert!(early.is_err(), "it goes on without what only the journal has");
+        machine.disks.set_faults(Faults::none());
+        let mut driver = opening.await.unwrap().0;
+        assert_eq!(driver.read_all(1 << 20).await.unwrap(), batches);
+    });
+}
+
+#[test]
+fn a_large_batch_does_not_wait_for_what_is_done_beside() {
+    in_simulation(|| async {
+        let mut machine = Machine::new(without_checkpoints());
+        let (mut driver, _) = half_journalled(&mut machine).await;
+        // As a compaction would, for seconds.
+        driver.log.running.maintenance = true;
+        driver.append(9, 5_000, 60);
+        driver.idle().await.unwrap();
+        assert_eq!(driver.log.durable_end(), driver.log.end());
+    });
+}
+
+#[test]
+fn the_recovery_point_moves_though_the_log_is_never_quiet() {
+    in_simulation(|| async {
+        let mut machine = Machine::new(without_checkpoints());
+        let (mut driver, _) = half_journalled(&mut machine).await;
+        let config = LogConfig { checkpoint_bytes: 1_000, ..driver.log.config().clone() };
+        driver.log.configure(config);
+        let before = driver.log.checkpoint.end;
+        for tag in 60..200 {
+            // One waits already when the one before is done.
+            driver.append(3, 100, tag);
+            driver.step().await.unwrap();
+        }
+        let after = driver.log.checkpoint.end;
+        assert!(after.since(before) > 100, "{before} to {after}");
     });
 }
