@@ -30,6 +30,8 @@ use tokio::{runtime, task::LocalSet};
 
 const ARBITER: ArbiterId = ArbiterId(7);
 const LARGE: usize = 1 << 20;
+/// Operations that a ring has with the kernel at most.
+const RING_ENTRIES: usize = 256;
 const SHORT: Duration = Duration::from_millis(200);
 const LONG: Duration = Duration::from_secs(30);
 
@@ -169,11 +171,13 @@ fn what_a_stuck_arbiter_had_not_submitted_yet_never_happens() {
                 bufs: vec![vec![1; len].into()],
                 ticket: file_ticket.clone(),
             };
-            // Given to the driver, which would hand it to the kernel at the end of this turn.
+            // As many as the kernel is given at once: what comes then waits for one of them to end.
+            let full: Vec<_> = (0..RING_ENTRIES).map(|_| disk.wait(2 * LONG)).collect();
             let late = disk.submit(write(LARGE));
             ready.send(file_ticket.clone()).unwrap();
             stuck.recv().unwrap_err();
             assert_eq!(late.await.unwrap_err(), DiskError::Closed);
+            drop(full);
             for len in [1, LARGE] {
                 assert_eq!(disk.submit(write(len)).await.unwrap_err(), DiskError::Closed);
             }
