@@ -119,7 +119,8 @@ impl EraGate {
     ) -> Result<(), FencedError> {
         let mut state = self.lock();
         self.check(&state, era)?;
-        let deferred = state.deferred.get_or_insert_with(|| Box::new(Deferred::at(file, position)));
+        let deferred =
+            state.deferred.get_or_insert_with(|| Box::new(Deferred::at(era, file, position)));
         deferred.push(file, position, bufs);
         Ok(())
     }
@@ -134,9 +135,9 @@ impl EraGate {
         Ok(state.deferred.as_ref().map(|deferred| deferred.parts()))
     }
 
-    /// Whether anything is put off, whoever may write it.
-    pub(crate) fn is_deferring(&self) -> bool {
-        self.lock().deferred.is_some()
+    /// Whether what `era`, or one before it, has put off is not written yet, whoever may write it now.
+    pub(crate) fn is_deferring(&self, era: Era) -> bool {
+        self.lock().deferred.as_ref().is_some_and(|deferred| deferred.is_of(era))
     }
 
     /// Gives up what was put off: its log is deleted.

@@ -88,10 +88,8 @@ const FOLDER: &str = ".journal";
 /// Bytes of each of the two files of a journal, as a rule.
 pub const FILE_BYTES: u64 = 32 << 20;
 
-/// How long to wait for room, or for the next life of a log, before looking again …
+/// How long to wait for room, or for the next life of a log, before a segment is tried again.
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(100);
-/// … and how often that life is waited for: it may not come, where its log cannot be opened.
-const NEXT_LIFE_TRIES: u32 = 100;
 
 /// What a log wants to be durable.
 #[derive(Clone, Debug)]
@@ -314,9 +312,10 @@ impl DiskActor {
         ctx: &mut Context<Self>,
     ) {
         let driver = self.driver.clone();
+        let meter = self.journal.as_ref().and_then(|journal| journal.meter.clone());
         let synced = async move {
             if let Some(ticket) = ticket {
-                disk::write_deferred(driver.clone(), ticket, None).await?;
+                disk::write_deferred(driver.clone(), ticket, meter).await?;
             }
             driver.submit(Op::Sync { file }).await
         };
@@ -353,9 +352,10 @@ impl DiskActor {
             }
             Effect::SyncSegment { half, number, log, file } => {
                 let ticket = self.ticket_of(log);
-                self.then(ctx, sync_segment(driver, ticket, file), move |journal, synced| {
+                let synced = sync_segment(driver, ticket, file.clone(), meter);
+                self.then(ctx, synced, move |journal, synced| {
                     journal.note(log, synced.as_ref().err());
-                    journal.state.on_segment_synced(half, number, log, synced);
+                    journal.state.on_segment_synced((half, number), (log, file), synced);
                 });
             }
             Effect::Wait(time) => {
@@ -393,24 +393,24 @@ impl DiskActor {
     }
 }
 
-/// Syncs a segment that a file of the journal covers, with all that was put off for it; waits while there
-/// is no room for that. Without a ticket its log is deleted.
+/// Syncs a segment that a file of the journal covers, with all that was put off for it. Where there is no
+/// room for that, or it is the log's next life that has to write it, the error comes after a while. Without
+/// a ticket its log is deleted.
 async fn sync_segment(
     driver: Rc<dyn Disk>,
     ticket: Option<Ticket>,
     file: File,
+    meter: Option<Arc<Meter>>,
 ) -> Result<(), DiskError> {
-    let mut patience = NEXT_LIFE_TRIES;
-    while let Some(ticket) = &ticket {
-        match disk::write_deferred(driver.clone(), ticket.clone(), None).await {
-            Ok(()) => break,
-            // The next life writes it before it reads anything.
-            Err(DiskError::Fenced(_)) if !ticket.gate.is_deferring() => break,
-            Err(DiskError::Fenced(_)) if patience > 0 => patience -= 1,
-            Err(error) if error.is_full() => {}
-            Err(error) => return Err(error),
+    if let Some(ticket) = ticket {
+        match disk::write_deferred(driver.clone(), ticket.clone(), meter).await {
+            Err(DiskError::Fenced(_)) if !ticket.gate.is_deferring(ticket.era) => {}
+            Err(error) if state::is_passing(&error) => {
+                driver.wait(TRY_AGAIN_AFTER).await;
+                return Err(error);
+            }
+            written => written?,
         }
-        driver.wait(TRY_AGAIN_AFTER).await;
     }
     driver.submit(Op::Sync { file }).await.map(drop)
 }

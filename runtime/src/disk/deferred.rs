@@ -22,11 +22,16 @@ use actix::{Context, Handler, Message, WrapFuture as _};
 use bytes::Bytes;
 
 use super::{Disk, DiskError, Done, File, Op, Reply, actor::DiskActor, inline};
-use crate::{era::Ticket, meters::Meter};
+use crate::{
+    era::{Era, Ticket},
+    meters::Meter,
+};
 
 /// What is put off: the bytes that follow `position` in `file`.
 #[derive(Debug)]
 pub(crate) struct Deferred {
+    /// Whose. Each era writes what the one before has put off, before it puts off anything.
+    era: Era,
     file: File,
     position: u64,
     /// A copy: the batches may be parts of much larger buffers.
@@ -35,8 +40,13 @@ pub(crate) struct Deferred {
 
 impl Deferred {
     /// Nothing yet, at `position`.
-    pub(crate) fn at(file: &File, position: u64) -> Deferred {
-        Deferred { file: file.clone(), position, bytes: Vec::new() }
+    pub(crate) fn at(era: Era, file: &File, position: u64) -> Deferred {
+        Deferred { era, file: file.clone(), position, bytes: Vec::new() }
+    }
+
+    /// Whether it was put off by `era` or one before.
+    pub(crate) fn is_of(&self, era: Era) -> bool {
+        self.era <= era
     }
 
     fn end(&self) -> u64 {
@@ -202,7 +212,7 @@ mod tests {
         assert!((&mut logs).now_or_never().is_none());
         assert_eq!(slow.end(), (4, "two,".into()));
         assert_eq!(logs.now_or_never(), Some(Ok(())));
-        assert!(!gate.is_deferring());
+        assert!(!gate.is_deferring(old.era));
 
         gate.defer(old.era, (&file, 8), &["three".into()]).unwrap();
         let mut late = write(&old);
@@ -212,12 +222,14 @@ mod tests {
         assert!(write(&old).now_or_never().is_none(), "the old one has its turn still");
         slow.end();
         assert_eq!(late.now_or_never(), Some(Ok(())));
-        assert!(gate.is_deferring(), "a superseded era does not say what is written");
+        assert!(gate.is_deferring(old.era), "a superseded era does not say what is written");
         assert!(matches!(write(&old).now_or_never(), Some(Err(DiskError::Fenced(_)))));
         let mut writes = write(&new);
         assert!((&mut writes).now_or_never().is_none());
         assert_eq!(slow.end(), (8, "three".into()));
         assert_eq!(writes.now_or_never(), Some(Ok(())));
-        assert!(!gate.is_deferring());
+        assert!(!gate.is_deferring(old.era));
+        gate.defer(new.era, (&file, 13), &["four".into()]).unwrap();
+        assert!(gate.is_deferring(new.era) && !gate.is_deferring(old.era), "it is the new one's");
     }
 }

@@ -7,6 +7,10 @@
 //!                                                      while the other half fills
 //! ```
 //!
+//! A segment for which there is no room, or whose log's next life has still to write what was put off, is
+//! tried again later; while such a one keeps both files from being used again, appends have their segments
+//! synced instead.
+//!
 //! A half whose write, sync or segment's sync failed is *pinned*: its file is left as it is for the
 //! next start, and the half begins with a new file. When that fails too, the journal is given up:
 //! each log syncs for itself from then on.
@@ -45,6 +49,9 @@ const SYNCING_MAX: usize = 4;
 /// Appends whose segments are synced instead while a file is being made, which takes as long as its
 /// zeros: the first acks of a node do not wait for them, and many logs still share a sync.
 const INSTEAD_MAX: u32 = 32;
+/// How often the next lives of logs are waited for before a file is set aside: one may not come, where its
+/// log cannot be opened.
+const LATE_MAX: u32 = 100;
 /// Files that may fail before the journal is given up.
 const PINNED_MAX: u32 = 3;
 
@@ -105,6 +112,17 @@ struct Half {
     dirty_count: usize,
     dirty_at_full: usize,
     syncing: usize,
+    /// Those of them that are tried again after the others.
+    held_back: Vec<(LogId, File)>,
+    /// Whether the last one that was tried is.
+    is_held_up: bool,
+    /// How often one was tried whose log's next life had not written it.
+    late: u32,
+}
+
+/// Whether the same may succeed later, when there is room, or the log's next life has come.
+pub(super) fn is_passing(error: &DiskError) -> bool {
+    error.is_full() || matches!(error, DiskError::Fenced(_))
 }
 
 #[derive(Debug)]
@@ -156,6 +174,9 @@ impl Half {
             dirty_count: 0,
             dirty_at_full: 0,
             syncing: 0,
+            held_back: Vec::new(),
+            is_held_up: false,
+            late: 0,
         }
     }
 
@@ -168,6 +189,11 @@ impl Half {
     }
 
     fn next_dirty(&mut self) -> Option<(LogId, File)> {
+        if self.dirty.is_empty() {
+            for (log, file) in mem::take(&mut self.held_back) {
+                self.dirty.entry(log).or_default().push(file);
+            }
+        }
         let mut first = self.dirty.first_entry()?;
         let (log, file) = (*first.key(), first.get_mut().pop());
         if first.get().is_empty() {
@@ -178,8 +204,9 @@ impl Half {
     }
 
     fn maybe_empty(&mut self) {
-        if self.stage == Stage::Full && self.dirty.is_empty() && self.syncing == 0 {
+        if self.stage == Stage::Full && self.dirty_count == 0 && self.syncing == 0 {
             (self.stage, self.groups, self.end) = (Stage::Empty, 0, SECTOR as u64);
+            (self.is_held_up, self.late) = (false, 0);
         }
     }
 }
@@ -253,10 +280,13 @@ impl<R> State<R> {
             .or_else(|| self.next_instead())
     }
 
-    /// An append that need not wait until the file is made.
+    /// An append that need not wait until the file is made, or one can be used again.
     fn next_instead(&mut self) -> Option<Effect<R>> {
+        let is_full = self.halves.iter().all(|half| half.stage == Stage::Full);
+        let is_held_up = is_full && self.halves.iter().any(|half| half.is_held_up);
         let half = &mut self.halves[self.active];
-        if half.stage != Stage::Making || half.instead == INSTEAD_MAX {
+        let is_making = half.stage == Stage::Making && half.instead < INSTEAD_MAX;
+        if !is_making && !is_held_up {
             return None;
         }
         let append = self.waiting.iter().position(|waiting| waiting.file.is_some())?;
@@ -328,9 +358,8 @@ impl<R> State<R> {
 
     pub(super) fn on_segment_synced(
         &mut self,
-        half: usize,
-        number: u32,
-        log: LogId,
+        (half, number): (usize, u32),
+        (log, file): (LogId, File),
         synced: Result<(), DiskError>,
     ) {
         if let Some(error) = synced.as_ref().err().filter(|error| error.is_failed_sync()) {
@@ -340,9 +369,16 @@ impl<R> State<R> {
         if self.halves[half].number != number {
             return;
         }
-        self.halves[half].syncing -= 1;
+        let covered = &mut self.halves[half];
+        covered.syncing -= 1;
+        covered.is_held_up = synced.is_err();
         match synced {
-            Ok(()) => self.halves[half].maybe_empty(),
+            Ok(()) => covered.maybe_empty(),
+            Err(error) if is_passing(&error) && covered.late < LATE_MAX => {
+                covered.late += u32::from(!error.is_full());
+                covered.held_back.push((log, file));
+                covered.dirty_count += 1;
+            }
             Err(error) => self.pin(half, &error),
         }
     }
@@ -483,9 +519,8 @@ impl<R> State<R> {
         self.halves[half] = Half::absent();
         self.pinned += 1;
         if self.pinned > PINNED_MAX {
-            // A disk that was full once is no reason to ask again later.
-            let is_passing = error.is_full() || matches!(error, DiskError::Fenced(_));
-            self.given_up = Some(if is_passing { DiskError::Closed } else { error.clone() });
+            // Nobody is to ask again later: it does not pass.
+            self.given_up = Some(if is_passing(error) { DiskError::Closed } else { error.clone() });
         }
         let then = match self.given_up {
             Some(_) => "each log syncs for itself now",

@@ -245,14 +245,7 @@ async fn run(place: &LogPlace, work: Work, disk: &DiskHandle) -> Result<Outcome,
             Err(error) if error.is_full() => Ok(Outcome::NotCommitted { end, position }),
             Err(error) => Err(error),
         },
-        Work::WriteDeferred => match disk.write_deferred(ticket).await {
-            Ok(()) => {
-                failpoint::pass("log: put-off writes made");
-                Ok(Outcome::DeferredWritten)
-            }
-            Err(error) if error.is_full() => Ok(Outcome::DeferredRefused),
-            Err(error) => Err(error),
-        },
+        Work::WriteDeferred => write_deferred(place, disk).await,
         Work::Roll { file, size, base, zero_fill, index, added } => {
             disk.truncate(&file, size, ticket).await?;
             disk.sync(&file).await?;
@@ -346,6 +339,17 @@ async fn write(
         }
         // A disk too full for the zeros may still take the batches.
         Err(error) if error.is_full() => Ok(Outcome::Refused(wanted)),
+        Err(error) => Err(error),
+    }
+}
+
+async fn write_deferred(place: &LogPlace, disk: &DiskHandle) -> Result<Outcome, DiskError> {
+    match disk.write_deferred(&place.ticket).await {
+        Ok(()) => {
+            failpoint::pass("log: put-off writes made");
+            Ok(Outcome::DeferredWritten)
+        }
+        Err(error) if error.is_full() => Ok(Outcome::DeferredRefused),
         Err(error) => Err(error),
     }
 }

@@ -346,8 +346,8 @@ fn unwritten(
             .filter(|(of, ..)| of.path().as_os_str() == file.path().as_os_str())
             .map(|(_, from, bytes)| (from, bytes))),
         // The log's next life writes it before it reads.
-        Err(_) if place.ticket.gate.is_deferring() => Err(ReadFailure::Removed),
-        Err(_) => Ok(None),
+        Err(_) if !place.ticket.gate.is_deferring(place.ticket.era) => Ok(None),
+        Err(fenced) => Err(DiskError::Fenced(fenced).into()),
     }
 }
 

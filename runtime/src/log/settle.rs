@@ -75,6 +75,7 @@ impl Log {
             Outcome::NotCommitted { end, position } => {
                 self.room.note_refusal();
                 self.written = Mark { offset: end, position };
+                self.unsynced_since_ms.get_or_insert(self.ticked_ms);
             }
             Outcome::DeferredRefused => self.room.note_refusal(),
             Outcome::DeferredWritten => {

@@ -1,14 +1,20 @@
 //! The core alone: when it waits, when a file may be used again, and what it does when disks fail.
 
+use std::{collections::BTreeSet, path::Path};
+
 use uuid::Uuid;
 
 use super::*;
 use crate::{
     disk::Backing,
+    era::{Era, FencedError},
     ids::{LeaderEpoch, Offset},
 };
 
 const HALF: u64 = 64 << 10;
+
+/// A half with the number of its file, and a segment that it covers.
+type Covered = ((usize, u32), (LogId, File));
 
 /// The core with a disk that does what it is told at once, but for what a test holds back.
 struct Bench {
@@ -21,7 +27,7 @@ struct Bench {
     writes: usize,
     synced_segments: usize,
     /// Segment syncs wait here while they are held.
-    held: Option<Vec<(usize, u32, LogId)>>,
+    held: Option<Vec<Covered>>,
     fail_writes: bool,
     fail_segments: bool,
     waits: Vec<Duration>,
@@ -96,14 +102,14 @@ impl Bench {
                 let written = if self.fail_writes { Err(eio()) } else { Ok(()) };
                 self.state.on_written(written);
             }
-            Effect::SyncSegment { half, number, log, .. } => {
+            Effect::SyncSegment { half, number, log, file } => {
                 self.synced_segments += 1;
                 if let Some(held) = &mut self.held {
-                    held.push((half, number, log));
+                    held.push(((half, number), (log, file)));
                     return;
                 }
                 let synced = if self.fail_segments { Err(eio()) } else { Ok(()) };
-                self.state.on_segment_synced(half, number, log, synced);
+                self.state.on_segment_synced((half, number), (log, file), synced);
             }
             Effect::Wait(time) => self.waits.push(time),
             Effect::SyncInstead { reply, .. } => self.instead.push(reply),
@@ -217,8 +223,8 @@ fn a_file_is_used_again_only_when_its_segments_are_synced() {
     let stuck = bench.next;
     assert!(!bench.answered.contains_key(&stuck));
     assert_eq!(bench.made.len(), 2);
-    for (half, number, log) in bench.held.take().unwrap() {
-        bench.state.on_segment_synced(half, number, log, Ok(()));
+    for (half, segment) in bench.held.take().unwrap() {
+        bench.state.on_segment_synced(half, segment, Ok(()));
     }
     bench.run();
     assert_eq!(bench.answered[&stuck], Ok(()), "JRN-3");
@@ -293,6 +299,63 @@ fn a_log_whose_segment_cannot_be_synced_is_refused_and_its_file_kept() {
         bench.commit(20);
     }
     assert_eq!(bench.made[2], PathBuf::from("/j/1-0-3"), "the first is not used again");
+}
+
+#[test]
+fn a_segment_without_room_is_tried_again_and_holds_up_neither_the_others_nor_an_ack() {
+    let full = || DiskError::Os { action: "write", path: "x".into(), code: libc::ENOSPC };
+    let mut bench = Bench::new();
+    // More than are synced at a time.
+    for log in 10..20 {
+        bench.now += Duration::from_millis(10);
+        bench.commit(log);
+    }
+    bench.held = Some(Vec::new());
+    bench.fill();
+    bench.fill();
+    let stuck = bench.next;
+    assert!(!bench.answered.contains_key(&stuck) && !bench.instead.contains(&stuck));
+    let mut tried = BTreeSet::new();
+    for _ in 0..40 {
+        for (half, (log, file)) in bench.held.replace(Vec::new()).unwrap() {
+            tried.insert(log);
+            bench.state.on_segment_synced(half, (log, file), Err(full()));
+        }
+        bench.run();
+    }
+    assert_eq!(tried.len(), 11, "each has its turn");
+    assert!(bench.instead.contains(&stuck), "the segment is synced instead of the journal");
+    assert_eq!((bench.made.len(), bench.state.broken.len()), (2, 0), "nothing is set aside");
+    while let Some(held) = bench.held.replace(Vec::new()).filter(|held| !held.is_empty()) {
+        for (half, segment) in held {
+            bench.state.on_segment_synced(half, segment, Ok(()));
+        }
+        bench.run();
+    }
+    let written = bench.commit(11);
+    assert_eq!(bench.answered[&written], Ok(()), "JRN-3: the files are used again");
+    assert_eq!(bench.made.len(), 2);
+}
+
+#[test]
+fn a_life_that_never_comes_costs_a_file() {
+    let mut bench = Bench::new();
+    bench.commit(9);
+    bench.held = Some(Vec::new());
+    bench.fill();
+    let fenced = FencedError { what: Path::new("/9").into(), era: Era(1), current: Era(2) };
+    for _ in 0..3 * LATE_MAX {
+        bench.commit(0);
+        for (half, (log, file)) in bench.held.replace(Vec::new()).unwrap() {
+            let synced = if log.shard == 9 { Err(fenced.clone().into()) } else { Ok(()) };
+            bench.state.on_segment_synced(half, (log, file), synced);
+        }
+    }
+    bench.held = None;
+    bench.fill();
+    bench.fill();
+    assert_eq!(bench.made.len(), 3, "the first is set aside");
+    assert!(bench.state.broken.is_empty() && bench.state.given_up.is_none());
 }
 
 #[test]
