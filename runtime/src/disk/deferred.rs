@@ -1,14 +1,14 @@
 //! Writes that are put off: what is durable in the journal, and not in its file yet.
 //!
 //! ```text
-//!   commit ──► gate of the log ──┬──► the file, before the log does anything else with it
-//!                    │         ├──► before the journal syncs it
-//!                    │         └──► by the log's next life, before it reads
-//!                    └──► readers
+//!   commit ──► gate of the log ──┬──► the file, before the log does anything else with it,
+//!                                │              before the journal syncs it,
+//!                                │              or by the log's next life, before it reads
+//!                                └──► readers
 //! ```
 //!
 //! A write costs 6 µs however small it is (ext4, half of it for the file's time), and a log that is
-//! written lightly would make one for each batch: a third of what a thousand of them take. So these gather
+//! written lightly would make one for each batch: a fifth of what a thousand of them take. So these gather
 //! with the gate of the log, where each of its lives finds them, and go to the file in one.
 //!
 //! # Invariants
@@ -62,10 +62,8 @@ impl Deferred {
 
     /// What is left when the file has all up to `end`.
     pub(crate) fn after(mut self, end: u64) -> Option<Deferred> {
-        let written = end.saturating_sub(self.position);
-        self.bytes.drain(
-            ..usize::try_from(written).map_or(self.bytes.len(), |n| n.min(self.bytes.len())),
-        );
+        let written = end.saturating_sub(self.position).min(self.bytes.len() as u64);
+        self.bytes.drain(..written as usize);
         self.position += written;
         (!self.bytes.is_empty()).then_some(self)
     }
