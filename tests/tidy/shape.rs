@@ -81,7 +81,7 @@ pub(super) fn test_names(source: &Source) -> Vec<String> {
     complaints
 }
 
-/// The top level: these, dot-files, and what cargo builds.
+/// The top level: these, dot-files, and what cargo and the commands of the README make.
 pub(super) fn top_level(names: &[String]) -> Vec<String> {
     const WANTED: [&str; 10] = [
         "Cargo.toml",
@@ -97,7 +97,9 @@ pub(super) fn top_level(names: &[String]) -> Vec<String> {
     ];
     let missing = WANTED.iter().filter(|wanted| !names.iter().any(|name| name == *wanted));
     let missing = missing.map(|name| format!("`{name}` is missing"));
-    let known = |name: &str| WANTED.contains(&name) || name.starts_with('.') || name == "target";
+    const MADE: [&str; 3] = ["target", "data", "flumen-demo.svg"];
+    let known =
+        |name: &str| WANTED.contains(&name) || MADE.contains(&name) || name.starts_with('.');
     let more = names.iter().filter(|name| !known(name));
     missing.chain(more.map(|name| format!("`{name}` does not belong there"))).collect()
 }
@@ -179,7 +181,7 @@ mod tests {
     fn a_top_level_with_more_or_less_is_found() {
         let names = |text: &str| text.split(' ').map(String::from).collect::<Vec<_>>();
         let right = "Cargo.toml Cargo.lock LICENSE README.md runtime actors pipelines examples tests \
-                     benches .git target";
+                     benches .git target data flumen-demo.svg";
         assert!(top_level(&names(right)).is_empty());
         assert_eq!(
             top_level(&names(&(right.to_string() + " docs"))),
