@@ -374,7 +374,7 @@ impl<R> State<R> {
         covered.is_held_up = synced.is_err();
         match synced {
             Ok(()) => covered.maybe_empty(),
-            Err(error) if is_passing(&error) && covered.late < LATE_MAX => {
+            Err(error) if error.is_full() || (is_passing(&error) && covered.late < LATE_MAX) => {
                 covered.late += u32::from(!error.is_full());
                 covered.held_back.push((log, file));
                 covered.dirty_count += 1;
