@@ -29,6 +29,12 @@ use flumen_runtime::{
     journal::ReplayError,
     log::{OpenError, RepairError},
 };
+use tracing_subscriber::{
+    Layer as _,
+    filter::{ParseError, Targets},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
 use crate::{
     client::ClientError,
@@ -38,7 +44,13 @@ use crate::{
 
 /// Collects, buffers and delivers: a log broker and its agents in one program.
 #[derive(Debug, Parser)]
-#[command(name = "flumen", version)]
+#[command(
+    name = "flumen",
+    version,
+    after_help = "Environment:\n  FLUMEN_LOG  How much is logged to the standard error: off, error, warn, \
+                  info, debug or trace\n              [default: warn], and others for parts, as in \
+                  `warn,flumen_actors::agent=debug`"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -265,6 +277,16 @@ pub enum CliError {
         /// What is missing.
         dir: PathBuf,
     },
+    /// The environment asks for log lines in words that are no filter.
+    #[error(
+        "FLUMEN_LOG={asked} is no filter: give a level (off, error, warn, info, debug, trace), and others for parts, as in `warn,flumen_actors::agent=debug`"
+    )]
+    LogFilter {
+        /// What stands in the environment.
+        asked: String,
+        /// What is wrong with it.
+        source: ParseError,
+    },
     /// A log cannot be repaired.
     #[error(transparent)]
     Repair(#[from] RepairError),
@@ -280,18 +302,10 @@ pub enum CliError {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter = tracing_subscriber::EnvFilter::try_from_env("FLUMEN_LOG")
-        // The demonstration kills actors on purpose: that is no news.
-        .unwrap_or_else(|_| {
-            let is_demo = matches!(cli.command, Command::Demo(_));
-            tracing_subscriber::EnvFilter::new(if is_demo { "error" } else { "warn" })
-        });
-    let is_seen = io::stderr().is_terminal();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(is_seen)
-        .init();
+    if let Err(error) = start_logging(matches!(cli.command, Command::Demo(_))) {
+        tell(format_args!("flumen: {error}"));
+        return ExitCode::FAILURE;
+    }
     let outcome = match cli.command {
         Command::Demo(args) => demo::run(args),
         Command::Serve(args) => serve::run(args),
@@ -314,6 +328,22 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Writes what the node notices to the standard error, as much of it as `FLUMEN_LOG` asks for.
+fn start_logging(is_demo: bool) -> Result<(), CliError> {
+    let asked = match std::env::var_os("FLUMEN_LOG") {
+        Some(asked) => asked.to_string_lossy().into_owned(),
+        // The demonstration kills actors on purpose: that is no news.
+        None if is_demo => "error".to_owned(),
+        None => "warn".to_owned(),
+    };
+    let targets: Targets = asked.parse().map_err(|source| CliError::LogFilter { asked, source })?;
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal());
+    tracing_subscriber::registry().with(lines.with_filter(targets)).init();
+    Ok(())
 }
 
 /// Says something to the person at the terminal.

@@ -46,6 +46,19 @@ fn a_missing_directory_is_named_with_what_to_do() {
 }
 
 #[test]
+fn what_is_logged_is_what_was_asked_for() {
+    let Some(place) = filled(1) else { return };
+    let read = |asked| place.run_with("FLUMEN_LOG", asked, "consume t --group g --data data");
+    let bad = read("flumen=loud");
+    assert!(!bad.status.success());
+    bad.tells(&["FLUMEN_LOG=flumen=loud", "warn", "debug"]);
+    let [quiet, much] = ["warn", "off,flumen_actors=debug"].map(read);
+    assert!(quiet.status.success() && much.status.success(), "{} {}", quiet.err, much.err);
+    assert!(!quiet.err.contains("DEBUG"), "{}", quiet.err);
+    much.tells(&["DEBUG flumen_actors::broker", "groups are loaded"]);
+}
+
+#[test]
 fn a_bad_option_is_named_with_what_would_be_right() {
     let Some(place) = filled(3) else { return };
     place.refuse("--nonsense", &["--nonsense", "Usage"]);

@@ -55,6 +55,12 @@ impl Place {
         command
     }
 
+    /// Runs it to its end, with this in the environment.
+    pub(crate) fn run_with(&self, name: &str, value: &str, args: &str) -> Said {
+        let mut command = self.command(&args.split(' ').collect::<Vec<_>>());
+        Said::from(command.env(name, value).output().unwrap())
+    }
+
     /// Runs it to its end.
     pub(crate) fn run(&self, args: &str) -> Said {
         let running = self.start(args);
