@@ -28,7 +28,7 @@ pub(crate) use self::{
 
 // As the binary has it: an allocator costs a factor of two on frames that cross threads.
 #[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[derive(Parser)]
 struct Options {

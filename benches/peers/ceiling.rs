@@ -47,7 +47,7 @@ use tokio::{
 };
 
 #[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Fewest bytes that may be read at once.
 const READ_BYTES: usize = 256 << 10;
