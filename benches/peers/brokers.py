@@ -159,6 +159,16 @@ class Floor(Ceiling):
         os.truncate(os.path.join(self.dir, "stored"), 0)
 
 
+class Relay(Ceiling):
+    """Hands what comes to whoever waits for it, from memory: how long the way takes at least."""
+
+    def __init__(self, binary, port, scratch):
+        super().__init__(binary, port, scratch, "relay")
+
+    def command(self):
+        return [*super().command(), "--relay"]
+
+
 class Kafka(Broker):
     def __init__(self, jars, port, scratch, name="kafka", may_be_paused=True):
         super().__init__(name, port, scratch)

@@ -7,23 +7,28 @@
 //!
 //! With `--store FILE` it writes what comes to the end of one file, looks at none of it, and syncs
 //! nothing: the least that it costs to take bytes from a socket and leave them in the page cache.
+//!
+//! With `--relay` whoever reads gets what came behind the offset, from memory, and else waits for it: the
+//! least time in which a record goes from one client to another.
 
 #![expect(clippy::print_stdout, reason = "a person starts it")]
 
 use std::{
     cell::RefCell,
+    collections::BTreeMap,
     env,
     fs::{File, OpenOptions},
     io,
     io::Write as _,
     net::SocketAddr,
     rc::Rc,
+    time::Duration,
 };
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use flumen_actors::gateway::{
     api::ApiKey,
-    codec::{HeaderError, Output, RequestFrame, unsupported_api_versions},
+    codec::{HeaderError, Output, Records, RequestFrame, unsupported_api_versions},
     messages::{
         api_versions::{ApiVersion, ApiVersionsResponse},
         fetch::{FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData},
@@ -44,6 +49,8 @@ use flumen_runtime::batch::BatchHeader;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
+    sync::Notify,
+    time::{Instant, timeout_at},
 };
 
 #[global_allocator]
@@ -63,6 +70,7 @@ const FETCH_BY_NAME: i16 = 12;
 struct Ceiling {
     here: SocketAddr,
     store: Option<File>,
+    relay: Option<Relay>,
     /// The longest batch that came.
     batch: RefCell<Bytes>,
 }
@@ -76,10 +84,11 @@ fn main() -> io::Result<()> {
     // Whoever started it may cut the file to nothing meanwhile.
     let open = |path| OpenOptions::new().create(true).append(true).open(path);
     let store = argument("--store").map(open).transpose()?;
+    let relay = env::args().any(|arg| arg == "--relay").then(Relay::default);
     actix_rt::System::new().block_on(async move {
         let listener = TcpListener::bind(address).await?;
         let here = listener.local_addr()?;
-        let ceiling = Rc::new(Ceiling { here, store, batch: RefCell::default() });
+        let ceiling = Rc::new(Ceiling { here, store, relay, batch: RefCell::default() });
         println!("listening on {here}");
         loop {
             let (stream, _) = listener.accept().await?;
@@ -103,7 +112,7 @@ impl Ceiling {
                 return Ok(());
             }
             while let Some(frame) = cut(&mut buffer)? {
-                self.answer(frame, &mut output)?;
+                self.answer(frame, &mut output).await?;
             }
             for slice in output.take_slices() {
                 stream.write_all(&slice).await?;
@@ -111,7 +120,7 @@ impl Ceiling {
         }
     }
 
-    fn answer(&self, frame: Bytes, output: &mut Output) -> io::Result<()> {
+    async fn answer(&self, frame: Bytes, output: &mut Output) -> io::Result<()> {
         let request = match RequestFrame::parse(frame) {
             Err(HeaderError::Unsupported { api: ApiKey::ApiVersions, correlation_id, .. }) => {
                 return unsupported_api_versions(correlation_id, output).map_err(io::Error::other);
@@ -127,7 +136,11 @@ impl Ceiling {
             }
             ApiKey::Fetch => {
                 let asked = request.decode::<FetchRequest>().map_err(io::Error::other)?;
-                header.respond(&self.fetched(&asked)?, output)
+                let response = match &self.relay {
+                    Some(relay) => relay.fetched(&asked).await,
+                    None => self.fetched(&asked)?,
+                };
+                header.respond(&response, output)
             }
             ApiKey::ListOffsets => {
                 let asked = request.decode::<ListOffsetsRequest>().map_err(io::Error::other)?;
@@ -144,6 +157,9 @@ impl Ceiling {
     }
 
     fn take(&self, asked: &ProduceRequest) -> io::Result<()> {
+        if let Some(relay) = &self.relay {
+            return relay.take(asked);
+        }
         let parts = asked.topic_data.iter().flat_map(|topic| &topic.partition_data);
         for records in parts.filter_map(|part| part.records.as_ref()) {
             if let Some(mut store) = self.store.as_ref() {
@@ -184,6 +200,65 @@ impl Ceiling {
             FetchableTopicResponse { topic, partitions, ..Default::default() }
         });
         Ok(FetchResponse { responses: topics.collect(), ..Default::default() })
+    }
+}
+
+/// Passes on what comes to the first partition of each topic.
+#[derive(Default)]
+struct Relay {
+    /// Batches by topic, each with the offset behind its last record.
+    logs: RefCell<BTreeMap<String, Vec<(i64, Bytes)>>>,
+    came: Notify,
+}
+
+impl Relay {
+    fn take(&self, asked: &ProduceRequest) -> io::Result<()> {
+        let mut logs = self.logs.borrow_mut();
+        for topic in &asked.topic_data {
+            let log = logs.entry(topic.name.to_string()).or_default();
+            for records in topic.partition_data.iter().filter_map(|part| part.records.as_ref()) {
+                let header = BatchHeader::parse(records).map_err(io::Error::other)?;
+                let base = log.last().map_or(0, |(end, _)| *end);
+                let mut batch = BytesMut::from(&records[..]);
+                batch[..size_of::<i64>()].copy_from_slice(&base.to_be_bytes());
+                log.push((base + i64::from(header.last_offset_delta) + 1, batch.freeze()));
+            }
+        }
+        self.came.notify_waiters();
+        Ok(())
+    }
+
+    async fn fetched(&self, asked: &FetchRequest) -> FetchResponse {
+        let wait = Duration::from_millis(u64::try_from(asked.max_wait_ms).unwrap_or(0));
+        let until = Instant::now() + wait;
+        loop {
+            let came = self.came.notified();
+            let response = self.behind(asked);
+            let mut partitions = response.responses.iter().flat_map(|topic| &topic.partitions);
+            let is_enough = partitions.any(|part| !part.records.is_empty());
+            if is_enough || timeout_at(until, came).await.is_err() {
+                return response;
+            }
+        }
+    }
+
+    /// What is there behind the offsets that are asked for.
+    fn behind(&self, asked: &FetchRequest) -> FetchResponse {
+        let logs = self.logs.borrow();
+        let topics = asked.topics.iter().map(|topic| {
+            let log = logs.get(&*topic.topic).map_or(&[][..], Vec::as_slice);
+            let partitions = topic.partitions.iter().map(|part| {
+                let first = log.partition_point(|(end, _)| *end <= part.fetch_offset);
+                let mut records = Records::default();
+                log[first..].iter().for_each(|(_, batch)| records.push(batch.clone()));
+                let partition_index = part.partition;
+                let high_watermark = log.last().map_or(0, |(end, _)| *end);
+                PartitionData { partition_index, high_watermark, records, ..Default::default() }
+            });
+            let (topic, partitions) = (topic.topic.clone(), partitions.collect());
+            FetchableTopicResponse { topic, partitions, ..Default::default() }
+        });
+        FetchResponse { responses: topics.collect(), ..Default::default() }
     }
 }
 

@@ -302,6 +302,16 @@ fn a_parked_fetch_is_answered_with_the_very_bytes_that_were_appended() {
 }
 
 #[test]
+fn a_parked_fetch_is_answered_before_the_ack_of_what_it_waited_for() {
+    let mut state = leader(Rules::default());
+    state.fetch(fetch(0, 500), 1, Duration::ZERO, &mut Vec::new());
+    let accepted = append(&mut state, Spec::default()).unwrap();
+    state.hold(Acks::InSync, accepted.end, 2, &mut Vec::new());
+    let effects = progress(&mut state, 1, 1);
+    assert!(matches!(effects[..], [Effect::Answer(1, Ok(_)), Effect::Release(2)]), "{effects:?}");
+}
+
+#[test]
 fn a_parked_fetch_waits_for_its_bytes_or_its_deadline() {
     let mut state = leader(Rules::default());
     let mut effects = Vec::new();
