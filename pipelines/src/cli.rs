@@ -30,7 +30,6 @@ use flumen_runtime::{
     log::{OpenError, RepairError},
 };
 use tracing_subscriber::{
-    Layer as _,
     filter::{ParseError, Targets},
     layer::SubscriberExt as _,
     util::SubscriberInitExt as _,
@@ -342,7 +341,7 @@ fn start_logging(is_demo: bool) -> Result<(), CliError> {
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal());
-    tracing_subscriber::registry().with(lines.with_filter(targets)).init();
+    tracing_subscriber::registry().with(lines).with(targets).init();
     Ok(())
 }
 

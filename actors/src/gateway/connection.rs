@@ -118,7 +118,7 @@ enum End {
     Moves(ArbiterId),
 }
 
-/// See the module.
+/// See the module. What is seldom there is in boxes: with its task it fills 1,024 bytes.
 pub(crate) struct Connection<S: ByteStream> {
     incarnation: Incarnation<Connection<S>>,
     peer: Arc<str>,
@@ -132,14 +132,14 @@ pub(crate) struct Connection<S: ByteStream> {
     moves_to: Option<ArbiterId>,
     goes_on: Option<Move<S>>,
     /// A request that must wait for the answers before it.
-    held: Option<Frame>,
+    held: Option<Box<Frame>>,
     /// Bytes that were read before there was room for their request.
     unread: Vec<u8>,
-    waits_for_room: Option<(Wanted, Acquire)>,
+    waits_for_room: Option<Box<(Wanted, Acquire)>>,
     order: InOrder,
     outgoing: Outgoing,
     muted_until: Option<Instant>,
-    closes: Option<String>,
+    closes: Option<Box<str>>,
     clock: Clock,
     draining: Option<crate::answer::Answer<()>>,
     /// Kept as long as the connection is here: its slot, and its place on the list of sockets.
@@ -281,7 +281,7 @@ impl<S: ByteStream> Connection<S> {
             let sent = self.outgoing.poll_send(stream, cx)?.is_ready();
             // What comes behind it is not answered any more, so it is not waited for.
             if let Some(why) = self.closes.take_if(|_| sent) {
-                return Err(End::Refused(why));
+                return Err(End::Refused(why.into()));
             }
             if self.is_drained(sent) {
                 return Err(End::Drained);
@@ -323,7 +323,7 @@ impl<S: ByteStream> Connection<S> {
 
     /// Whether the request that is held waits for room, not for the answers before it.
     fn waits_to_be_decoded(&self) -> bool {
-        matches!(self.waits_for_room, Some((Wanted::Decoded, _)))
+        matches!(self.waits_for_room.as_deref(), Some((Wanted::Decoded, _)))
     }
 
     /// Whether the answers to all requests have left.
@@ -338,7 +338,7 @@ impl<S: ByteStream> Connection<S> {
                 return Ok(false);
             }
             if let Some(frame) = self.held.take() {
-                self.arrived(frame);
+                self.arrived(*frame);
                 continue;
             }
             if !self.unread.is_empty() {
@@ -365,7 +365,8 @@ impl<S: ByteStream> Connection<S> {
 
     /// Ready when no request waits for the node's room.
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some((wanted, acquire)) = &mut self.waits_for_room else { return Poll::Ready(()) };
+        let Some(waits) = &mut self.waits_for_room else { return Poll::Ready(()) };
+        let (wanted, acquire) = &mut **waits;
         let permit = std::task::ready!(Pin::new(acquire).poll(cx));
         match (*wanted, &mut self.held) {
             (Wanted::Frame(len), _) => self.admit(len, permit),
@@ -443,7 +444,8 @@ impl<S: ByteStream> Connection<S> {
                     match room.try_acquire(1, len) {
                         Ok(permit) => self.admit(len, permit),
                         Err(_) => {
-                            self.waits_for_room = Some((Wanted::Frame(len), room.acquire(1, len)));
+                            let waits = (Wanted::Frame(len), room.acquire(1, len));
+                            self.waits_for_room = Some(Box::new(waits));
                         }
                     }
                 }
@@ -459,7 +461,7 @@ impl<S: ByteStream> Connection<S> {
         }
         let must_wait = self.serve.must_wait(&frame) && !self.is_quiet();
         if must_wait || self.moves_to.is_some() {
-            self.held = Some(frame);
+            self.held = Some(Box::new(frame));
         } else {
             self.take_up(frame);
         }
@@ -470,8 +472,8 @@ impl<S: ByteStream> Connection<S> {
             Reply::Now(answer) => self.order.now(answer),
             Reply::Later(answer) => self.order.later(answer),
             Reply::Not(frame, room) => {
-                self.held = Some(frame);
-                self.waits_for_room = Some((Wanted::Decoded, room));
+                self.held = Some(Box::new(frame));
+                self.waits_for_room = Some(Box::new((Wanted::Decoded, room)));
             }
         }
     }
@@ -483,7 +485,7 @@ impl<S: ByteStream> Connection<S> {
                 self.muted_until = Some(Instant::now() + answer.mute);
             }
             if self.closes.is_none() {
-                self.closes = answer.close.take();
+                self.closes = answer.close.take().map(String::into_boxed_str);
                 self.outgoing.push(answer);
             }
         }

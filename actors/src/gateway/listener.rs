@@ -236,10 +236,10 @@ impl Begin {
     }
 
     fn connection(
-        self: Box<Self>,
+        self,
         incarnation: &Incarnation<Connection<TcpStream>>,
     ) -> io::Result<Connection<TcpStream>> {
-        let Begin { shared, bound, stream, peer, slot, place, carried } = *self;
+        let Begin { shared, bound, stream, peer, slot, place, carried } = self;
         let local = incarnation.local();
         let guard = local.sockets().register(&stream)?;
         let mut requests = Requests::new(shared.clone(), bound.endpoint.clone(), peer);

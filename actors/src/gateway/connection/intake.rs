@@ -49,16 +49,30 @@ pub struct BadLength {
 #[derive(Debug)]
 pub struct Intake {
     limit: usize,
+    begun: Option<Begun>,
     head: [u8; LENGTH_BYTES],
-    head_len: usize,
-    frame: Option<(Frame, usize)>,
+    head_len: u8,
+}
+
+/// A request of `len` bytes, as far as it is there.
+#[derive(Debug)]
+struct Begun {
+    bytes: BytesMut,
+    permit: Permit,
+    len: usize,
+}
+
+impl Begun {
+    fn lacks(&self) -> usize {
+        self.len - self.bytes.len()
+    }
 }
 
 impl Intake {
     /// Takes requests of at most `limit` bytes.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self { limit, head: [0; LENGTH_BYTES], head_len: 0, frame: None }
+        Self { limit, begun: None, head: [0; LENGTH_BYTES], head_len: 0 }
     }
 
     /// Takes from the front of `input` what belongs to the next request.
@@ -66,19 +80,17 @@ impl Intake {
     /// # Errors
     /// [`BadLength`], after which the stream has no meaning.
     pub fn take(&mut self, input: &mut &[u8]) -> Result<Taken, BadLength> {
-        let Some((frame, len)) = &mut self.frame else { return self.take_length(input) };
-        let part = input.split_off(..input.len().min(*len - frame.bytes.len())).unwrap_or(&[]);
-        frame.bytes.extend_from_slice(part);
+        let Some(begun) = &mut self.begun else { return self.take_length(input) };
+        let part = input.split_off(..input.len().min(begun.lacks())).unwrap_or(&[]);
+        begun.bytes.extend_from_slice(part);
         Ok(self.whole())
     }
 
     fn take_length(&mut self, input: &mut &[u8]) -> Result<Taken, BadLength> {
-        let wanted = input.len().min(LENGTH_BYTES - self.head_len);
-        let part = input.split_off(..wanted).unwrap_or(&[]);
-        self.head[self.head_len..self.head_len + part.len()].copy_from_slice(part);
-        self.head_len += part.len();
-        if self.head_len < LENGTH_BYTES {
-            return Ok(Taken::More);
+        while usize::from(self.head_len) < LENGTH_BYTES {
+            let Some(byte) = input.split_off_first() else { return Ok(Taken::More) };
+            self.head[usize::from(self.head_len)] = *byte;
+            self.head_len += 1;
         }
         let len = usize::try_from(i32::from_be_bytes(self.head)).ok();
         match len.filter(|len| *len <= self.limit) {
@@ -90,21 +102,22 @@ impl Intake {
     /// Reserves the buffer of the request that begins, under its permit.
     pub fn admit(&mut self, len: usize, permit: Permit) {
         self.head_len = 0;
-        let frame = Frame { bytes: BytesMut::with_capacity(len), permit, decoded: None };
-        self.frame = Some((frame, len));
+        self.begun = Some(Begun { bytes: BytesMut::with_capacity(len), permit, len });
     }
 
     /// The buffer to read into directly, and how many bytes it lacks; where a request has begun.
     pub fn buffer(&mut self) -> Option<(&mut BytesMut, usize)> {
-        let (frame, len) = self.frame.as_mut()?;
-        let lacks = *len - frame.bytes.len();
-        Some((&mut frame.bytes, lacks))
+        let begun = self.begun.as_mut()?;
+        let lacks = begun.lacks();
+        Some((&mut begun.bytes, lacks))
     }
 
     /// The request, where the buffer that was read into is full.
     pub fn whole(&mut self) -> Taken {
-        match self.frame.take_if(|(frame, len)| frame.bytes.len() == *len) {
-            Some((frame, _)) => Taken::Frame(frame),
+        match self.begun.take_if(|begun| begun.lacks() == 0) {
+            Some(Begun { bytes, permit, .. }) => {
+                Taken::Frame(Frame { bytes, permit, decoded: None })
+            }
             None => Taken::More,
         }
     }
@@ -112,13 +125,13 @@ impl Intake {
     /// How many bytes of the request that has begun are there.
     #[must_use]
     pub fn received(&self) -> usize {
-        self.frame.as_ref().map_or(0, |(frame, _)| frame.bytes.len())
+        self.begun.as_ref().map_or(0, |begun| begun.bytes.len())
     }
 
     /// Whether a request has begun and is not whole.
     #[must_use]
     pub fn is_within(&self) -> bool {
-        self.head_len > 0 || self.frame.is_some()
+        self.head_len > 0 || self.begun.is_some()
     }
 }
 

@@ -18,7 +18,7 @@ use super::intake::Frame;
 #[derive(Debug, Default)]
 pub(crate) struct Carried {
     /// The request that says where the connection belongs.
-    pub(super) held: Option<Frame>,
+    pub(super) held: Option<Box<Frame>>,
     /// What came behind it.
     pub(super) unread: Vec<u8>,
 }
