@@ -47,7 +47,7 @@ use crate::{
     name = "flumen",
     version,
     after_help = "Environment:\n  FLUMEN_LOG  How much is logged to the standard error: off, error, warn, \
-                  info, debug or trace\n              [default: warn], and others for parts, as in \
+                  info, debug or trace\n              [default: warn; demo: error], and others for parts, as in \
                   `warn,flumen_actors::agent=debug`"
 )]
 struct Cli {
