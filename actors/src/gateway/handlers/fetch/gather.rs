@@ -1,6 +1,9 @@
 //! Reading from many partitions within one limit, as often as it takes to have enough.
 //!
 //! ```text
+//!   one partition: wait for what comes, in memory ──► answer
+//!     │ it is to be read
+//!     ▼
 //!   room for an answer ──► a part of each, at once ──► what was larger than its part, in order
 //!     ▲            ▲                                                 │
 //!     │            └─ and for the first batch of all, where that ◄───┤
@@ -249,6 +252,15 @@ pub(super) async fn gather(
     let usual = terms.bytes_max.max(least);
     let mut pause = PAUSE_MIN;
     let mut first: Option<Part> = None;
+    // Whoever follows the end of a partition is answered from memory, as a rule.
+    if let [only] = targets
+        && !is_due
+        && !terms.left().is_zero()
+        && let Ok(_waits) = shared.waiting_room.try_acquire(1, 0)
+        && let Some(answer) = follow(shared, only, terms, usual).await
+    {
+        return answer;
+    }
     loop {
         let room_bytes = usual + first.map_or(0, |(_, bytes)| bytes);
         let mut room = shared.answer_room.acquire(1, room_bytes).await;
@@ -273,13 +285,8 @@ pub(super) async fn gather(
         if let [only] = targets
             && only.offset() >= ends[0]
         {
-            let bytes_max = only.bytes_max(terms);
-            let woken = only.wait(terms, only.offset(), terms.bytes_min, bytes_max).await;
-            let given = only.given(woken, terms, bytes_max);
-            let is_answer = given.bytes() > 0 || given.has_error() || terms.left().is_zero();
-            if is_answer && let Ok(mut room) = shared.answer_room.try_acquire(1, usual) {
-                let kept = room.split(1, given.bytes().min(usual));
-                return (vec![given.data], kept);
+            if let Some(answer) = follow(shared, only, terms, usual).await {
+                return answer;
             }
             continue;
         }
@@ -290,6 +297,26 @@ pub(super) async fn gather(
             pause = PAUSE_MAX.min(2 * pause);
         }
     }
+}
+
+/// What comes to a single partition in time, if it is in memory and there is room for it then; or that
+/// nothing has come.
+async fn follow(
+    shared: &Shared,
+    only: &Target,
+    terms: Terms,
+    usual: usize,
+) -> Option<(Vec<PartitionData>, Option<Permit>)> {
+    let bytes_max = only.bytes_max(terms);
+    let woken = only.wait(terms, only.offset(), terms.bytes_min, bytes_max).await;
+    let given = only.given(woken, terms, bytes_max);
+    let is_nothing = terms.left().is_zero() && given.end <= only.offset();
+    if given.bytes() == 0 && !given.has_error() && !is_nothing {
+        return None;
+    }
+    let mut room = shared.answer_room.try_acquire(1, usual).ok()?;
+    let kept = room.split(1, given.bytes().min(usual));
+    Some((vec![given.data], kept))
 }
 
 /// Reads what there is, without waiting: all of `first`, and of the others what fits beside it.
