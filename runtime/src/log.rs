@@ -346,8 +346,8 @@ impl Log {
         self.wanted.push_back(Wanted::Truncate(offset));
     }
 
-    /// Moves the log's start up to `offset`, at most to its durable end; whole segments below go.
-    /// Done, and durable, when [`Log::is_settled`].
+    /// Moves the log's start up to `offset`, at most to its end, once that is durable; whole segments
+    /// below go. Done, and durable, when [`Log::start`] is there.
     pub fn trim_to(&mut self, offset: Offset) {
         self.wanted.push_back(Wanted::Trim(offset));
     }

@@ -516,15 +516,25 @@ impl Log {
         }))
     }
 
+    /// Where a trim wants the log to start, if one is next.
+    pub(super) fn wanted_start(&self) -> Option<Offset> {
+        match self.wanted.front()? {
+            // It may have been cut since.
+            Wanted::Trim(offset) => Some((*offset).min(self.end)),
+            _ => None,
+        }
+    }
+
     /// Removes what retention or a trim allows.
     fn remove(&mut self, now_ms: i64, owner: &dyn Owner) -> Option<Work> {
         if self.running.maintenance || self.compactor.is_swapping() {
             return None;
         }
-        let trim = match self.wanted.front() {
-            Some(Wanted::Trim(offset)) => Some((*offset).min(self.durable_end)),
-            _ => None,
-        };
+        let trim = self.wanted_start();
+        if trim.is_some_and(|offset| offset > self.durable_end) {
+            // The sync that it waits for is on its way.
+            return None;
+        }
         let expired = match trim {
             Some(_) => 0,
             None => match self.expired(now_ms) {

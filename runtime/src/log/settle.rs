@@ -110,7 +110,8 @@ impl Log {
                 self.compactor.removed(&segments);
                 Rc::make_mut(&mut self.epochs).trim_to(self.start);
                 self.epochs_changed = true;
-                if matches!(self.wanted.front(), Some(Wanted::Trim(_))) {
+                // Retention may have removed less than a trim wants that came meanwhile.
+                if self.wanted_start().is_some_and(|wanted| wanted <= self.start) {
                     self.wanted.pop_front();
                 }
             }

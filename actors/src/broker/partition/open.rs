@@ -375,9 +375,8 @@ impl Open {
         let (written, durable) = (self.log.written_end(), self.log.durable_end());
         self.state.on_progress(written, durable, &mut self.effects);
         let start = self.log.start();
-        if self.log.is_settled() {
-            self.trims.drain(..).for_each(|(_, answer)| answer.give(Ok(start)));
-        }
+        let trimmed = self.trims.extract_if(.., |(offset, _)| *offset <= start);
+        trimmed.for_each(|(_, answer)| answer.give(Ok(start)));
     }
 
     /// The log is closed: whoever asked to stop may go on.

@@ -528,6 +528,45 @@ fn a_trim_of_a_busy_lazy_log_does_not_wait_until_something_else_syncs_it() {
 }
 
 #[test]
+fn a_trim_of_what_is_not_synced_yet_waits_for_that_and_is_done_in_whole() {
+    in_simulation(|| async {
+        let machine = Machine::new(LogConfig { sync_batches: u64::MAX, ..without_checkpoints() });
+        let mut driver = machine.open().await;
+        for tag in 0..10 {
+            driver.append(3, 100, tag);
+        }
+        driver.idle().await.unwrap();
+        assert_eq!(driver.log.durable_end(), Offset(0));
+        driver.log.trim_to(Offset(13));
+        driver.idle().await.unwrap();
+        assert_eq!((driver.log.start(), driver.log.is_settled()), (Offset(13), true));
+        driver.log.trim_to(Offset(1_000));
+        driver.idle().await.unwrap();
+        assert_eq!((driver.log.start(), driver.log.is_settled()), (Offset(30), true));
+    });
+}
+
+#[test]
+fn a_trim_that_comes_while_retention_removes_is_not_taken_for_done() {
+    in_simulation(|| async {
+        let config =
+            LogConfig { segment_bytes: 900, retention_ms: Some(60_000), ..without_checkpoints() };
+        let machine = Machine::new(config);
+        machine.with_ten_batches().await;
+        let mut driver = machine.open().await;
+        driver.pass(50_000);
+        driver.append(3, 100, 10);
+        driver.settle().await.unwrap();
+        // Retention begins, with less than the trim wants.
+        driver.pass(20_000);
+        assert_eq!((driver.running > 0, driver.log.start()), (true, Offset(0)));
+        driver.log.trim_to(Offset(31));
+        driver.idle().await.unwrap();
+        assert_eq!((driver.log.start(), driver.log.is_settled()), (Offset(31), true));
+    });
+}
+
+#[test]
 fn what_is_older_or_more_than_may_be_is_removed_by_whole_segments() {
     in_simulation(|| async {
         let config =
