@@ -173,6 +173,9 @@ pub enum TopicError {
         /// Why.
         reason: String,
     },
+    /// Somebody else has changed what was to be changed.
+    #[error("its settings were changed meanwhile; look them up, and try again")]
+    ChangedMeanwhile,
     /// The broker has stopped, or is stopping.
     #[error("the broker has stopped")]
     Stopped,
@@ -445,8 +448,8 @@ impl Broker {
     ///
     /// # Errors
     /// [`TopicError`].
-    pub async fn delete_topic(&self, name: &TopicName) -> Result<(), TopicError> {
-        self.ask_topic(Command::Delete(name.clone())).await.map(drop)
+    pub async fn delete_topic(&self, name: &TopicName) -> Result<Topic, TopicError> {
+        self.ask_topic(Command::Delete(name.clone())).await
     }
 
     /// Gives a topic more partitions: `partitions` in all.
@@ -466,7 +469,20 @@ impl Broker {
         name: &TopicName,
         settings: Settings,
     ) -> Result<Topic, TopicError> {
-        self.ask_topic(Command::Configure(name.clone(), settings)).await
+        self.ask_topic(Command::Configure(name.clone(), None, settings)).await
+    }
+
+    /// The same, of a topic that is still `was`.
+    ///
+    /// # Errors
+    /// [`TopicError::ChangedMeanwhile`] where its settings are others now, or another has its name.
+    pub async fn reconfigure_topic(
+        &self,
+        was: &Topic,
+        settings: Settings,
+    ) -> Result<Topic, TopicError> {
+        let known = (was.id, was.settings.clone());
+        self.ask_topic(Command::Configure(was.name.clone(), Some(known), settings)).await
     }
 
     /// Replaces what is set of a node, or of all; it takes effect while they run.
@@ -478,7 +494,20 @@ impl Broker {
         nodes: Nodes,
         values: NodeValues,
     ) -> Result<(), TopicError> {
-        self.ask(Command::ConfigureNodes(nodes, values)).await.map(drop)
+        self.ask(Command::ConfigureNodes(nodes, None, values)).await.map(drop)
+    }
+
+    /// The same, of nodes of which still is set what `was`.
+    ///
+    /// # Errors
+    /// [`TopicError::ChangedMeanwhile`] where something else is set of them now.
+    pub async fn reconfigure_nodes(
+        &self,
+        nodes: Nodes,
+        was: NodeValues,
+        values: NodeValues,
+    ) -> Result<(), TopicError> {
+        self.ask(Command::ConfigureNodes(nodes, Some(was), values)).await.map(drop)
     }
 
     /// What is set of nodes.

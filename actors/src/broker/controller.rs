@@ -27,7 +27,7 @@ use uuid::Uuid;
 
 use self::start::Started;
 use super::{
-    Shared, TopicError, TopicSpec,
+    Settings, Shared, TopicError, TopicSpec,
     catalogue::{
         coordination::{Coordination, CoordinationError},
         node_settings::{NodeValues, Nodes},
@@ -54,10 +54,10 @@ pub enum Command {
     Delete(TopicName),
     /// Gives one more partitions.
     Grow(TopicName, u32),
-    /// Replaces what is set of its settings.
-    Configure(TopicName, super::Settings),
-    /// Replaces what is set of a node, or of all.
-    ConfigureNodes(Nodes, NodeValues),
+    /// Replaces what is set of its settings; where it says what they were, only if they still are.
+    Configure(TopicName, Option<(Uuid, Settings)>, Settings),
+    /// The same of a node, or of all.
+    ConfigureNodes(Nodes, Option<NodeValues>, NodeValues),
     /// Takes a block of producer ids.
     TakeProducerIds,
     /// Says whether this would be done, and does not do it.
@@ -233,8 +233,19 @@ impl Controller {
             }
             Command::Delete(name) => catalogue.delete(&name)?,
             Command::Grow(name, partitions) => catalogue.grow(&name, partitions, &mut assign)?,
-            Command::Configure(name, settings) => catalogue.configure(&name, settings)?,
-            Command::ConfigureNodes(nodes, values) => Change::NodesConfigured { nodes, values },
+            Command::Configure(name, was, settings) => {
+                let is = catalogue.topic(&name).map(|topic| (topic.id, &topic.settings));
+                if was.is_some_and(|(id, was)| is != Some((id, &was))) {
+                    return Err(TopicError::ChangedMeanwhile);
+                }
+                catalogue.configure(&name, settings)?
+            }
+            Command::ConfigureNodes(nodes, was, values) => {
+                if was.is_some_and(|was| catalogue.node_settings().of(nodes) != was) {
+                    return Err(TopicError::ChangedMeanwhile);
+                }
+                Change::NodesConfigured { nodes, values }
+            }
             Command::TakeProducerIds => {
                 let (change, first) = catalogue.take_producer_ids();
                 return Ok((change, Some(first)));

@@ -43,7 +43,7 @@ pub(crate) async fn administer(
                 broker.create_topic(spec).await.map(drop)
             }
             (_, Some(count)) => broker.grow_topic(&topic, count).await.map(drop),
-            (_, None) => broker.delete_topic(&topic).await,
+            (_, None) => broker.delete_topic(&topic).await.map(drop),
         };
         world.trace.line(format_args!("`{topic}` from {now:?} to {then:?}: {changed:?}"));
         let mut known = book.known();

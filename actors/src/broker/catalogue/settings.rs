@@ -21,6 +21,7 @@ use flumen_runtime::{
 use serde::{Deserialize, Serialize};
 
 use self::kind::Kind;
+pub(crate) use self::kind::words;
 pub use self::table::SETTINGS;
 use crate::broker::partition::options::PartitionConfig;
 

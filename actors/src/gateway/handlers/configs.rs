@@ -10,13 +10,13 @@ use bytestring::ByteString;
 
 pub(super) use self::told::of_topic;
 use self::told::{Told, of_node};
-use super::topics::Refusal;
+use super::topics::{Refusal, twice};
 use crate::{
     broker::{
         Settings, Topic, TopicError, Topics,
         catalogue::{
-            node_settings::{NodeValues, Nodes},
-            settings::SettingsError,
+            node_settings::{NodeValues, Nodes, name_on_topic},
+            settings::{SettingsError, words},
         },
         names::TopicName,
     },
@@ -32,7 +32,7 @@ use crate::{
                 DescribeConfigsResponse, DescribeConfigsResult, DescribeConfigsSynonym,
             },
             incremental_alter_configs::{
-                self, AlterableConfig, IncrementalAlterConfigsRequest,
+                self, AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
                 IncrementalAlterConfigsResponse,
             },
             list_config_resources::{
@@ -150,8 +150,9 @@ fn describe_one(
         }
     };
     let is_asked = |told: &Told| {
-        let keys = resource.configuration_keys.as_ref();
-        keys.is_none_or(|keys| keys.iter().any(|key| **key == *told.name))
+        // None named means all, be it as null or as an empty list (KAFKA-9788).
+        let keys = resource.configuration_keys.as_deref().unwrap_or_default();
+        keys.is_empty() || keys.iter().any(|key| **key == *told.name)
     };
     let configs = told.into_iter().filter(is_asked);
     result.configs = configs.map(|told| described(told, synonyms, docs)).collect();
@@ -188,18 +189,21 @@ enum Edit {
 
 /// What is set of a resource, while it is being changed.
 enum Edited {
-    Topic(TopicName, Settings),
-    Nodes(Nodes, NodeValues),
+    Topic(Topic, Settings),
+    Nodes(Nodes, NodeValues, NodeValues),
 }
 
 impl Edited {
+    /// What counts now: a list that is added to begins with that.
     fn get(&self, shared: &Shared, name: &str) -> String {
+        let (nodes, given) = (shared.broker.node_settings(), shared.broker.topic_settings());
+        let defaults = nodes.topic_defaults(shared.node).over(&given);
         let value = match self {
-            Edited::Topic(_, settings) => {
-                let defaults = shared.broker.node_settings().topic_defaults(shared.node);
-                settings.over(&defaults).get(name).map(str::to_owned)
+            Edited::Topic(_, settings) => settings.over(&defaults).get(name).map(str::to_owned),
+            Edited::Nodes(_, _, values) => {
+                let of_topics = || defaults.get(name_on_topic(name)?).map(str::to_owned);
+                values.get(name).map(str::to_owned).or_else(of_topics)
             }
-            Edited::Nodes(_, values) => values.get(name).map(str::to_owned),
         };
         value.unwrap_or_default()
     }
@@ -207,23 +211,25 @@ impl Edited {
     fn set(&mut self, name: &str, value: &str) -> Result<(), SettingsError> {
         match self {
             Edited::Topic(_, settings) => settings.set(name, value),
-            Edited::Nodes(_, values) => values.set(name, value),
+            Edited::Nodes(_, _, values) => values.set(name, value),
         }
     }
 
     fn reset(&mut self, name: &str) {
         match self {
             Edited::Topic(_, settings) => settings.reset(name),
-            Edited::Nodes(_, values) => values.reset(name),
+            Edited::Nodes(_, _, values) => values.reset(name),
         }
     }
 
     async fn store(self, shared: &Shared) -> Result<(), TopicError> {
         match self {
-            Edited::Topic(name, settings) => {
-                shared.broker.configure_topic(&name, settings).await.map(drop)
+            Edited::Topic(was, settings) => {
+                shared.broker.reconfigure_topic(&was, settings).await.map(drop)
             }
-            Edited::Nodes(nodes, values) => shared.broker.configure_nodes(nodes, values).await,
+            Edited::Nodes(nodes, was, values) => {
+                shared.broker.reconfigure_nodes(nodes, was, values).await
+            }
         }
     }
 }
@@ -238,41 +244,62 @@ async fn alter(
     validate_only: bool,
 ) -> Result<(), Refusal> {
     let edits = edits?;
+    loop {
+        let edited = edited(shared, context, which, &edits, is_anew)?;
+        if validate_only {
+            return Ok(());
+        }
+        match edited.store(shared).await {
+            // Another change came between: this one is made of what that has left.
+            Err(TopicError::ChangedMeanwhile) => {}
+            stored => return stored.map_err(|error| ((&error).into(), error.to_string())),
+        }
+    }
+}
+
+/// What a resource would have after the edits.
+fn edited(
+    shared: &Shared,
+    context: &RequestContext,
+    which: (i8, &str),
+    edits: &[(ByteString, Edit)],
+    is_anew: bool,
+) -> Result<Edited, Refusal> {
     let topics = shared.broker.topics();
     let mut edited = match find(shared, &topics, context, Operation::Alter, which)? {
-        Of::Topic(topic) => {
-            let settings = if is_anew { Settings::default() } else { topic.settings.clone() };
-            Edited::Topic(topic.name.clone(), settings)
+        Of::Topic(topic) => Edited::Topic(
+            topic.clone(),
+            if is_anew { Settings::default() } else { topic.settings.clone() },
+        ),
+        Of::Nodes(nodes) => {
+            let was = shared.broker.node_settings().of(nodes);
+            let values = if is_anew { NodeValues::default() } else { was.clone() };
+            Edited::Nodes(nodes, was, values)
         }
-        Of::Nodes(nodes) if is_anew => Edited::Nodes(nodes, NodeValues::default()),
-        Of::Nodes(nodes) => Edited::Nodes(nodes, shared.broker.node_settings().of(nodes)),
     };
     for (name, edit) in edits {
         let value = match edit {
             Edit::Set(value) => value.to_string(),
             Edit::Append(value) => {
-                let now = edited.get(shared, &name);
-                let mut words: Vec<&str> = now.split(',').filter(|word| !word.is_empty()).collect();
-                words.extend(value.split(',').filter(|word| !now.split(',').any(|w| w == *word)));
-                words.join(",")
+                let now = edited.get(shared, name);
+                let mut all: Vec<&str> = words(&now).collect();
+                all.extend(words(value).filter(|word| !words(&now).any(|has| has == *word)));
+                all.join(",")
             }
             Edit::Subtract(value) => {
-                let now = edited.get(shared, &name);
-                let words = now.split(',').filter(|word| !value.split(',').any(|w| w == *word));
-                words.collect::<Vec<_>>().join(",")
+                let now = edited.get(shared, name);
+                let left = words(&now).filter(|word| !words(value).any(|gone| gone == *word));
+                left.collect::<Vec<_>>().join(",")
             }
             Edit::Reset => {
-                edited.reset(&name);
+                edited.reset(name);
                 continue;
             }
         };
         let invalid = |error| (ErrorCode::InvalidConfig, format!("{error}"));
-        edited.set(&name, &value).map_err(invalid)?;
+        edited.set(name, &value).map_err(invalid)?;
     }
-    if validate_only {
-        return Ok(());
-    }
-    edited.store(shared).await.map_err(|error| ((&error).into(), error.to_string()))
+    Ok(edited)
 }
 
 fn split(outcome: Result<(), Refusal>) -> (ErrorCode, Option<ByteString>) {
@@ -312,8 +339,18 @@ pub(in crate::gateway) async fn alter_some(
     request: IncrementalAlterConfigsRequest,
 ) -> IncrementalAlterConfigsResponse {
     let mut responses = Vec::with_capacity(request.resources.len());
+    let named =
+        |resource: &AlterConfigsResource| (resource.resource_type, resource.resource_name.clone());
+    let resources = twice(request.resources.iter().map(named));
     for resource in request.resources {
-        let edits = resource.configs.into_iter().map(edit).collect();
+        let settings = twice(resource.configs.iter().map(|config| config.name.clone()));
+        let edits = if resources.contains(&named(&resource)) {
+            Err((ErrorCode::InvalidRequest, "the request names it twice".into()))
+        } else if let Some(name) = settings.first() {
+            Err((ErrorCode::InvalidRequest, format!("the request names `{name}` twice")))
+        } else {
+            resource.configs.into_iter().map(edit).collect()
+        };
         let which = (resource.resource_type, &*resource.resource_name);
         let outcome = alter(&shared, &context, which, edits, false, request.validate_only).await;
         let (error_code, error_message) = split(outcome);

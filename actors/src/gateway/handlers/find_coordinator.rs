@@ -18,6 +18,7 @@ use crate::{
 
 /// Key type of groups; 1 is that of transactions, which are not served.
 const GROUP: i8 = 0;
+const TRANSACTION: i8 = 1;
 
 pub(in crate::gateway) async fn handle(
     shared: Arc<Shared>,
@@ -61,7 +62,12 @@ async fn find(
     };
     if key_type != GROUP {
         let why = "only groups have coordinators here: transactions are not served";
-        return refused(ErrorCode::InvalidRequest, why);
+        // librdkafka takes only that for final, and tries for ever to find a coordinator otherwise.
+        let error = match key_type {
+            TRANSACTION => ErrorCode::TransactionalIdAuthorizationFailed,
+            _ => ErrorCode::InvalidRequest,
+        };
+        return refused(error, why);
     }
     if !authorize(context, Operation::Describe, Resource::Group(&key)) {
         return refused(ErrorCode::GroupAuthorizationFailed, "not allowed");

@@ -89,7 +89,7 @@ async fn find(
         MAX_TIMESTAMP => At::MaxTimestamp,
         LATEST_TIERED => return Ok(None),
         time if time >= 0 => At::Timestamp(time),
-        _ => return Err(ErrorCode::InvalidRequest),
+        _ => return Err(ErrorCode::UnsupportedVersion),
     };
     let name: TopicName = topic.parse().map_err(|_| ErrorCode::UnknownTopicOrPartition)?;
     let number = u32::try_from(part.partition_index);

@@ -183,7 +183,7 @@ fn check_batch(context: &RequestContext, records: &Bytes) -> Result<(), (ErrorCo
     const MAGIC_AT: usize = 16;
     if records.get(MAGIC_AT).is_some_and(|magic| *magic != 2) {
         let why = "only record batches of magic 2 (Kafka 0.11 and later) are taken";
-        return Err((ErrorCode::UnsupportedForMessageFormat, why.into()));
+        return Err((ErrorCode::InvalidRecord, why.into()));
     }
     // What is not there in whole is no batch to Kafka; a client that is told so sends it no more.
     let bad = |error: BatchError| match error {
@@ -276,6 +276,8 @@ fn accepted(index: i32, appended: &Appended) -> PartitionProduceResponse {
     PartitionProduceResponse {
         index,
         base_offset: appended.base_offset.0 as i64,
+        // -1: the record's time is what its producer says.
+        log_append_time_ms: if appended.is_append_time { appended.timestamp_ms } else { -1 },
         log_start_offset: appended.log_start.0 as i64,
         ..PartitionProduceResponse::default()
     }

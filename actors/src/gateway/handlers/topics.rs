@@ -6,11 +6,13 @@
 use std::sync::Arc;
 
 use bytestring::ByteString;
+use flumen_runtime::ids::LeaderEpoch;
 
 use super::configs;
 use crate::{
     broker::{
         OFFSETS_TOPIC, Settings, Topic, TopicSpec,
+        catalogue::state::Assigned,
         controller::Command,
         names::{TopicName, TopicNameError},
     },
@@ -54,7 +56,7 @@ fn allowed(context: &RequestContext, operation: Operation, topic: &str) -> Resul
 }
 
 /// Names that the request holds twice: which of the two is meant nobody can say.
-fn twice<'a>(names: impl Iterator<Item = &'a ByteString>) -> Vec<ByteString> {
+pub(super) fn twice<N: Ord + Clone>(names: impl Iterator<Item = N>) -> Vec<N> {
     let mut names: Vec<_> = names.collect();
     names.sort();
     names.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0].clone()).collect()
@@ -67,7 +69,7 @@ pub(in crate::gateway) async fn create(
     context: RequestContext,
     request: CreateTopicsRequest,
 ) -> CreateTopicsResponse {
-    let twice = twice(request.topics.iter().map(|topic| &topic.name));
+    let twice = twice(request.topics.iter().map(|topic| topic.name.clone()));
     let mut allowance = Allowance::default();
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
@@ -105,9 +107,14 @@ async fn create_one(
     let spec = TopicSpec { name: name.clone(), partitions, settings };
     let made = if validate_only {
         let TopicSpec { name, settings, .. } = spec.clone();
-        let id = uuid::Uuid::nil();
-        let topic = Topic { id, name, partitions: Arc::default(), settings, is_internal: false };
-        shared.broker.try_out(Command::Create(spec)).await.map(|()| topic)
+        let (id, leader_epoch) = (uuid::Uuid::nil(), LeaderEpoch(0));
+        let (leader, in_sync) = (shared.node, vec![shared.node]);
+        let tried = shared.broker.try_out(Command::Create(spec)).await;
+        tried.map(|()| {
+            let one = Assigned { leader, leader_epoch, in_sync, directory: id };
+            let partitions = Arc::new(vec![one; partitions as usize]);
+            Topic { id, name, partitions, settings, is_internal: false }
+        })
     } else {
         shared.broker.create_topic(spec).await
     };
@@ -202,15 +209,18 @@ pub(in crate::gateway) async fn delete(
     let asked: Vec<_> = request.topics.into_iter().chain(by_name).collect();
     let mut responses = Vec::with_capacity(asked.len());
     for topic in asked {
-        let deleted = delete_one(&shared, &context, &topic).await;
-        let (error_code, why) = deleted
-            .err()
-            .map_or((ErrorCode::None, None), |(error, why)| (error, Some(ByteString::from(why))));
-        responses.push(DeletableTopicResult {
-            name: topic.name,
-            topic_id: topic.topic_id,
-            error_code,
-            error_message: why,
+        responses.push(match delete_one(&shared, &context, &topic).await {
+            Ok(deleted) => DeletableTopicResult {
+                name: Some(deleted.name.as_str().into()),
+                topic_id: deleted.id,
+                ..DeletableTopicResult::default()
+            },
+            Err((error_code, why)) => DeletableTopicResult {
+                name: topic.name,
+                topic_id: topic.topic_id,
+                error_code,
+                error_message: Some(why.into()),
+            },
         });
     }
     DeleteTopicsResponse { throttle_time_ms: context.throttle_time_ms(), responses }
@@ -220,7 +230,7 @@ async fn delete_one(
     shared: &Shared,
     context: &RequestContext,
     asked: &DeleteTopicState,
-) -> Result<(), Refusal> {
+) -> Result<Topic, Refusal> {
     let name = match &asked.name {
         Some(name) => topic_name(name)?,
         None => {
@@ -241,7 +251,7 @@ pub(in crate::gateway) async fn grow(
     context: RequestContext,
     request: CreatePartitionsRequest,
 ) -> CreatePartitionsResponse {
-    let twice = twice(request.topics.iter().map(|topic| &topic.name));
+    let twice = twice(request.topics.iter().map(|topic| topic.name.clone()));
     let mut results = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
         let grown = if twice.contains(&topic.name) {

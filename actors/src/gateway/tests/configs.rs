@@ -343,3 +343,121 @@ fn all_of_kafkas_names_are_told_once_and_those_without_meaning_have_no_value() {
         assert_eq!(of("offsets.topic.num.partitions").value.as_deref(), Some("3"));
     });
 }
+
+#[test]
+fn changes_that_meet_each_other_all_count() {
+    paused(async {
+        let world = World::with_topic().await;
+        let (mut one, mut other) = (world.connect().await, world.connect().await);
+        for which in [(TOPIC, "t"), (BROKER, "")] {
+            let names = if which.0 == TOPIC {
+                ["retention.ms", "segment.bytes"]
+            } else {
+                ["log.retention.ms", "log.segment.bytes"]
+            };
+            for round in ["20000", "30000", "40000"] {
+                let [first, second] = names.map(|name| [(name, Some(round))]);
+                let both = futures::join!(
+                    alter(&mut one, which, &first),
+                    alter(&mut other, which, &second)
+                );
+                assert_eq!(both, (ErrorCode::None, ErrorCode::None));
+                let told_now = describe(&mut one, which).await;
+                for name in names {
+                    assert_eq!(told(&told_now, name).0, round, "{name}");
+                }
+            }
+        }
+    });
+}
+
+/// Changes a list: 2 appends, 3 takes away.
+async fn edit(
+    client: &mut Client,
+    (kind, name): (i8, &'static str),
+    setting: &'static str,
+    (operation, value): (i8, &'static str),
+) -> ErrorCode {
+    let config = AlterableConfig {
+        name: setting.into(),
+        config_operation: operation,
+        value: Some(value.into()),
+    };
+    let resource = AlterConfigsResource {
+        resource_type: kind,
+        resource_name: name.into(),
+        configs: vec![config],
+    };
+    let request =
+        IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false };
+    client.ask(1, &request).await.responses[0].error_code
+}
+
+#[test]
+fn lists_are_added_to_and_taken_from_by_words_and_begin_with_what_counts() {
+    paused(async {
+        let world = World::with_topic().await;
+        let mut client = world.connect().await;
+        let policy = "cleanup.policy";
+        let spaced = [(policy, Some("compact, delete"))];
+        assert_eq!(alter(&mut client, (TOPIC, "t"), &spaced).await, ErrorCode::None);
+        for (change, wanted) in
+            [((2, "delete"), "compact,delete"), ((3, "delete"), "compact"), ((3, "compact"), "")]
+        {
+            assert_eq!(edit(&mut client, (TOPIC, "t"), policy, change).await, ErrorCode::None);
+            let now = describe(&mut client, (TOPIC, "t")).await;
+            assert_eq!(told(&now, policy).0, wanted);
+        }
+        let of_node = (BROKER, "1");
+        let added = edit(&mut client, of_node, "log.cleanup.policy", (2, "compact")).await;
+        assert_eq!(added, ErrorCode::None);
+        let now = describe(&mut client, of_node).await;
+        assert_eq!(told(&now, "log.cleanup.policy").0, "delete,compact");
+    });
+}
+
+#[test]
+fn a_list_of_no_names_asks_for_all_settings_and_what_is_named_twice_is_refused() {
+    paused(async {
+        let world = World::with_topic().await;
+        let mut client = world.connect().await;
+        let resource = DescribeConfigsResource {
+            resource_type: TOPIC,
+            resource_name: "t".into(),
+            configuration_keys: Some(Vec::new()),
+        };
+        let request = DescribeConfigsRequest {
+            resources: vec![resource],
+            ..DescribeConfigsRequest::default()
+        };
+        let answer = client.ask(4, &request).await;
+        assert!(answer.results[0].configs.len() > 30);
+        let twice = [("retention.ms", Some("5")), ("retention.ms", Some("6"))];
+        assert_eq!(alter(&mut client, (TOPIC, "t"), &twice).await, ErrorCode::InvalidRequest);
+        let of_node = describe(&mut client, (BROKER, "1")).await;
+        let kind = |name: &str| {
+            of_node.iter().find(|config| *config.name == *name).map(|config| config.config_type)
+        };
+        assert_eq!((kind("log.dirs"), kind("node.id")), (Some(7), Some(3)));
+        assert_eq!(
+            (kind("delete.topic.enable"), kind("connections.max.idle.ms")),
+            (Some(1), Some(5))
+        );
+    });
+}
+
+#[test]
+fn who_produces_is_told_the_time_that_the_log_gave() {
+    paused(async {
+        let world = World::with_topic().await;
+        let mut client = world.connect().await;
+        let time = async |client: &mut Client| {
+            let answer = client.ask(9, &produce(-1, vec![(0, batch(&["a"]).freeze())])).await;
+            answer.responses[0].partition_responses[0].log_append_time_ms
+        };
+        assert_eq!(time(&mut client).await, -1, "the producer's counts");
+        let own = [("message.timestamp.type", Some("LogAppendTime"))];
+        assert_eq!(alter(&mut client, (TOPIC, "t"), &own).await, ErrorCode::None);
+        assert!(time(&mut client).await > 0);
+    });
+}

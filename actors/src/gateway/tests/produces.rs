@@ -82,7 +82,7 @@ fn what_may_not_be_appended_is_refused_and_what_stands_beside_it_is_taken() {
     let cases: Vec<(&str, Bytes, ErrorCode)> = vec![
         ("control", with(0x20), ErrorCode::InvalidRecord),
         ("transactional", with(0x10), ErrorCode::InvalidTxnState),
-        ("magic 1", changed(16, 1), ErrorCode::UnsupportedForMessageFormat),
+        ("magic 1", changed(16, 1), ErrorCode::InvalidRecord),
         ("two batches", two.into(), ErrorCode::InvalidRecord),
         ("a wrong sum", changed(17, sum), ErrorCode::CorruptMessage),
         ("no batch", Bytes::new(), ErrorCode::InvalidRecord),

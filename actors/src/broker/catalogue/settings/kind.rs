@@ -30,7 +30,7 @@ fn between(value: &str, min: i64, max: i64) -> Result<(), String> {
 }
 
 /// The words of a list; none in an empty one.
-pub(in crate::broker) fn words(list: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn words(list: &str) -> impl Iterator<Item = &str> {
     list.split(',').map(str::trim).filter(|word| !word.is_empty())
 }
 

@@ -342,9 +342,14 @@ pub(super) const INERT: &[(&str, &[&str])] = &[
             "log.roll.jitter.hours",
         ],
     ),
+    ("no meaning here: what is due is done when it is", &["log.retention.check.interval.ms"]),
     (
-        "no meaning here: what is due is done when it is",
-        &["log.retention.check.interval.ms", "offsets.retention.check.interval.ms"],
+        "no meaning here: it is looked every ten minutes which offsets are to go",
+        &["offsets.retention.check.interval.ms"],
+    ),
+    (
+        "no meaning here: the classic protocol is served, and no other",
+        &["group.coordinator.rebalance.protocols"],
     ),
     (
         "no meaning here: `flumen serve --metrics` shows them",
@@ -367,7 +372,6 @@ pub(super) const INERT: &[(&str, &[&str])] = &[
         &[
             "group.coordinator.append.linger.ms",
             "group.coordinator.cached.buffer.max.bytes",
-            "group.coordinator.rebalance.protocols",
             "offsets.commit.timeout.ms",
             "offsets.load.buffer.size",
             "offsets.topic.compression.codec",

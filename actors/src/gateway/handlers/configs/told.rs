@@ -19,8 +19,13 @@ const SET_FOR_ALL: i8 = 3;
 const GIVEN_AT_START: i8 = 4;
 const DEFAULT: i8 = 5;
 
-/// Kafka's number for text (`ConfigType`).
+/// Kafka's numbers for what a value is (`ConfigType`).
+const FLAG: i8 = 1;
 const TEXT: i8 = 2;
+const INT: i8 = 3;
+const SHORT: i8 = 4;
+const LONG: i8 = 5;
+const LIST: i8 = 7;
 
 /// A value that was set somewhere, under the name that it has there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,15 +59,15 @@ impl Told {
     }
 
     /// Of one that only a start can change.
-    fn fixed(name: &'static str, value: String, doc: &'static str) -> Self {
+    fn fixed(name: &'static str, kind: i8, value: String, doc: &'static str) -> Self {
         let counts = Layer { name, value, source: GIVEN_AT_START };
-        Self { name, counts, has_value: true, below: Vec::new(), doc, kind: TEXT, is_fixed: true }
+        Self { name, counts, has_value: true, below: Vec::new(), doc, kind, is_fixed: true }
     }
 
     /// Of one that has no meaning here.
     fn inert(name: &'static str, doc: &'static str) -> Self {
         let counts = Layer { name, value: String::new(), source: DEFAULT };
-        Self { has_value: false, counts, ..Self::fixed(name, String::new(), doc) }
+        Self { has_value: false, counts, ..Self::fixed(name, TEXT, String::new(), doc) }
     }
 }
 
@@ -164,51 +169,60 @@ fn fixed(shared: &Shared) -> Vec<Told> {
     vec![
         Told::fixed(
             "advertised.listeners",
+            LIST,
             join(advertised.collect()),
             "where clients are told to connect to, for each listener",
         ),
-        Told::fixed("broker.id", shared.node.0.to_string(), "this node's number"),
+        Told::fixed("broker.id", INT, shared.node.0.to_string(), "this node's number"),
         Told::fixed(
             "connections.max.idle.ms",
+            LONG,
             limits.idle_max.as_millis().to_string(),
             "how long a connection may be without a request",
         ),
         Told::fixed(
             "default.replication.factor",
+            INT,
             "1".into(),
             "copies of a new topic; there is one node, so one",
         ),
-        Told::fixed("delete.topic.enable", "true".into(), "topics can be deleted"),
+        Told::fixed("delete.topic.enable", FLAG, "true".into(), "topics can be deleted"),
         Told::fixed(
             "fetch.max.bytes",
+            INT,
             ANSWER_BYTES_MAX.to_string(),
             "most bytes of the records in an answer to a fetch, but for one batch that is larger",
         ),
-        Told::fixed("listeners", join(listeners.collect()), "where the node listens"),
-        Told::fixed("log.dirs", directories.join(","), "the data directories"),
-        Told::fixed("node.id", shared.node.0.to_string(), "this node's number"),
+        Told::fixed("listeners", LIST, join(listeners.collect()), "where the node listens"),
+        Told::fixed("log.dirs", LIST, directories.join(","), "the data directories"),
+        Told::fixed("node.id", INT, shared.node.0.to_string(), "this node's number"),
         Told::fixed(
             "offset.metadata.max.bytes",
+            INT,
             shared.broker.group_options_at_start().metadata_bytes_max.to_string(),
             "most bytes of metadata that a member keeps beside an offset",
         ),
         Told::fixed(
             "offsets.topic.num.partitions",
+            INT,
             shared.broker.offsets_partitions().to_string(),
             "partitions of the topic of groups' offsets, when it is made",
         ),
         Told::fixed(
             "offsets.topic.replication.factor",
+            SHORT,
             "1".into(),
             "copies of the topic of groups' offsets; there is one node, so one",
         ),
         Told::fixed(
             "queued.max.request.bytes",
+            LONG,
             limits.request_bytes_max.to_string(),
             "bytes of requests that all connections together may hold",
         ),
         Told::fixed(
             "socket.request.max.bytes",
+            INT,
             limits.frame_bytes_max.to_string(),
             "most bytes of one request",
         ),

@@ -187,6 +187,16 @@ pub(in crate::gateway) async fn leave(
     };
     let outcomes = match left {
         Ok(left) => left.members,
+        // Of a group that is not there, nobody was a member.
+        Err(ErrorCode::UnknownMemberId) if is_batch => {
+            let unknown = |identity: MemberIdentity| MemberResponse {
+                member_id: identity.member_id,
+                group_instance_id: identity.group_instance_id,
+                error_code: ErrorCode::UnknownMemberId,
+            };
+            response.members = leaving.into_iter().map(unknown).collect();
+            return response;
+        }
         Err(error) => {
             response.error_code = error;
             return response;
