@@ -156,6 +156,10 @@ impl Actor for Listener {
 }
 
 async fn accept(shared: Arc<Shared>, bound: Bound, socket: TcpListener) {
+    // Before the catalogue is read there is no topic, and clients would take that for the truth.
+    while shared.broker.ready().await.is_err() {
+        tokio::time::sleep(REST).await;
+    }
     loop {
         match socket.accept().await {
             Ok((stream, peer)) => match shared.slots.take(peer.ip(), shared.connections_max()) {
