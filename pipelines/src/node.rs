@@ -24,7 +24,7 @@ use std::{
 use flumen_actors::{
     broker::{
         self, Broker, BrokerSpec, DataDirectory, NodeId, Settings, TopicError,
-        catalogue::state::PARTITIONS_MAX,
+        catalogue::{local, state::PARTITIONS_MAX},
         group_coordinator::turn,
         kafka_import::{self, ImportError, Imported},
         names::{TopicName, TopicPartition},
@@ -56,10 +56,10 @@ use crate::topology::{Topology, TopologyError};
 #[derive(Clone, Debug)]
 pub struct NodeOptions {
     /// Its data directories, each on a disk of its own if there are several; the first one holds the
-    /// catalogue. Made where they are missing (but not their parents).
+    /// catalogue, unless another does already. Made where they are missing (but not their parents).
     pub data: Vec<PathBuf>,
-    /// Its number in a cluster.
-    pub node: u32,
+    /// Its number in a cluster; where none is given, what its directories say, and 1 for new ones.
+    pub node: Option<u32>,
     /// Which disk driver.
     pub engine: Engine,
     /// Its threads.
@@ -100,7 +100,7 @@ impl NodeOptions {
     pub fn new(data: impl Into<PathBuf>) -> Self {
         Self {
             data: vec![data.into()],
-            node: 1,
+            node: None,
             engine: Engine::default(),
             threads: ThreadOptions::default(),
             log: LogConfig::default(),
@@ -332,20 +332,14 @@ fn start(options: NodeOptions) -> Result<(Node, Vec<DataDir>), NodeError> {
     let listeners = bind(&options.listen)?;
     take_over_kafka(&options)?;
     let mut rng = Rng::from_system();
-    let mut directories: Vec<DataDir> = Vec::new();
-    for path in &options.data {
-        let cluster = directories.first().map(DataDir::cluster);
-        directories.push(DataDir::open(path, Identity { node: options.node, cluster }, &mut rng)?);
-    }
-    if directories.is_empty() {
-        return Err(NodeError::NoData);
-    }
+    let directories = open_directories(&options, &mut rng)?;
+    let first = directories.first().ok_or(NodeError::NoData)?;
     let disks = RealDisks::choose(options.engine)?;
     let about = about(&options, &disks.describe());
     let services = Services::of_system(Arc::new(disks));
     let placement =
         ThreadPlacement::start(options.threads, services).map_err(NodeError::Threads)?;
-    let node = NodeId(i32::try_from(options.node).unwrap_or(i32::MAX));
+    let node = node_id(first.node());
     let spec = BrokerSpec {
         node,
         directories: directories
@@ -367,7 +361,7 @@ fn start(options: NodeOptions) -> Result<(Node, Vec<DataDir>), NodeError> {
         listeners,
         limits: options.limits,
         node,
-        cluster: kafka_id(directories.first().map(DataDir::cluster).unwrap_or_default()),
+        cluster: kafka_id(first.cluster()),
         defaults: options.topic_defaults,
     };
     let (gateway_child, gateway) = gateway::start(spec, broker.clone());
@@ -375,10 +369,34 @@ fn start(options: NodeOptions) -> Result<(Node, Vec<DataDir>), NodeError> {
     // Made anew it would be empty: where it gives up, so does the node.
     let pipelines_child = pipelines_child.restart(Restart::Temporary);
     let root = root.child(pipelines_child).start(placement.clone());
-    let data = directories.first().ok_or(NodeError::NoData)?.path().into();
+    let data = first.path().into();
     let (about, running) = (about.into(), Arc::default());
     let node = Node { broker, root, pipelines, gateway, placement, data, about, running };
     Ok((node, directories))
+}
+
+/// The data directories, first that which holds the catalogue, in whatever order they were given.
+fn open_directories(options: &NodeOptions, rng: &mut Rng) -> Result<Vec<DataDir>, NodeError> {
+    let has_catalogue = |path: &Path| path.join(local::FOLDER).is_dir();
+    // New ones become part of the node that others belong to already.
+    let mut paths: Vec<&PathBuf> = options.data.iter().collect();
+    paths.sort_by_key(|path| !has_catalogue(path));
+    if let [first, second, ..] = paths[..]
+        && has_catalogue(second)
+    {
+        tracing::warn!(taken = %first.display(), left = %second.display(), "two data directories hold a catalogue: the first counts");
+    }
+    let mut directories: Vec<DataDir> = Vec::new();
+    for path in paths {
+        let node = directories.first().map(DataDir::node).or(options.node);
+        let cluster = directories.first().map(DataDir::cluster);
+        directories.push(DataDir::open(path, Identity { node, cluster }, rng)?);
+    }
+    Ok(directories)
+}
+
+fn node_id(number: u32) -> NodeId {
+    NodeId(i32::try_from(number).unwrap_or(i32::MAX))
 }
 
 /// Takes over log directories of Kafka's where that is wanted; says plainly what that means.
@@ -388,7 +406,7 @@ fn take_over_kafka(options: &NodeOptions) -> Result<(), NodeError> {
         let is_kafka_s = |path: &&PathBuf| matches!(KafkaDir::find(path), Ok(Some(_)));
         return kafka_s.find(is_kafka_s).map_or(Ok(()), |dir| Err(NodeError::Kafka(dir.clone())));
     }
-    let node = NodeId(i32::try_from(options.node).unwrap_or(i32::MAX));
+    let node = options.node.map(node_id);
     let imported = kafka_import::take_over(&options.data, node, SystemClock.now_ms())?;
     let Some(imported) = imported else { return Ok(()) };
     let Imported { topics, partitions, offsets, left, settings, refused } = imported;

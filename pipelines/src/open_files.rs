@@ -16,13 +16,21 @@ pub fn allow_as_many_as_may_be() -> Option<String> {
     complaint(getrlimit(Resource::Nofile).current)
 }
 
+/// Most connections there may be, so that logs always find files to open: half of all.
+#[must_use]
+pub fn connections_max() -> usize {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(limit / 2).unwrap_or(usize::MAX)
+}
+
 /// No limit at all is enough.
 fn complaint(limit: Option<u64>) -> Option<String> {
     let limit = limit.filter(|limit| *limit < ENOUGH)?;
     Some(format!(
-        "only {limit} files may be open at once: about {} partitions, or as many connections less \
-         three for each partition; raise it with `ulimit -n {ENOUGH}` or `LimitNOFILE=`",
-        limit / 3
+        "only {limit} files may be open at once: {} connections are taken, and there is room for about {} \
+         partitions beside them; raise it with `ulimit -n {ENOUGH}` or `LimitNOFILE=`",
+        limit / 2,
+        limit / 6
     ))
 }
 

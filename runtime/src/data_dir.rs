@@ -157,8 +157,8 @@ fn owner(pid: Option<u32>) -> String {
 /// Whom a directory has to belong to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
-    /// The node's number.
-    pub node: u32,
+    /// The node's number; `None` takes what the directory says, and 1 for a new directory.
+    pub node: Option<u32>,
     /// The cluster; `None` takes what the directory says, and makes a new one for a new directory.
     pub cluster: Option<Uuid>,
 }
@@ -275,8 +275,8 @@ fn check_contents(path: &Path, wanted: Identity) -> Result<Option<Meta>, DataDir
         }
         Err(error) => return Err(DataDirError::Meta { path: file, error }),
     };
-    if meta.node != wanted.node {
-        let (found, wanted) = (meta.node, wanted.node);
+    if let Some(wanted) = wanted.node.filter(|wanted| *wanted != meta.node) {
+        let found = meta.node;
         return Err(DataDirError::OtherNode { path: path.into(), found, wanted });
     }
     match wanted.cluster {
@@ -341,7 +341,8 @@ fn lock(path: &Path) -> Result<File, DataDirError> {
 
 fn create(path: &Path, identity: Identity, rng: &mut Rng) -> Result<Meta, DataDirError> {
     let cluster = identity.cluster.unwrap_or_else(|| rng.uuid());
-    let meta = Meta { node: identity.node, cluster, directory: rng.uuid() };
+    let node = identity.node.unwrap_or(1);
+    let meta = Meta { node, cluster, directory: rng.uuid() };
     write_whole(path, META, META_TMP, meta.to_string().as_bytes())?;
     Ok(meta)
 }

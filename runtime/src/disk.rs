@@ -140,8 +140,9 @@ pub enum OpenMode {
 const RESERVE: &str = "reserve blocks of";
 /// The same of [`Op::Sync`].
 const SYNC: &str = "sync";
-/// The same of [`Op::SyncDir`].
+/// The same of [`Op::SyncDir`], and of what must come before.
 const SYNC_DIR: &str = "sync directory";
+const OPEN_DIR: &str = "open directory";
 
 /// One operation.
 #[derive(Debug)]
@@ -378,11 +379,13 @@ impl DiskError {
         matches!(self, DiskError::Os { code, .. } if *code == libc::EEXIST)
     }
 
-    /// Whether the disk is full, and nothing is lost by it: the same may be tried again. A sync that
-    /// finds no room (thin provisioning, quotas, delayed allocation) has lost what it was to save.
+    /// Whether the disk is full, or no more files can be open at once, and nothing is lost by it: the same
+    /// may be tried again. A sync that finds no room (thin provisioning, quotas, delayed allocation) has
+    /// lost what it was to save.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        let full = |code: i32| code == libc::ENOSPC || code == libc::EDQUOT;
+        let full =
+            |code: i32| [libc::ENOSPC, libc::EDQUOT, libc::EMFILE, libc::ENFILE].contains(&code);
         matches!(self, DiskError::Os { code, .. } if full(*code)) && !self.is_failed_sync()
     }
 

@@ -110,9 +110,15 @@ impl Place {
 
     /// Starts it; it runs until it is told to stop.
     pub(crate) fn start(&self, args: &str) -> Running {
+        self.start_fed(args, Stdio::null())
+    }
+
+    /// The same with this input.
+    pub(crate) fn start_fed(&self, args: &str, input: Stdio) -> Running {
         let home = tempfile::tempdir().unwrap();
         let (out, err) = (home.path().join("out"), home.path().join("err"));
         let mut command = self.command(&args.split(' ').collect::<Vec<_>>());
+        command.stdin(input);
         let child =
             command.stdout(File::create(&out).unwrap()).stderr(File::create(&err).unwrap()).spawn();
         Running { child: child.unwrap(), out, err, _home: home }

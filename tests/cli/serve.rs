@@ -100,6 +100,51 @@ flush.messages = 9223372036854775807
 }
 
 #[test]
+fn directories_come_in_any_order_and_the_node_keeps_its_number() {
+    let Some(place) = Place::new() else { return };
+    let both = place.start("serve --listen 127.0.0.1:0 --node 7 --data one --data two");
+    both.has_said("an acknowledged record");
+    place.succeed("topics create t -p 3 --data one");
+    place.feed("produce t --data two", "a\nb\n");
+    assert!(both.terminate().status.success());
+    // Nobody says the number, and the catalogue is not in the first.
+    let again = place.start("serve --listen 127.0.0.1:0 --data two --data one");
+    again.has_said("an acknowledged record");
+    assert_eq!(place.succeed("consume t --data one").lines().count(), 2);
+    assert!(again.terminate().status.success());
+    let refused = place.refuse("serve --node 1 --data one --data two", &["node 7, not to node 1"]);
+    assert!(!refused.is_empty());
+}
+
+#[test]
+fn whoever_listens_on_all_addresses_is_told_what_clients_are_told() {
+    let Some(place) = Place::new() else { return };
+    let node = place.start("serve --listen 0.0.0.0:0 --data data");
+    node.has_said("clients are told to connect to localhost:");
+    node.has_said("`--advertise HOST:PORT`");
+    assert!(node.terminate().status.success());
+}
+
+#[test]
+fn a_signal_ends_what_is_fed_without_end_and_its_code_says_so() {
+    let Some(place) = Place::new() else { return };
+    let (node, address) = serve(&place, "data");
+    let mut yes = std::process::Command::new("yes");
+    let mut yes = yes.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let input = yes.stdout.take().unwrap().into();
+    let producer = place.start_fed(&format!("produce t --bootstrap {address}"), input);
+    let records = format!("topics describe t --json --bootstrap {address}");
+    let begun = || place.run(&records).status.success();
+    crate::program::wait_until("its first record", begun);
+    let said = producer.interrupt();
+    assert_eq!(said.status.code(), Some(130), "{}", said.err);
+    said.tells(&["stopped: ", "went into `t`"]);
+    yes.kill().unwrap();
+    yes.wait().unwrap();
+    assert!(node.terminate().status.success());
+}
+
+#[test]
 fn a_bad_line_of_a_configuration_file_is_named() {
     let Some(place) = Place::new() else { return };
     let refuse = |text: &str, words: &[&str]| {

@@ -204,13 +204,14 @@ struct Found {
 
 type Topics = BTreeMap<TopicName, BTreeMap<u32, Found>>;
 
-/// Takes over Kafka's log directories at `paths` for `node`; none where the first is not Kafka's.
+/// Takes over Kafka's log directories at `paths` for `node`, or the node that they say; none where the
+/// first is not Kafka's.
 ///
 /// # Errors
 /// [`ImportError`].
 pub fn take_over(
     paths: &[PathBuf],
-    node: NodeId,
+    node: Option<NodeId>,
     now_ms: UnixMillis,
 ) -> Result<Option<Imported>, ImportError> {
     if find(paths)?.is_none() {
@@ -220,6 +221,8 @@ pub fn take_over(
     let _held = held.collect::<Result<Vec<_>, _>>()?;
     // Another process may have taken it over before we held it, or Kafka been started.
     let Some(dirs) = find(paths)? else { return Ok(None) };
+    let own = dirs.first().and_then(|(_, dir)| i32::try_from(dir.node()).ok());
+    let node = node.unwrap_or(NodeId(own.unwrap_or(1)));
     let mut imported = Imported::default();
     let mut topics = Topics::new();
     for (path, dir) in &dirs {

@@ -42,7 +42,7 @@ pub struct ServeArgs {
     /// Disk driver: io_uring where it is allowed, or threads.
     #[arg(long, value_enum)]
     disk: Option<DiskArg>,
-    /// The node's number; it is written into its data directories, and stays.
+    /// The node's number, 1 if none is given; it is written into its data directories, and stays.
     #[arg(long, value_name = "N")]
     node: Option<u32>,
     /// Threads that do the work, one a core as a rule.
@@ -74,6 +74,8 @@ pub fn run(args: ServeArgs) -> Result<(), CliError> {
     if let Some(complaint) = open_files::allow_as_many_as_may_be() {
         tell(complaint);
     }
+    let connections_max = &mut options.limits.connections_max;
+    *connections_max = open_files::connections_max().min(*connections_max);
     // A port in use is known before anything else is begun.
     let metrics =
         metrics.map(|address| Page::bind(&address)).transpose().map_err(NodeError::from)?;
@@ -86,6 +88,15 @@ pub fn run(args: ServeArgs) -> Result<(), CliError> {
             None => String::new(),
         };
         tell(format_args!("listening on {}{page}; {}", addresses.join(", "), node.about()));
+        for bound in gateway.listeners() {
+            let (host, port) = (&bound.endpoint.host, bound.endpoint.port);
+            if bound.address().ip().is_unspecified() && &**host == "localhost" {
+                tell(format_args!(
+                    "clients are told to connect to {host}:{port}: for those on other machines, give \
+                     `--advertise HOST:PORT`"
+                ));
+            }
+        }
         Signals::listen()?.told_to_stop().await;
         let (connections, topics) = (gateway.connections(), node.broker().topics().len());
         tell(format_args!("stopping: {connections} connections are answered what they asked for"));
@@ -129,7 +140,7 @@ fn options(args: ServeArgs) -> Result<(NodeOptions, Option<String>), CliError> {
         let advertise = advertise.next().transpose()?;
         options.listen.push(Listen { address, advertise });
     }
-    options.node = args.node.or(file.node).unwrap_or(options.node);
+    options.node = args.node.or(file.node);
     options.threads.arbiters = args.arbiters.or(file.arbiters).unwrap_or(options.threads.arbiters);
     if options.threads.arbiters == 0 {
         let (option, expected) = ("arbiters", "at least one thread is wanted".into());

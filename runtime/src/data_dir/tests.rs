@@ -3,7 +3,7 @@
 use super::*;
 
 fn open(path: &Path) -> Result<DataDir, DataDirError> {
-    DataDir::open(path, Identity { node: 1, cluster: None }, &mut Rng::seeded(7))
+    DataDir::open(path, Identity { node: Some(1), cluster: None }, &mut Rng::seeded(7))
 }
 
 /// Every name in the directory with its bytes.
@@ -24,7 +24,8 @@ fn a_new_directory_keeps_its_ids() {
     let ids = (first.node(), first.cluster(), first.id());
     assert!(!first.was_clean());
     drop(first);
-    let again = DataDir::open(&path, Identity { node: 1, cluster: None }, &mut Rng::seeded(8));
+    let again =
+        DataDir::open(&path, Identity { node: Some(1), cluster: None }, &mut Rng::seeded(8));
     let again = again.unwrap();
     assert_eq!((again.node(), again.cluster(), again.id()), ids);
 }
@@ -86,10 +87,23 @@ fn another_node_s_or_cluster_s_directory_is_refused() {
     let root = tempfile::tempdir().unwrap();
     drop(open(root.path()).unwrap());
     let open = |identity| DataDir::open(root.path(), identity, &mut Rng::seeded(1)).unwrap_err();
-    let refused = open(Identity { node: 2, cluster: None });
+    let refused = open(Identity { node: Some(2), cluster: None });
     assert!(matches!(refused, DataDirError::OtherNode { found: 1, wanted: 2, .. }), "{refused:?}");
-    let refused = open(Identity { node: 1, cluster: Some(Uuid::from_u128(5)) });
+    let refused = open(Identity { node: Some(1), cluster: Some(Uuid::from_u128(5)) });
     assert!(matches!(refused, DataDirError::OtherCluster { .. }), "{refused:?}");
+}
+
+#[test]
+fn a_node_that_is_not_told_its_number_takes_that_of_the_directory() {
+    let root = tempfile::tempdir().unwrap();
+    for (given, taken) in [(Some(7), 7), (None, 7)] {
+        let identity = Identity { node: given, cluster: None };
+        let dir = DataDir::open(root.path(), identity, &mut Rng::seeded(1)).unwrap();
+        assert_eq!(dir.node(), taken);
+    }
+    let fresh = tempfile::tempdir().unwrap();
+    let dir = DataDir::open(fresh.path(), Identity::default(), &mut Rng::seeded(1)).unwrap();
+    assert_eq!(dir.node(), 1);
 }
 
 #[test]

@@ -19,7 +19,8 @@ use rustix::{
 use smallvec::SmallVec;
 
 use super::{
-    Backing, DiskError, DiskResult, Done, Entry, File, Op, OpenMode, RESERVE, SYNC, SYNC_DIR, Space,
+    Backing, DiskError, DiskResult, Done, Entry, File, OPEN_DIR, Op, OpenMode, RESERVE, SYNC,
+    SYNC_DIR, Space,
 };
 
 /// Most buffers that one call takes (`IOV_MAX`).
@@ -80,7 +81,7 @@ pub(super) fn run(op: Op) -> DiskResult {
         }
         Op::Len { file } => length(&file),
         Op::CreateDir { path } => at(&path, "create directory", fs::create_dir_all(&path)),
-        Op::SyncDir { path } => at(&path, SYNC_DIR, sync_dir(&path)),
+        Op::SyncDir { path } => sync_dir(&path),
         Op::List { path } => list(&path)
             .map(Done::Entries)
             .map_err(|error| DiskError::os("list directory", &path, error)),
@@ -211,10 +212,11 @@ pub(super) fn length(file: &File) -> DiskResult {
     on(file, "stat", |fd| rustix::fs::fstat(fd)).map(|stat| Done::Len(stat.st_size.max(0) as u64))
 }
 
-fn sync_dir(path: &Path) -> io::Result<()> {
-    let dir = rustix::fs::open(path, dir_flags(), Mode::empty())?;
-    retry(|| rustix::fs::fsync(&dir))?;
-    Ok(())
+fn sync_dir(path: &Path) -> DiskResult {
+    let dir = rustix::fs::open(path, dir_flags(), Mode::empty());
+    // Nothing is lost where only that failed.
+    let dir = dir.map_err(|errno| DiskError::os(OPEN_DIR, path, errno))?;
+    at(path, SYNC_DIR, retry(|| rustix::fs::fsync(&dir)).map_err(io::Error::from))
 }
 
 /// The flags that open a directory to be synced.

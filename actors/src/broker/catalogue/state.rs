@@ -66,7 +66,7 @@ pub struct Topic {
     pub partitions: Arc<Vec<Assigned>>,
     /// What was set of its settings.
     pub settings: Settings,
-    /// Whether it is the node's own (`__…`), and hidden from lists by default.
+    /// Whether it is the node's own, and hidden from lists by default.
     pub is_internal: bool,
 }
 
@@ -299,7 +299,7 @@ impl Catalogue {
             name: name.clone(),
             partitions: Arc::new((0..partitions).map(PartitionId).map(assign).collect()),
             settings,
-            is_internal: name.as_str().starts_with("__"),
+            is_internal: KEPT.contains(&name.as_str()),
         }))
     }
 

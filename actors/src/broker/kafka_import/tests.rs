@@ -48,7 +48,7 @@ impl Kafka {
     }
 
     fn take_over(&self) -> Result<Option<Imported>, ImportError> {
-        take_over(&[self.path().to_path_buf()], NodeId(1), 1_000)
+        take_over(&[self.path().to_path_buf()], Some(NodeId(1)), 1_000)
     }
 
     /// It is refused with a sentence that says this, and nothing of it is touched.
@@ -147,7 +147,7 @@ fn import_that_is_killed() {
     let Ok(told) = std::env::var(KILLED) else { return };
     let [path, point, nth] = told.split('\n').collect::<Vec<_>>()[..] else { panic!("{told}") };
     failpoint::arm(point, nth.parse().unwrap());
-    take_over(&[path.into()], NodeId(1), 1_000).unwrap();
+    take_over(&[path.into()], Some(NodeId(1)), 1_000).unwrap();
 }
 
 /// Whether the import of `kafka` dies at `point` when it comes by for the nth time.
@@ -229,12 +229,12 @@ fn an_import_of_two_directories_that_was_cut_short_between_them_is_finished() {
     fs::remove_dir_all(second.path().join("orders-0")).unwrap();
     second.partition("orders-1", &[records(0, 0)]);
     let paths = [&first, &second].map(|kafka| kafka.path().to_path_buf());
-    let whole = take_over(&paths, NodeId(1), 1_000).unwrap().unwrap();
+    let whole = take_over(&paths, Some(NodeId(1)), 1_000).unwrap().unwrap();
     assert_eq!((whole.topics, whole.partitions), (1, 2));
     first.put("meta.properties", META.as_bytes());
     first.put("flumen-import", b"");
-    assert_eq!(take_over(&paths, NodeId(1), 1_000).unwrap(), Some(whole));
-    assert_eq!(take_over(&paths, NodeId(1), 1_000).unwrap(), None);
+    assert_eq!(take_over(&paths, Some(NodeId(1)), 1_000).unwrap(), Some(whole));
+    assert_eq!(take_over(&paths, Some(NodeId(1)), 1_000).unwrap(), None);
 }
 
 #[test]
@@ -288,7 +288,7 @@ fn partitions_that_other_nodes_hold_and_directories_that_are_not_kafka_s_are_ref
     let (kafka, empty) = (Kafka::with(&[records(0, 0)]), tempfile::tempdir().unwrap());
     for paths in [[kafka.path(), empty.path()], [empty.path(), kafka.path()]] {
         let paths = paths.map(Path::to_path_buf);
-        let why = take_over(&paths, NodeId(1), 1_000).unwrap_err();
+        let why = take_over(&paths, Some(NodeId(1)), 1_000).unwrap_err();
         assert!(matches!(why, ImportError::Mixed { .. }), "{why}");
     }
 }

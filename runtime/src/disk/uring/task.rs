@@ -25,7 +25,8 @@ use rustix::io::Errno;
 
 use crate::{
     disk::{
-        Backing, DiskError, DiskResult, Done, File, Op, OpenMode, RESERVE, Reply, SYNC, SYNC_DIR,
+        Backing, DiskError, DiskResult, Done, File, OPEN_DIR, Op, OpenMode, RESERVE, Reply, SYNC,
+        SYNC_DIR,
         calls::{self, BUFS_MAX, FILE_MODE, ZEROS},
     },
     era::{InFlight, Ticket},
@@ -368,6 +369,7 @@ impl Work {
             Work::Sync { file } => (SYNC, file.path()),
             Work::Read { file, .. } => ("read", file.path()),
             Work::Truncate { file, .. } => ("truncate", file.path()),
+            Work::SyncDir { path, dir: None, .. } => (OPEN_DIR, path.as_path()),
             Work::SyncDir { path, .. } => (SYNC_DIR, path.as_path()),
             Work::Rename { from, .. } => ("rename", from.as_path()),
             Work::Remove { path, .. } => ("remove", path.as_path()),
