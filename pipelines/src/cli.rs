@@ -128,6 +128,9 @@ impl DataArgs {
 /// Why a command failed; what is printed is a sentence with what, where and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
+    /// It was told to stop before its end, and has said how far it came.
+    #[error("it was told to stop")]
+    Interrupted,
     /// The node.
     #[error(transparent)]
     Node(#[from] NodeError),
@@ -322,6 +325,8 @@ pub fn main() -> ExitCode {
         Err(CliError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             ExitCode::SUCCESS
         }
+        // Of shells: 128 and the number of SIGINT.
+        Err(CliError::Interrupted) => ExitCode::from(130),
         Err(error) => {
             tell(format_args!("flumen: {error}"));
             ExitCode::FAILURE

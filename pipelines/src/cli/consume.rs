@@ -115,6 +115,7 @@ async fn consume(mut session: Session, args: ConsumeArgs, start: Where) -> Resul
         ends: (!args.follow).then_some(ends),
         left: args.max.unwrap_or(u64::MAX),
         takes_new: args.follow && args.partition.is_empty(),
+        follows: args.follow,
         ..Options::default()
     };
     match args.group {

@@ -114,8 +114,13 @@ async fn list(session: &mut Session, json: bool) -> Result<(), CliError> {
 }
 
 async fn delete(session: &mut Session, groups: &[String], json: bool) -> Result<(), CliError> {
-    for group in groups {
-        session.client.delete_group(group).await?;
+    for (at, group) in groups.iter().enumerate() {
+        if let Err(error) = session.client.delete_group(group).await {
+            if at > 0 {
+                tell(format_args!("flumen: deleted `{}`", groups[..at].join("`, `")));
+            }
+            return Err(error.into());
+        }
     }
     if json {
         return Ok(print::json(&json!({ "action": "deleted", "groups": groups }))?);

@@ -29,6 +29,8 @@ use crate::{
 
 /// A batch of so many bytes is sent at once.
 const BATCH_BYTES: usize = 256 << 10;
+/// How long an answer is waited for once the command is told to stop.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// Options of `flumen produce`.
 #[derive(Debug, Args)]
@@ -140,13 +142,15 @@ async fn produce(mut session: Session, args: ProduceArgs) -> Result<(), CliError
     let producer = producer.compressed(args.compression.into());
     let lines = Lines::new(args.format, args.key_separator.clone());
     let began = Instant::now();
+    // Where each that is started sends little, not all of it goes to the same partition.
+    let turn = std::process::id() as usize;
     let mut work =
-        Work { session, producer, args, turn: 0, bytes: 0, progress: Progress::new(length()) };
+        Work { session, producer, args, turn, bytes: 0, progress: Progress::new(length()) };
     let outcome = work.run(lines).await;
     work.progress.end();
     // What was taken before it went wrong is told too.
     work.report(began.elapsed(), outcome.as_ref().copied().unwrap_or(true))?;
-    outcome.map(drop)
+    if outcome? { Err(CliError::Interrupted) } else { Ok(()) }
 }
 
 /// How many bytes standard input has, where it is a file.
@@ -171,26 +175,42 @@ impl Work {
     /// Sends all there is; whether it was told to stop before.
     async fn run(&mut self, lines: Lines) -> Result<bool, CliError> {
         let mut signals = Signals::listen()?;
-        let mut stop = Box::pin(signals.told_to_stop());
         let mut chunks = lines::read(lines);
         loop {
-            let chunk = match select(Box::pin(chunks.recv()), &mut stop).await {
-                Either::Left((chunk, _)) => chunk,
-                Either::Right(_) => {
-                    self.flush().await?;
-                    return Ok(true);
-                }
+            // The signal first: input may never rest.
+            let stop = Box::pin(signals.told_to_stop());
+            let came = match select(stop, Box::pin(chunks.recv())).await {
+                Either::Left(_) => None,
+                Either::Right((chunk, _)) => Some(chunk),
             };
+            let Some(chunk) = came else { return self.finish(&mut signals).await };
             let Some(chunk) = chunk else { return Ok(false) };
             // All that was read before a line that is none is sent.
             let (lines, trouble) = chunk;
             let is_full = self.push(&lines)?;
             if is_full || trouble.is_some() || is_drained(&chunks) {
-                self.flush().await?;
+                let stop = Box::pin(signals.told_to_stop());
+                match select(stop, Box::pin(self.flush())).await {
+                    Either::Left((_, flushing)) => {
+                        // What is on its way may yet be answered.
+                        let answered = tokio::time::timeout(GRACE, flushing).await;
+                        return answered.unwrap_or(Ok(())).map(|()| true);
+                    }
+                    Either::Right((flushed, _)) => flushed?,
+                }
             }
             if let Some(trouble) = trouble {
                 return Err(trouble);
             }
+        }
+    }
+
+    /// Sends what was read, unless the node does not answer or a second signal comes.
+    async fn finish(&mut self, signals: &mut Signals) -> Result<bool, CliError> {
+        let flushing = Box::pin(tokio::time::timeout(GRACE, self.flush()));
+        match select(Box::pin(signals.told_to_stop()), flushing).await {
+            Either::Right((Ok(flushed), _)) => flushed.map(|()| true),
+            Either::Right((Err(_), _)) | Either::Left(_) => Ok(true),
         }
     }
 

@@ -79,6 +79,8 @@ pub(super) struct Options {
     pub(super) left: u64,
     /// Whether partitions that the topic is given are read too.
     pub(super) takes_new: bool,
+    /// Whether it goes on at the end of what there is.
+    pub(super) follows: bool,
     pub(super) group: Group,
 }
 
@@ -207,7 +209,8 @@ impl Reader {
             };
             tell(format_args!("flumen: {why} {}{kept}", counted(self.printed, "record")));
         }
-        Ok(())
+        // Whoever follows has no other end.
+        if is_stopped && !self.options.follows { Err(CliError::Interrupted) } else { Ok(()) }
     }
 
     /// What comes next: the member's turn where it is due, else records.
