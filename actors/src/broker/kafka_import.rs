@@ -230,6 +230,9 @@ pub fn take_over(
     }
     let metadata = Metadata::find(dirs.iter().map(|(path, _)| *path))?;
     imported.settings = metadata.as_ref().map(|_| 0);
+    if let Some(metadata) = &metadata {
+        check_against(metadata, &topics)?;
+    }
     let mut changes = Changes::new(node);
     let mut looked = Vec::new();
     for (name, partitions) in &topics {
@@ -381,6 +384,23 @@ fn check_complete(name: &TopicName, partitions: &BTreeMap<u32, Found>) -> Result
     missing.map_or(Ok(()), |(partition, _)| {
         Err(ImportError::Missing { topic: name.clone(), partition })
     })
+}
+
+/// Whether all is there that Kafka knew of: another disk's log directory may have been left out.
+fn check_against(metadata: &Metadata, topics: &Topics) -> Result<(), ImportError> {
+    for (id, name, partitions) in metadata.topics() {
+        let Ok(topic) = TopicName::new(name) else { continue };
+        if KAFKA_S_OWN.contains(&name) {
+            continue;
+        }
+        let is_found = |number: &u32| {
+            topics.get(&topic).and_then(|found| found.get(number)).is_some_and(|one| one.id == id)
+        };
+        if let Some(partition) = (0..partitions).find(|number| !is_found(number)) {
+            return Err(ImportError::Missing { topic, partition });
+        }
+    }
+    Ok(())
 }
 
 /// The settings of a topic that is taken over.

@@ -26,6 +26,7 @@ pub(super) const FOLDER: &str = "__cluster_metadata-0";
 
 const FRAME_VERSION: u32 = 1;
 const TOPIC: u32 = 2;
+const PARTITION: u32 = 3;
 const CONFIG: u32 = 4;
 const REMOVE_TOPIC: u32 = 9;
 /// A config record's kind of resource.
@@ -38,6 +39,8 @@ pub(super) type Set = BTreeMap<String, String>;
 #[derive(Debug, Default)]
 pub(super) struct Metadata {
     names: BTreeMap<Uuid, String>,
+    /// How many partitions a topic has.
+    partitions: BTreeMap<Uuid, u32>,
     settings: BTreeMap<String, Set>,
 }
 
@@ -55,6 +58,12 @@ impl Metadata {
     pub(super) fn of(&self, id: Uuid, name: &str) -> Option<&Set> {
         let is_it = self.names.get(&id).is_some_and(|known| known == name);
         self.settings.get(name).filter(|_| is_it)
+    }
+
+    /// All topics, with their ids and how many partitions they have.
+    pub(super) fn topics(&self) -> impl Iterator<Item = (Uuid, &str, u32)> {
+        let partitions = |id| self.partitions.get(id).copied().unwrap_or(0);
+        self.names.iter().map(move |(id, name)| (*id, name.as_str(), partitions(id)))
     }
 
     fn read(dir: &Path) -> Result<Self, ImportError> {
@@ -115,6 +124,13 @@ impl Metadata {
                 let (name, id) = (fields.string(true)?, fields.uuid()?);
                 self.names.insert(id, name.to_owned());
             }
+            (PARTITION, 0..=2) => {
+                let (number, id) = (fields.i32()?, fields.uuid()?);
+                let number = u32::try_from(number);
+                let number = number.map_err(|_| WireError::Invalid("a partition's number"))?;
+                let partitions = self.partitions.entry(id).or_default();
+                *partitions = (*partitions).max(number.saturating_add(1));
+            }
             (CONFIG, 0) => {
                 let (of, resource) = (fields.i8()?, fields.string(true)?);
                 let (name, value) = (fields.string(true)?, fields.nullable_string(true)?);
@@ -127,11 +143,13 @@ impl Metadata {
                 }
             }
             (REMOVE_TOPIC, 0 | 1) => {
-                if let Some(name) = self.names.remove(&fields.uuid()?) {
+                let id = fields.uuid()?;
+                self.partitions.remove(&id);
+                if let Some(name) = self.names.remove(&id) {
                     self.settings.remove(&name);
                 }
             }
-            (TOPIC | CONFIG | REMOVE_TOPIC, _) => {
+            (TOPIC | PARTITION | CONFIG | REMOVE_TOPIC, _) => {
                 return Err(WireError::Invalid(
                     "it is of a later version, whose fields may be others",
                 ));

@@ -458,3 +458,24 @@ fn what_was_set_on_a_topic_is_set_on_it_and_what_is_no_setting_here_is_named() {
     kafka.put(snapshot, &metadata_batch(0, &[vec![1, 2, 0, 200, 200]]));
     kafka.is_refused("the bytes end where");
 }
+
+#[test]
+fn a_partition_that_only_the_metadata_knows_of_is_not_left_out() {
+    let partition = |number: u8, id: u8| {
+        [vec![1, 3, 2, 0, 0, 0, number], metadata_id(id), vec![2, 0, 0, 0, 1, 0]].concat()
+    };
+    let with = |values: &[Vec<u8>]| {
+        let kafka = Kafka::with(&[records(0, 0)]);
+        kafka.put("__cluster_metadata-0/00000000000000000000.log", &metadata_batch(0, values));
+        kafka
+    };
+    let orders = topic_record("orders", 0);
+    let whole = [topic_record("gone", 3), partition(4, 3), removed_record(3)];
+    let whole = [&whole[..], &[orders.clone(), partition(0, 0)]].concat();
+    with(&whole).take_over().unwrap().unwrap();
+    // On a disk that was not named, the last partition of a topic; or all of one.
+    with(&[orders, partition(1, 0), partition(0, 0)])
+        .is_refused("partition 1 of topic `orders` is in none of the directories");
+    let other = [whole, vec![topic_record("others", 2), partition(0, 2)]].concat();
+    with(&other).is_refused("partition 0 of topic `others` is in none of the directories");
+}
