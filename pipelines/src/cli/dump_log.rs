@@ -13,6 +13,8 @@ use std::{
 use clap::Args;
 use serde_json::Value;
 
+use flumen_runtime::data_dir::{self, DataDirError};
+
 use self::segment::Dump;
 use super::{CliError, print, tell};
 
@@ -86,10 +88,25 @@ pub fn run(args: DumpLogArgs) -> Result<(), CliError> {
             }
         }
     }
+    for path in &args.paths {
+        if is_in_use(path) {
+            tell(format_args!(
+                "flumen: a node runs on `{}`: what came last may stand in its journal, and is not shown",
+                path.display()
+            ));
+        }
+    }
     match damaged {
         0 => Ok(()),
         count => Err(CliError::Damaged(print::counted(count, "file"))),
     }
+}
+
+/// Whether `path`, a partition's directory or a file of it, is in a data directory in use.
+fn is_in_use(path: &Path) -> bool {
+    let Ok(path) = fs::canonicalize(path) else { return false };
+    let data = path.ancestors().skip(1).take(2).find(|dir| dir.join("meta.properties").exists());
+    data.is_some_and(|dir| matches!(data_dir::hold(dir), Err(DataDirError::InUse { .. })))
 }
 
 /// The files that are meant: those of a directory in the order of their names.

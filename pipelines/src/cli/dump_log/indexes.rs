@@ -11,6 +11,8 @@ use super::Teller;
 const OFFSET_ENTRY: usize = 8;
 const TIME_ENTRY: usize = 12;
 const PRODUCER_ENTRY: usize = 46;
+/// How the states begin that are the node's own, not of producers.
+const OWN: &[u8] = b"FL";
 /// Bytes before the first producer: version, checksum, count.
 const PRODUCERS_HEAD: usize = 10;
 const PRODUCERS_VERSION: i16 = 1;
@@ -55,6 +57,13 @@ pub(super) fn times(bytes: &[u8], base: u64, teller: &mut Teller) -> io::Result<
 pub(super) fn producers(bytes: &[u8], teller: &mut Teller) -> io::Result<Trouble> {
     if bytes.len() < PRODUCERS_HEAD {
         return Ok(Some(format!("{} bytes, which is too short", bytes.len())));
+    }
+    if bytes.starts_with(OWN) {
+        teller.tell(
+            || "a state that the node keeps for itself; it is not shown".to_owned(),
+            || json!({ "own": true }),
+        )?;
+        return Ok(None);
     }
     let version = number::<2>(bytes, 0) as i16;
     if version != PRODUCERS_VERSION {
