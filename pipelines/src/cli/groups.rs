@@ -294,8 +294,8 @@ impl Target {
     fn parse(text: &str) -> Result<Self, CliError> {
         let number = || text.parse::<i64>().ok();
         let found = match text {
-            "beginning" => Some(Target::Place(Place::Earliest)),
-            "end" => Some(Target::Place(Place::Latest)),
+            "beginning" | "earliest" => Some(Target::Place(Place::Earliest)),
+            "end" | "latest" => Some(Target::Place(Place::Latest)),
             _ if text.starts_with(['+', '-']) => number().map(Target::By),
             _ => number()
                 .map(Target::Offset)
@@ -326,13 +326,20 @@ impl Reset {
         let before = session.client.committed(&self.group).await?;
         let after = self.plan(session, &before).await?;
         if after.is_empty() {
-            return Err(CliError::Option {
-                option: "--topic",
-                value: String::new(),
-                expected: format!(
-                    "group `{}` has read nothing yet: name a topic to begin with",
-                    self.group
-                ),
+            return Err(match (self.partition, self.topics.is_empty()) {
+                (Some(partition), false) => CliError::Option {
+                    option: "--partition",
+                    value: partition.to_string(),
+                    expected: format!("there is none of `{}`", self.topics.join("`, `")),
+                },
+                _ => CliError::Option {
+                    option: "--topic",
+                    value: String::new(),
+                    expected: format!(
+                        "group `{}` has read nothing of that yet: name a topic to begin with",
+                        self.group
+                    ),
+                },
             });
         }
         if !self.dry_run {

@@ -36,8 +36,8 @@ impl Where {
     }
         };
         match text {
-            "beginning" => Ok(Where::Place(Place::Earliest)),
-            "end" => Ok(Where::Place(Place::Latest)),
+            "beginning" | "earliest" => Ok(Where::Place(Place::Earliest)),
+            "end" | "latest" => Ok(Where::Place(Place::Latest)),
             text => match text.parse::<i64>() {
                 Ok(last) if last < 0 => Ok(Where::Last(last.saturating_neg())),
                 Ok(offset) => Ok(Where::Offset(offset)),

@@ -150,6 +150,18 @@ async fn act(
         }
         Action::Alter { topic, set, reset } => {
             session.topic(&topic).await?;
+            let known = session.client.topic_configs(&topic).await?;
+            if let Some(unknown) =
+                reset.iter().find(|name| known.iter().all(|it| it.name != **name))
+            {
+                return Err(CliError::Option {
+                    option: "--reset",
+                    value: unknown.clone(),
+                    expected: format!(
+                        "`flumen topics describe {topic} --settings` lists all there are"
+                    ),
+                });
+            }
             let set = set.into_iter().map(|(name, value)| (name, Some(value)));
             let reset = reset.into_iter().map(|name| (name, None));
             let changes: Vec<ConfigChange> = set.chain(reset).collect();
