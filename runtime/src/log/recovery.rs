@@ -12,7 +12,7 @@
 //!
 //! Recovery may itself be cut short anywhere: it changes nothing that the next one would miss.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{
     Cut, LogConfig, LogPlace, OpenError, Replay,
@@ -312,8 +312,13 @@ impl Recovery<'_> {
 
     /// A segment below the recovery point, of which nothing is read.
     fn trusted(&self, base: Offset, size: u64, end: Offset) -> Segment {
-        let entries = |kind, bytes: usize| {
-            let len = files(self.found, kind).find(|(at, _)| *at == base).map_or(0, |(_, len)| len);
+        let entries = |kind: Kind, bytes: usize| {
+            let path = kind.path(Path::new(""), base);
+            // The listing is in the order of names, and may be of many thousand files.
+            let found = self
+                .found
+                .binary_search_by(|entry| Path::new(&entry.name).as_os_str().cmp(path.as_os_str()));
+            let len = found.map_or(0, |at| self.found[at].len);
             u32::try_from(len / bytes as u64).unwrap_or(0)
         };
         let indexed = Indexed {
