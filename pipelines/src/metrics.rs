@@ -7,7 +7,10 @@
 
 mod collect;
 
-use std::{convert::Infallible, io, net::TcpListener as StdListener, rc::Rc, time::Duration};
+use std::{
+    collections::BTreeSet, convert::Infallible, io, net::TcpListener as StdListener, rc::Rc,
+    time::Duration,
+};
 
 use flumen_actors::gateway::listener::BindError;
 use flumen_runtime::credit::Credit;
@@ -15,7 +18,7 @@ use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
-    header::{ALLOW, CONTENT_TYPE},
+    header::{ACCEPT, ALLOW, CONTENT_TYPE},
     server::conn::http1,
     service::service_fn,
 };
@@ -24,8 +27,9 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::node::Node;
 
-/// The format that Prometheus knows the text by.
-const TEXT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// The formats that Prometheus knows the text by: that which who wants it asks for, and the older one.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Connections at a time: those who watch are few.
 const CONNECTIONS_MAX: usize = 16;
 /// How long the head of a request may take.
@@ -98,7 +102,10 @@ async fn answer(
     let response = Response::builder();
     let response = match (request.method(), request.uri().path()) {
         (&Method::GET | &Method::HEAD, "/metrics") => match collect::page(&node).await {
-            Ok(text) => response.header(CONTENT_TYPE, TEXT).body(text.into()),
+            Ok(text) if is_wanted_open(&request) => {
+                response.header(CONTENT_TYPE, OPEN_METRICS).body(text.into())
+            }
+            Ok(text) => response.header(CONTENT_TYPE, TEXT).body(classic(&text).into()),
             Err(error) => {
                 let status = response.status(StatusCode::SERVICE_UNAVAILABLE);
                 status.body(format!("{error}\n").into())
@@ -111,4 +118,42 @@ async fn answer(
         _ => response.status(StatusCode::NOT_FOUND).body("the metrics are at /metrics\n".into()),
     };
     Ok(response.expect("its head is made of constants"))
+}
+
+fn is_wanted_open(request: &Request<Incoming>) -> bool {
+    let accepted = request.headers().get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    accepted.into_iter().any(|value| value.contains("application/openmetrics-text"))
+}
+
+/// The page in the older format: there a counter is described under the name that its samples have.
+fn classic(page: &str) -> String {
+    let counter =
+        |line: &str| line.strip_prefix("# TYPE ")?.strip_suffix(" counter").map(str::to_owned);
+    let counters: BTreeSet<String> = page.lines().filter_map(counter).collect();
+    let mut text = String::with_capacity(page.len() + page.len() / 8);
+    for line in page.lines().filter(|line| *line != "# EOF") {
+        let mut words = line.splitn(4, ' ');
+        match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("#"), Some(what), Some(name), Some(rest)) if counters.contains(name) => {
+                text.extend(["# ", what, " ", name, "_total ", rest]);
+            }
+            _ => text.push_str(line),
+        }
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn in_the_older_format_a_counter_is_described_under_the_name_of_its_samples() {
+        let page = "# HELP a Some words.\n# TYPE a counter\na_total{x=\"y z\"} 1\n\
+                    # HELP b Others.\n# TYPE b gauge\nb 2\n# EOF\n";
+        let text = "# HELP a_total Some words.\n# TYPE a_total counter\na_total{x=\"y z\"} 1\n\
+                    # HELP b Others.\n# TYPE b gauge\nb 2\n";
+        assert_eq!(classic(page), text);
+    }
 }

@@ -23,7 +23,9 @@ fn serve(place: &Place, more: &str) -> (Running, String, String) {
 /// What stands at `path`: its status, its type and its body.
 fn get(address: &str, request: &str) -> (String, String, String) {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.write_all(format!("{request} HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes()).unwrap();
+    let (request, more) = request.split_once('\n').unwrap_or((request, ""));
+    let head = format!("{request} HTTP/1.1\r\nHost: {address}\r\n{more}\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -33,9 +35,14 @@ fn get(address: &str, request: &str) -> (String, String, String) {
 }
 
 fn scrape(address: &str) -> Page {
-    let (status, typed, body) = get(address, "GET /metrics");
-    assert_eq!(status, "HTTP/1.1 200 OK");
-    assert_eq!(typed, "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    let open = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    let (status, typed, body) = get(address, &format!("GET /metrics\nAccept: {open}\r\n"));
+    assert_eq!((&*status, &*typed), ("HTTP/1.1 200 OK", open));
+    // Who does not ask for it gets what all can read.
+    let (_, typed, classic) = get(address, "GET /metrics\nAccept: */*\r\n");
+    assert_eq!(typed, "text/plain; version=0.0.4; charset=utf-8");
+    let mut counters = classic.lines().filter(|line| line.ends_with(" counter"));
+    assert!(counters.all(|line| line.ends_with("_total counter")), "{classic}");
     Page::parse(&body).unwrap_or_else(|why| panic!("{why} in:\n{body}"))
 }
 
