@@ -451,9 +451,14 @@ fn about(options: &NodeOptions, disks: &str) -> String {
     let data: Vec<String> =
         options.data.iter().map(|path| format!("`{}`", path.display())).collect();
     let promise = if options.topic_settings.is_lazy() {
-        "an acknowledged record survives a crash of the process, not a power cut (flush.messages)"
+        let most = options.topic_settings.get("flush.ms").unwrap_or_default();
+        format!(
+            "an acknowledged record survives a crash of the process, not a power cut, which may take those of \
+             the last {most} ms (flush.messages, flush.ms), unless its topic says otherwise"
+        )
     } else {
-        "an acknowledged record is on the disk"
+        "an acknowledged record is on the disk, unless its topic says otherwise (flush.messages)"
+            .into()
     };
     format!("data in {}; {disks}; {promise}", data.join(", "))
 }

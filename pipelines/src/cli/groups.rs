@@ -252,7 +252,7 @@ fn print_group(
         assignor => format!(", assigned by {assignor}"),
     };
     let behind: i64 = progress.iter().filter_map(Progress::lag).sum();
-    let (state, behind) = (state.to_lowercase(), counted(behind.unsigned_abs(), "record"));
+    let (state, behind) = (in_words(state), counted(behind.unsigned_abs(), "record"));
     writeln!(out, "{name}  {state}{assigned}, coordinator {coordinator}, {behind} behind")?;
     if !members.is_empty() {
         let mut table = Table::new(&["MEMBER", "CLIENT", "HOST", "PARTITIONS"]).indented();
@@ -279,6 +279,18 @@ fn print_group(
         ]);
     }
     Ok(table.print(out)?)
+}
+
+/// The name of a state, as people write: `PreparingRebalance` is `preparing rebalance`.
+fn in_words(state: &str) -> String {
+    let mut words = String::with_capacity(state.len() + 2);
+    for (at, letter) in state.char_indices() {
+        if at > 0 && letter.is_uppercase() {
+            words.push(' ');
+        }
+        words.extend(letter.to_lowercase());
+    }
+    words
 }
 
 /// Where a group is to go on.
@@ -415,6 +427,12 @@ impl Reset {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn states_are_told_in_words() {
+        assert_eq!(in_words("Stable"), "stable");
+        assert_eq!(in_words("PreparingRebalance"), "preparing rebalance");
+    }
 
     #[test]
     fn a_target_is_a_word_an_offset_a_step_or_a_time() {

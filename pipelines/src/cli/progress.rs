@@ -1,9 +1,12 @@
 //! How far a command has come, for a person who looks: nothing is drawn where standard error is no
 //! terminal, nor where the records themselves go to one.
 
-use std::io::{self, IsTerminal as _};
+use std::{
+    fmt,
+    io::{self, IsTerminal as _},
+};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressState, ProgressStyle};
 
 /// A bar or, where nobody knows how much there is, a spinner.
 #[derive(Clone, Debug)]
@@ -21,7 +24,14 @@ impl Progress {
         }
         let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
         let template = if total.is_some() { BAR } else { SPINNER };
-        bar.set_style(ProgressStyle::with_template(template).expect("the template fits"));
+        let style = ProgressStyle::with_template(template).expect("the template fits");
+        bar.set_style(style.with_key(
+            "per_sec",
+            |state: &ProgressState, out: &mut dyn fmt::Write| {
+                // It can only be drawn, or not.
+                let _ = write!(out, "{}/s", HumanCount(state.per_sec() as u64));
+            },
+        ));
         Self(bar)
     }
 
