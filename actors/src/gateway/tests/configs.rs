@@ -45,7 +45,7 @@ fn told<'a>(configs: &'a [DescribeConfigsResourceResult], name: &str) -> (&'a st
 /// Sets settings, or takes those without a value back.
 async fn alter(
     client: &mut Client,
-    (kind, name): (i8, &'static str),
+    which: (i8, &'static str),
     settings: &[(&'static str, Option<&'static str>)],
 ) -> ErrorCode {
     let configs = settings.iter().map(|(name, value)| AlterableConfig {
@@ -53,11 +53,16 @@ async fn alter(
         config_operation: if value.is_some() { 0 } else { 1 },
         value: value.map(Into::into),
     });
-    let resource = AlterConfigsResource {
-        resource_type: kind,
-        resource_name: name.into(),
-        configs: configs.collect(),
-    };
+    change(client, which, configs.collect()).await
+}
+
+async fn change(
+    client: &mut Client,
+    (kind, name): (i8, &'static str),
+    configs: Vec<AlterableConfig>,
+) -> ErrorCode {
+    let (resource_type, resource_name) = (kind, name.into());
+    let resource = AlterConfigsResource { resource_type, resource_name, configs };
     let request =
         IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false };
     client.ask(1, &request).await.responses[0].error_code
@@ -374,23 +379,12 @@ fn changes_that_meet_each_other_all_count() {
 /// Changes a list: 2 appends, 3 takes away.
 async fn edit(
     client: &mut Client,
-    (kind, name): (i8, &'static str),
+    which: (i8, &'static str),
     setting: &'static str,
-    (operation, value): (i8, &'static str),
+    (config_operation, value): (i8, &'static str),
 ) -> ErrorCode {
-    let config = AlterableConfig {
-        name: setting.into(),
-        config_operation: operation,
-        value: Some(value.into()),
-    };
-    let resource = AlterConfigsResource {
-        resource_type: kind,
-        resource_name: name.into(),
-        configs: vec![config],
-    };
-    let request =
-        IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false };
-    client.ask(1, &request).await.responses[0].error_code
+    let (name, value) = (setting.into(), Some(value.into()));
+    change(client, which, vec![AlterableConfig { name, config_operation, value }]).await
 }
 
 #[test]
