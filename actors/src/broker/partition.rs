@@ -475,10 +475,13 @@ impl Partition {
 
     fn on_timer(&mut self, ctx: &mut Context<Self>) {
         let now_ms = self.now_ms();
-        if let Stage::Open(open) = &mut self.stage {
-            open.on_timer(now_ms, &self.shared.directory.cleaners);
-            self.step(ctx);
-        }
+        let open = match &mut self.stage {
+            Stage::Open(open) => open,
+            Stage::Cutting(cutting) => &mut cutting.open,
+            _ => return,
+        };
+        open.on_timer(now_ms, &self.shared.directory.cleaners);
+        self.step(ctx);
     }
 
     /// Takes settings in any stage: a log that is opened later is kept by the newest.
@@ -522,8 +525,7 @@ impl Partition {
         let gone = self.offline("its log is being cut", "retry", true);
         let stage = Stage::Opening(VecDeque::new());
         let Stage::Open(mut open) = std::mem::replace(&mut self.stage, stage) else { return };
-        open.dismiss_waiting(&gone);
-        open.log.truncate_to(offset);
+        open.cut(offset, &gone);
         self.shared.assigned().high_watermark = marks.high_watermark;
         let (open, waiting, is_closing) = (*open, VecDeque::new(), false);
         self.stage = Stage::Cutting(Box::new(Cutting { open, answer, waiting, is_closing }));

@@ -82,3 +82,53 @@ fn a_partition_that_waits_for_room_stops_at_once() {
         });
     }
 }
+
+#[test]
+fn a_partition_that_is_stopped_on_a_full_disk_is_closed_in_order_once_there_is_room() {
+    simulate(async |world| {
+        life(&world, options(), End::Exit, async |node| {
+            node.append(record(0, "a")).await.unwrap();
+            world.disks.set_faults(without_room());
+            let (root, began) = (node.root.clone(), tokio::time::Instant::now());
+            let stopped = actix_rt::spawn(async move { root.stop().await });
+            world.pass(4 * SECOND).await;
+            assert!(!stopped.is_finished());
+            world.disks.set_faults(Faults::none());
+            stopped.await.unwrap();
+            assert!(began.elapsed() < 7 * SECOND, "after {:?}", began.elapsed());
+            assert!(node.handle.closed().is_some(), "it was closed in order");
+        })
+        .await;
+        life(&world, options(), End::Exit, async |node| {
+            assert_eq!(node.read_all(Offset(0)).await, ["a"]);
+        })
+        .await;
+    });
+}
+
+#[test]
+fn a_log_that_is_cut_on_a_full_disk_is_cut_once_there_is_room() {
+    simulate(async |world| {
+        let follower =
+            PartitionOptions { role: Role::Follower, epoch: LeaderEpoch(1), ..options() };
+        life(&world, follower, End::Exit, async |node| {
+            for n in 0..4 {
+                let mut batch = record(n, "x");
+                batch::stamp(&mut batch, Offset(n as u64), LeaderEpoch(1));
+                let (batches, leader_epoch) = (batch.freeze(), LeaderEpoch(1));
+                let high_watermark = Offset(0);
+                let append = AppendAsFollower { batches, leader_epoch, high_watermark };
+                node.partition.send(append).await.unwrap().unwrap();
+            }
+            world.disks.set_faults(without_room());
+            let cut = actix_rt::spawn(node.partition.send(TruncateTo { offset: Offset(1) }));
+            world.pass(10 * SECOND).await;
+            world.disks.set_faults(Faults::none());
+            world.pass(20 * SECOND).await;
+            assert!(cut.is_finished(), "it is not tried again");
+            cut.await.unwrap().unwrap().unwrap();
+            assert_eq!(node.status().await.marks.log_end, Offset(1));
+        })
+        .await;
+    });
+}
