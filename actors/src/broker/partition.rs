@@ -71,7 +71,7 @@ use flumen_runtime::{
     credit::Permit,
     disk::DiskError,
     ids::{LeaderEpoch, LogId, Offset},
-    log::{LogFailure, LogIoDone, OpenError, ReadDone, ReadFailure},
+    log::{LogFailure, LogIoDone, ReadDone, ReadFailure},
     supervision::{ChildSpec, Incarnation, Restart},
 };
 
@@ -251,16 +251,7 @@ impl Partition {
         if let OpeningError::TakeOver(error) = error {
             self.incarnation.local().fatal(error);
         }
-        let remedy = match error {
-            OpeningError::Log(OpenError::Damaged { .. }) => {
-                "run `flumen log repair` on its directory, then start again"
-            }
-            OpeningError::Log(OpenError::Newer { .. }) => "use the newer flumen",
-            OpeningError::Log(OpenError::Disk(_) | OpenError::Failed(_))
-            | OpeningError::TakeOver(_)
-            | OpeningError::Disk(_) => "see to the disk, then start again",
-        };
-        self.go_offline(error, remedy, ctx);
+        self.go_offline(error, error.remedy(), ctx);
     }
 
     fn offline(&self, reason: &str, remedy: &str, is_passing: bool) -> OfflineError {

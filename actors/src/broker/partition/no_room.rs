@@ -88,16 +88,3 @@ impl NoRoom {
         self.roles.into_iter().for_each(|request| request.refuse(offline));
     }
 }
-
-impl OpeningError {
-    /// Whether the disk was full, and nothing else is wrong.
-    pub(super) fn lacks_room(&self) -> bool {
-        use flumen_runtime::log::OpenError;
-        match self {
-            OpeningError::Log(OpenError::Disk(error)) | OpeningError::Disk(error) => {
-                error.is_full()
-            }
-            OpeningError::Log(_) | OpeningError::TakeOver(_) => false,
-        }
-    }
-}
