@@ -6,6 +6,9 @@
 //!   Fetch  ─────► │     ▲   acks, wakes            │     │
 //!                 │     └──── on_io, on_timer ◄────┘     │
 //!                 └──────────────────────────────────────┘
+//!   NoRoom    the disk is full: tries again
+//!      ▲│
+//!      │▼
 //!   Opening ──► Open (leading │ following) ──► Offline (stays, and says why)
 //!      │  ▲ first request
 //!      ▼  │
@@ -25,6 +28,7 @@
 //! - A log that cannot be opened, read for recovery, written or synced: the partition is **offline**.
 //!   It stays, answers everything with [`OfflineError`], does not restart and counts against no
 //!   budget: no restart heals a disk. Whoever repaired the log has the actor made anew.
+//! - A disk that is full when the log is opened: it is opened by itself when there is room (`no_room`).
 //! - Writes of an earlier life that do not end in time: the process ends ([`flumen_runtime::era`]).
 //!
 //! # Why the answer slots go through the core
@@ -35,6 +39,7 @@ mod at_rest;
 mod handle;
 pub mod marks;
 pub mod messages;
+mod no_room;
 mod open;
 mod opening;
 pub mod options;
@@ -58,6 +63,7 @@ use std::{
     collections::VecDeque,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, WrapFuture};
@@ -65,7 +71,7 @@ use flumen_runtime::{
     credit::Permit,
     disk::DiskError,
     ids::{LeaderEpoch, LogId, Offset},
-    log::{LogFailure, LogIoDone, OpenError, ReadDone, ReadFailure},
+    log::{LogFailure, LogIoDone, ReadDone, ReadFailure},
     supervision::{ChildSpec, Incarnation, Restart},
 };
 
@@ -77,6 +83,7 @@ use self::{
         AppendError, Assume, Condition, Configure, FetchError, OfflineError, PartitionStatus, Role,
         TruncateTo,
     },
+    no_room::NoRoom,
     open::Open,
     opening::{Opened, OpenedLog, OpeningError},
     options::{ClosedPartition, PartitionConfig, PartitionOptions},
@@ -126,11 +133,15 @@ pub struct Partition {
     shared: Arc<Shared>,
     incarnation: Incarnation<Partition>,
     stage: Stage,
+    /// How long it waits for room before it tries to open again; zero where it lacks none.
+    room_pause: Duration,
 }
 
 enum Stage {
     /// The log is being opened; these wait.
     Opening(VecDeque<Request>),
+    /// There was no room for what opening must write: it is tried again.
+    NoRoom(Box<NoRoom>),
     /// Its log was closed in order, and nobody has asked for anything yet.
     AtRest(Box<AtRest>),
     /// It serves.
@@ -175,7 +186,8 @@ pub fn child_spec(options: PartitionOptions) -> (ChildSpec, PartitionHandle) {
     let kept = shared.clone();
     let (spec, address) = ChildSpec::actor(name.as_str(), move |incarnation| {
         let (shared, incarnation) = (kept.clone(), incarnation.clone());
-        Ok(Partition { shared, incarnation, stage: Stage::Opening(VecDeque::new()) })
+        let (stage, room_pause) = (Stage::Opening(VecDeque::new()), Duration::ZERO);
+        Ok(Partition { shared, incarnation, stage, room_pause })
     });
     (spec.restart(Restart::Transient), PartitionHandle { address, shared })
 }
@@ -206,11 +218,13 @@ impl Partition {
         match opened {
             Ok(Opened::AtRest(at_rest)) => self.rest(at_rest, ctx),
             Ok(Opened::Log(opened)) => self.serve_from(*opened, ctx),
+            Err(error) if error.lacks_room() => self.wait_for_room(&error, ctx),
             Err(error) => self.on_not_opened(&error, ctx),
         }
     }
 
     fn serve_from(&mut self, opened: OpenedLog, ctx: &mut Context<Self>) {
+        self.has_room();
         let OpenedLog { log, replayed, disk } = opened;
         let Assigned { config, role, epoch, high_watermark } = self.shared.assigned().clone();
         let recovered = Recovered {
@@ -237,16 +251,7 @@ impl Partition {
         if let OpeningError::TakeOver(error) = error {
             self.incarnation.local().fatal(error);
         }
-        let remedy = match error {
-            OpeningError::Log(OpenError::Damaged { .. }) => {
-                "run `flumen log repair` on its directory, then start again"
-            }
-            OpeningError::Log(OpenError::Newer { .. }) => "use the newer flumen",
-            OpeningError::Log(OpenError::Disk(_) | OpenError::Failed(_))
-            | OpeningError::TakeOver(_)
-            | OpeningError::Disk(_) => "see to the disk, then start again",
-        };
-        self.go_offline(error, remedy, ctx);
+        self.go_offline(error, error.remedy(), ctx);
     }
 
     fn offline(&self, reason: &str, remedy: &str, is_passing: bool) -> OfflineError {
@@ -272,6 +277,7 @@ impl Partition {
                 cutting.waiting.into_iter().for_each(|w| w.refuse(&offline));
                 cutting.open.dismiss(&offline, ctx);
             }
+            Stage::NoRoom(no_room) => no_room.dismiss(&offline),
             Stage::AtRest(_) | Stage::Offline(_) => {}
         }
     }
@@ -287,6 +293,7 @@ impl Partition {
         let Some(request) = self.wake_for(request, ctx) else { return };
         let open = match &mut self.stage {
             Stage::Offline(offline) => return request.refuse(offline),
+            Stage::NoRoom(_) => return self.serve_without_room(request, ctx),
             Stage::Opening(waiting) if waiting.len() < OPENING_MAX => {
                 return waiting.push_back(request);
             }
@@ -405,7 +412,7 @@ impl Partition {
         match &mut self.stage {
             Stage::Open(open) => open.apply(now_ms, &self.shared.traffic, ctx),
             Stage::Cutting(cutting) => cutting.open.apply(now_ms, &self.shared.traffic, ctx),
-            Stage::Opening(_) | Stage::AtRest(_) | Stage::Offline(_) => return,
+            Stage::Opening(_) | Stage::NoRoom(_) | Stage::AtRest(_) | Stage::Offline(_) => return,
         }
         // A log in which nothing changed closes without any work on the disk.
         self.maybe_closed();
@@ -435,7 +442,7 @@ impl Partition {
         let failed = match &mut self.stage {
             Stage::Open(open) => open.on_io(done),
             Stage::Cutting(cutting) => cutting.open.log.on_io(done),
-            Stage::Opening(_) | Stage::AtRest(_) | Stage::Offline(_) => return,
+            Stage::Opening(_) | Stage::NoRoom(_) | Stage::AtRest(_) | Stage::Offline(_) => return,
         };
         match failed {
             Ok(()) => {}
@@ -459,10 +466,13 @@ impl Partition {
 
     fn on_timer(&mut self, ctx: &mut Context<Self>) {
         let now_ms = self.now_ms();
-        if let Stage::Open(open) = &mut self.stage {
-            open.on_timer(now_ms, &self.shared.directory.cleaners);
-            self.step(ctx);
-        }
+        let open = match &mut self.stage {
+            Stage::Open(open) => open,
+            Stage::Cutting(cutting) => &mut cutting.open,
+            _ => return,
+        };
+        open.on_timer(now_ms, &self.shared.directory.cleaners);
+        self.step(ctx);
     }
 
     /// Takes settings in any stage: a log that is opened later is kept by the newest.
@@ -471,7 +481,7 @@ impl Partition {
         match &mut self.stage {
             Stage::Open(open) => open.configure(&configure.config),
             Stage::AtRest(_) => self.rest_on(ctx),
-            Stage::Opening(_) | Stage::Cutting(_) | Stage::Offline(_) => {}
+            Stage::Opening(_) | Stage::NoRoom(_) | Stage::Cutting(_) | Stage::Offline(_) => {}
         }
     }
 
@@ -506,8 +516,7 @@ impl Partition {
         let gone = self.offline("its log is being cut", "retry", true);
         let stage = Stage::Opening(VecDeque::new());
         let Stage::Open(mut open) = std::mem::replace(&mut self.stage, stage) else { return };
-        open.dismiss_waiting(&gone);
-        open.log.truncate_to(offset);
+        open.cut(offset, &gone);
         self.shared.assigned().high_watermark = marks.high_watermark;
         let (open, waiting, is_closing) = (*open, VecDeque::new(), false);
         self.stage = Stage::Cutting(Box::new(Cutting { open, answer, waiting, is_closing }));
@@ -563,6 +572,10 @@ impl Partition {
             },
             Stage::Offline(offline) => {
                 let (reason, remedy) = (offline.reason.clone(), offline.remedy.clone());
+                Condition::Offline { reason, remedy }
+            }
+            Stage::NoRoom(no_room) => {
+                let OfflineError { reason, remedy, .. } = no_room.offline.clone();
                 Condition::Offline { reason, remedy }
             }
         };

@@ -24,7 +24,8 @@ use crate::node::NodeError;
 /// What can be done with a log.
 #[derive(Debug, Subcommand)]
 pub enum LogCommand {
-    /// Cuts a damaged log before its first bad batch; what is cut off is kept beside it.
+    /// Cuts a damaged log before its first bad batch; what is cut off is kept beside it. Makes its recovery
+    /// point anew where that is lost.
     Repair {
         /// Directory of the log: `<data>/<topic>-<partition>`. Its node must not run.
         dir: PathBuf,
@@ -65,6 +66,11 @@ pub fn run(LogCommand::Repair { dir }: LogCommand) -> Result<(), CliError> {
         match repaired {
             None if given_up > 0 => {}
             None => tell(format_args!("the log in `{}` is whole: nothing was changed", dir.display())),
+            Some(repaired) if repaired.bytes_cut == 0 => tell(format_args!(
+                "the recovery point in `{}` was made anew: the log ends at offset {}",
+                dir.display(),
+                repaired.end
+            )),
             Some(repaired) => {
                 tell(format_args!(
                     "`{}` was cut at byte {}: {} bytes were given up, and the log ends at offset {} now",

@@ -141,6 +141,15 @@ pub(crate) async fn read(
     Ok(epochs)
 }
 
+/// Writes the file of the log at `place`.
+pub(crate) async fn write(
+    place: &LogPlace,
+    disk: &DiskHandle,
+    epochs: &Epochs,
+) -> Result<(), DiskError> {
+    disk.write_atomically(&place.dir.join(FILE), epochs.to_text().into(), &place.ticket).await
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

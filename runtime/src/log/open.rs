@@ -2,11 +2,9 @@
 
 use std::{
     collections::VecDeque,
-    mem,
     path::{Path, PathBuf},
     rc::Rc,
     sync::Arc,
-    time::Duration,
 };
 
 use super::{
@@ -111,7 +109,8 @@ impl From<SettleError> for OpenError {
 /// state and the batches after it.
 ///
 /// # Errors
-/// [`OpenError`], in which case nothing was changed, but for what a crash left unfinished.
+/// [`OpenError`], in which case nothing was changed, but for what a crash left unfinished. Where the
+/// disk [is full](DiskError::is_full), the same may be tried again once there is room.
 pub async fn open(
     disk: DiskHandle,
     place: LogPlace,
@@ -124,7 +123,8 @@ pub async fn open(
         return Err(LogFailure { dir: place.dir.to_path_buf(), error }.into());
     }
     let (place, config) = (Rc::new(place), config.into());
-    write_deferred(&disk, &place).await?;
+    // What an earlier life has put off, which only the journal has otherwise.
+    disk.write_deferred(&place.ticket).await?;
     let found = match disk.list(&*place.dir).await {
         Err(error) if error.is_not_found() => Vec::new(),
         listed => listed?,
@@ -154,24 +154,6 @@ pub async fn open(
         );
     }
     Ok((Log::assemble(place, config, recovered, now_ms), opened))
-}
-
-/// Writes what an earlier life has put off, which only the journal has otherwise; waits while there is no
-/// room for it.
-async fn write_deferred(disk: &DiskHandle, place: &LogPlace) -> Result<(), DiskError> {
-    const RETRY: Duration = Duration::from_secs(1);
-    let mut is_told = false;
-    loop {
-        match disk.write_deferred(&place.ticket).await {
-            Err(error) if error.is_full() => {
-                if !mem::replace(&mut is_told, true) {
-                    tracing::warn!(dir = %place.dir.display(), "the log is opened once there is room: {error}");
-                }
-                tokio::time::sleep(RETRY).await;
-            }
-            written => return written,
-        }
-    }
 }
 
 async fn create(

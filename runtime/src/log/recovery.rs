@@ -10,6 +10,8 @@
 //! furthest of three: the recovery point, the beginning of the last segment, and the end of what the
 //! journal holds. Below it a bad batch is damage; above it the log ends there.
 //!
+//! Without a recovery point all segments are read, and one is made at the beginning of the last.
+//!
 //! Recovery may itself be cut short anywhere: it changes nothing that the next one would miss.
 
 use std::path::{Path, PathBuf};
@@ -72,6 +74,8 @@ struct Recovery<'a> {
     /// Where the last batch that was taken in begins.
     last: Offset,
     bytes_read: u64,
+    /// There is no recovery point: that of an empty log stands for it.
+    lacks_point: bool,
 }
 
 /// A segment in the course of being read.
@@ -99,7 +103,7 @@ pub(super) async fn recover(
     replay: &mut dyn Replay,
 ) -> Result<Recovered, OpenError> {
     let mut bases: Vec<(Offset, u64)> = files(found, Kind::Log).collect();
-    let is_new = point.is_none();
+    let lacks_point = point.is_none();
     let point = match (point, bases.first()) {
         (Some(point), _) => point,
         (None, Some((base, _))) => Checkpoint::empty(*base),
@@ -107,16 +111,26 @@ pub(super) async fn recover(
     };
     let epochs = epochs::read(place, disk, found, point.end).await?;
     let (last, bytes_read) = (Offset::ZERO, 0);
-    let mut recovery =
-        Recovery { disk, place, config, found, point, replay, epochs, last, bytes_read };
+    let mut recovery = Recovery {
+        disk,
+        place,
+        config,
+        found,
+        point,
+        replay,
+        epochs,
+        last,
+        bytes_read,
+        lacks_point,
+    };
     recovery.check_point(&bases)?;
     recovery.remove_leftovers(&mut bases).await?;
     let snapshots = recovery.replay_before_point(&bases).await?;
     let (mut closed, mut active) = recovery.read_after_point(&bases).await?;
     let from_journal = recovery.fill_from_journal(&mut active, journaled).await?;
     recovery.end(&active).await?;
-    if is_new {
-        make_checkpoint(disk, place, &point).await?;
+    if lacks_point {
+        recovery.make_point(active.segment.base).await?;
     }
     let kept: Vec<Offset> = snapshots.into_iter().filter(|at| *at <= active.segment.end).collect();
     let cut = match active.stopped.take() {
@@ -128,7 +142,7 @@ pub(super) async fn recover(
         }),
         _ => None,
     };
-    let Recovery { mut epochs, bytes_read, .. } = recovery;
+    let Recovery { mut epochs, bytes_read, point, .. } = recovery;
     epochs.trim_to(point.start);
     closed.push(active.segment);
     let filled = closed.last().map_or(0, |segment| segment.size);
@@ -299,6 +313,8 @@ impl Recovery<'_> {
             if is_point {
                 scan.segment.end = self.point.end;
             }
+            // Where no point says how far compaction may have come: as far as the last segment.
+            scan.has_holes = self.lacks_point && next.is_some() && self.is_compacted();
             if next.is_none() {
                 // Only here may a sync have failed: what the cache shows must be what the disk holds.
                 self.disk.sync(&scan.file).await?;
@@ -493,6 +509,18 @@ impl Recovery<'_> {
             }
         }
         Ok(filled)
+    }
+
+    /// Makes the recovery point that is missing, at the beginning of the last segment: all before it
+    /// was whole, and offsets may be missing there.
+    async fn make_point(&mut self, last: Offset) -> Result<(), OpenError> {
+        let newest = (-1, last);
+        self.point = Checkpoint { end: last, segment: last, newest, ..self.point };
+        if last > self.point.start {
+            // Below a point batches are held against what this file says.
+            epochs::write(self.place, self.disk, &self.epochs).await?;
+        }
+        Ok(make_checkpoint(self.disk, self.place, &self.point).await?)
     }
 
     /// Cuts the active segment to its last batch, and makes what is there durable: the page cache

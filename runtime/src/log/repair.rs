@@ -1,4 +1,5 @@
-//! Giving up the damaged end of a log, for a person who has no copy to restore it from.
+//! Giving up the damaged end of a log, for a person who has no copy to restore it from; and making anew a
+//! recovery point that is lost.
 
 use std::path::PathBuf;
 
@@ -13,7 +14,7 @@ use super::{
     segment::{Indexed, Kind},
 };
 use crate::{
-    batch::{BatchError, HEADER_BYTES},
+    batch::{BatchError, BatchHeader, HEADER_BYTES},
     disk::{DiskError, Entry, File, OpenMode, actor::DiskHandle},
     ids::Offset,
 };
@@ -32,7 +33,7 @@ pub struct Repaired {
     pub end: Offset,
     /// What was cut off, in order: copies of it stand in these files.
     pub set_aside: Vec<PathBuf>,
-    /// Bytes that were cut off.
+    /// Bytes that were cut off; where there were none, only the recovery point was made anew.
     pub bytes_cut: u64,
 }
 
@@ -56,7 +57,8 @@ pub enum RepairError {
 }
 
 /// Reads the whole log, and cuts it before the first batch that is bad or missing. What follows is
-/// copied to `<name>.<position>.damaged` beside it first. `None` where there is nothing to cut.
+/// copied to `<name>.<position>.damaged` beside it first. A recovery point that is missing or cannot
+/// be read is made anew, also where nothing is to be cut. `None` where nothing was to be done.
 ///
 /// # Errors
 /// [`RepairError`].
@@ -84,52 +86,119 @@ pub async fn repair(disk: DiskHandle, place: &LogPlace) -> Result<Option<Repaire
     let is_compacted = found.iter().any(|entry| entry.name == compact::MARK_FILE);
     let known_to = point.map_or(Offset::ZERO, |point| point.end);
     let epochs = epochs::read(place, disk, &found, known_to).await?;
-    let mut end = first;
-    let mut newest = (-1, first);
-    let mut kept = 0;
-    let mut bad = None;
-    for (at, (base, len)) in bases.iter().enumerate() {
-        if *base != end {
-            break;
-        }
-        kept = at;
-        let file = disk.open(Kind::Log.path(&place.dir, *base), OpenMode::ReadWrite).await?;
-        newest = (-1, *base);
-        let is_last = at + 1 == bases.len();
-        let holes_to = if is_compacted { holes_to(point.as_ref(), *base, is_last) } else { 0 };
-        let from = (end, holes_to);
-        let (position, next, reason) =
-            walk(disk, (&file, *len), from, &epochs, &mut newest).await?;
-        end = next;
-        if reason.is_some() {
-            bad = Some((file, position, *len, is_last));
-            break;
-        }
-    }
+    let mut seen = Seen { end: first, newest: (-1, first), last: first, epochs, known_to };
+    let (kept, bad) = read_all(disk, place, &bases, (point, is_compacted), &mut seen).await?;
     let is_missing = kept + 1 < bases.len();
     // Whether a log that ends there reaches its recovery point.
-    let is_reached = |end: Offset| point.is_none_or(|point| point.end <= end);
+    let is_reached = point.is_none_or(|point| point.end <= seen.end);
     let (file, position, len) = match bad {
         // Zeros at the end of the last segment are no damage.
         Some((file, position, len, true)) if is_zero(disk, &file, position, len).await? => {
-            if is_reached(end) {
-                return Ok(None);
+            if is_reached {
+                return make_point_anew(disk, place, point, (file, position), &seen, first).await;
             }
             (file, position, len)
         }
         Some((file, position, len, _)) => (file, position, len),
-        None if !is_missing && is_reached(end) => return Ok(None),
         None => {
             let (base, len) = bases[kept];
-            (disk.open(Kind::Log.path(&place.dir, base), OpenMode::ReadWrite).await?, len, len)
+            let path = Kind::Log.path(&place.dir, base);
+            let file = disk.open(path, OpenMode::ReadWrite).await?;
+            if !is_missing && is_reached {
+                return make_point_anew(disk, place, point, (file, len), &seen, first).await;
+            }
+            (file, len, len)
         }
     };
     let gone: Vec<(Offset, u64)> = bases.drain(kept + 1..).collect();
     let segment = bases[kept].0;
     let number = 1 + point.map_or(0, |point| point.number);
-    let start = point.map_or(first, |point| point.start.max(first)).min(end);
-    let cutting = Cutting { file, segment, position, len, end, newest, gone, start, number };
-    Ok(Some(cut(disk, place, cutting).await?))
+    let start = point.map_or(first, |point| point.start.max(first)).min(seen.end);
+    let cutting = Cutting { file, segment, position, len, gone, start, number };
+    Ok(Some(cut(disk, place, cutting, &seen).await?))
+}
+
+/// A segment that ends in what is no batch: its file, where, its length, and whether it is the last.
+type Bad = (File, u64, u64, bool);
+
+/// Reads segments as far as the log is whole: the last of them, and what is bad there.
+async fn read_all(
+    disk: &DiskHandle,
+    place: &LogPlace,
+    bases: &[(Offset, u64)],
+    (point, is_compacted): (Option<Checkpoint>, bool),
+    seen: &mut Seen,
+) -> Result<(usize, Option<Bad>), DiskError> {
+    let mut kept = 0;
+    for (at, (base, len)) in bases.iter().enumerate() {
+        if *base != seen.end {
+            break;
+        }
+        kept = at;
+        let file = disk.open(Kind::Log.path(&place.dir, *base), OpenMode::ReadWrite).await?;
+        seen.newest = (-1, *base);
+        let is_last = at + 1 == bases.len();
+        let holes_to = if is_compacted { holes_to(point.as_ref(), *base, is_last) } else { 0 };
+        let (position, reason) = walk(disk, (&file, *len), holes_to, seen).await?;
+        if reason.is_some() {
+            return Ok((kept, Some((file, position, *len, is_last))));
+        }
+    }
+    Ok((kept, None))
+}
+
+/// What the batches that were read come to.
+struct Seen {
+    /// Offset after the last of them.
+    end: Offset,
+    /// Largest timestamp of the segment so far, and the last offset of its batch.
+    newest: (i64, Offset),
+    /// Where the last one begins.
+    last: Offset,
+    epochs: Epochs,
+    /// Up to here the epochs stood in their file.
+    known_to: Offset,
+}
+
+impl Seen {
+    /// Takes in a batch that is whole.
+    fn take(&mut self, header: &BatchHeader) -> Result<(), BatchError> {
+        if header.base_offset < self.known_to {
+            self.epochs.check(header)?;
+        }
+        let firm = self.known_to.max(self.last);
+        self.epochs.note(epochs::epoch_of(header), header.base_offset, firm);
+        self.last = header.base_offset;
+        self.end = header.next_offset();
+        if header.max_timestamp > self.newest.0 {
+            self.newest = (header.max_timestamp, header.last_offset());
+        }
+        Ok(())
+    }
+}
+
+/// Makes the recovery point that a whole log lacks: at the beginning of its last segment, so that the
+/// index of that is made anew too. Nothing where there is `point`.
+async fn make_point_anew(
+    disk: &DiskHandle,
+    place: &LogPlace,
+    point: Option<Checkpoint>,
+    (file, position): (File, u64),
+    seen: &Seen,
+    start: Offset,
+) -> Result<Option<Repaired>, RepairError> {
+    if point.is_some() {
+        return Ok(None);
+    }
+    let base = file.path().file_name().and_then(|name| Kind::parse(name.to_str()?));
+    let (_, segment) = base.expect("a segment is named so");
+    let mut epochs = seen.epochs.clone();
+    epochs.truncate_to(segment);
+    epochs::write(place, disk, &epochs).await?;
+    let point = Checkpoint { start, ..Checkpoint::empty(segment) };
+    make_checkpoint(disk, place, &point).await?;
+    let (file, end) = (file.path().to_owned(), seen.end);
+    Ok(Some(Repaired { file, position, end, set_aside: Vec::new(), bytes_cut: 0 }))
 }
 
 /// Up to which byte of a segment compaction may have left holes: below the recovery point only.
@@ -169,16 +238,20 @@ struct Cutting {
     segment: Offset,
     position: u64,
     len: u64,
-    end: Offset,
-    newest: (i64, Offset),
     gone: Vec<(Offset, u64)>,
     start: Offset,
     /// Of the recovery point that is written.
     number: u64,
 }
 
-async fn cut(disk: &DiskHandle, place: &LogPlace, cutting: Cutting) -> Result<Repaired, DiskError> {
-    let Cutting { file, segment, position, len, end, newest, gone, start, number } = cutting;
+async fn cut(
+    disk: &DiskHandle,
+    place: &LogPlace,
+    cutting: Cutting,
+    seen: &Seen,
+) -> Result<Repaired, DiskError> {
+    let Cutting { file, segment, position, len, gone, start, number } = cutting;
+    let (end, newest) = (seen.end, seen.newest);
     let mut repaired = Repaired {
         file: file.path().to_owned(),
         position,
@@ -197,6 +270,9 @@ async fn cut(disk: &DiskHandle, place: &LogPlace, cutting: Cutting) -> Result<Re
     disk.sync_dir(&*place.dir).await?;
     // Offsets above the new end will be given to other records, which were never compacted.
     compact::forget_mark(place, disk).await?;
+    // Below the point batches are held against what the file of epochs says, and they must be there.
+    epochs::write(place, disk, &seen.epochs).await?;
+    disk.sync(&file).await?;
     // Copies are safe: now the point comes down, and only then what is above it goes.
     let indexed = Indexed::default();
     let point = Checkpoint { number, start, end, segment, position, indexed, newest };
@@ -235,36 +311,30 @@ async fn set_aside(
     Ok(path)
 }
 
-/// Reads batches from the beginning: where they end, the offset after them, and why.
+/// Reads batches from the beginning: where they end, and why. Up to byte `holes_to` offsets may be
+/// missing.
 async fn walk(
     disk: &DiskHandle,
     (file, len): (&File, u64),
-    (mut end, holes_to): (Offset, u64),
-    epochs: &Epochs,
-    newest: &mut (i64, Offset),
-) -> Result<(u64, Offset, Option<BatchError>), DiskError> {
+    holes_to: u64,
+    seen: &mut Seen,
+) -> Result<(u64, Option<BatchError>), DiskError> {
     let mut position = 0;
     while position < len {
         let header = disk.read(file, position, HEADER_BYTES).await?;
-        let needed = match crate::batch::BatchHeader::parse(&header) {
+        let needed = match BatchHeader::parse(&header) {
             Ok(header) => u64::from(header.batch_bytes),
-            Err(reason) => return Ok((position, end, Some(reason))),
+            Err(reason) => return Ok((position, Some(reason))),
         };
         let bytes = disk.read(file, position, needed.min(BATCH_BYTES_LIMIT) as usize).await?;
-        let whole = recovery::whole(&bytes, end, position < holes_to)
-            .and_then(|header| epochs.check(&header).map(|()| header));
-        match whole {
-            Ok(header) => {
-                end = header.next_offset();
-                if header.max_timestamp > newest.0 {
-                    *newest = (header.max_timestamp, header.last_offset());
-                }
-            }
-            Err(reason) => return Ok((position, end, Some(reason))),
+        let whole = recovery::whole(&bytes, seen.end, position < holes_to)
+            .and_then(|header| seen.take(&header));
+        if let Err(reason) = whole {
+            return Ok((position, Some(reason)));
         }
         position += needed;
     }
-    Ok((position, end, None))
+    Ok((position, None))
 }
 
 async fn is_zero(disk: &DiskHandle, file: &File, from: u64, len: u64) -> Result<bool, DiskError> {

@@ -651,7 +651,8 @@ pub enum Condition {
     Leading,
     /// Copies a leader.
     Following,
-    /// Does not serve, and will not until a person acted or it is made anew.
+    /// Does not serve, and will not until a person acted or it is made anew. Where its disk is full it
+    /// serves by itself once there is room.
     Offline {
         /// Why.
         reason: String,

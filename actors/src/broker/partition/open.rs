@@ -91,7 +91,7 @@ pub(super) struct Open {
     trims: Vec<(Offset, OffsetAnswer)>,
     /// Parked fetches from which on it is looked whether they are still wanted.
     parked_max: usize,
-    /// Asked to stop: finishes what is in, closes the log, and stays closed.
+    /// Asked to stop, or being cut: finishes what is in, closes the log, and stays closed.
     is_stopping: bool,
     /// Appends that must be prepared, and those behind them.
     preparing: Option<Box<Preparing>>,
@@ -390,15 +390,20 @@ impl Open {
         self.timer = None;
         let now = self.now();
         self.state.on_deadline(now, &mut self.effects);
-        if now >= self.ticked + self.tick_period() && !self.is_stopping {
+        if now >= self.ticked + self.tick_period() {
             let steps = now.saturating_sub(self.ticked).as_millis();
             let expected_ms = self.ticked_ms.saturating_add(i64::try_from(steps).unwrap_or(0));
             let leapt_ms = now_ms.saturating_sub(expected_ms);
             (self.ticked, self.ticked_ms) = (now, now_ms);
-            self.state.on_tick(now_ms, leapt_ms, Answer::is_unwanted);
+            if !self.is_stopping {
+                self.state.on_tick(now_ms, leapt_ms, Answer::is_unwanted);
+            }
+            // Also while it is being closed: only so is a full disk looked at again.
             self.log.tick(now_ms);
             self.follow_log();
-            self.maybe_compact(now_ms, cleaners);
+            if !self.is_stopping {
+                self.maybe_compact(now_ms, cleaners);
+            }
             if self.effects.is_empty() {
                 self.effects = Vec::new();
             }
@@ -421,6 +426,7 @@ impl Open {
         let is_unsynced = self.log.durable_end() < self.log.end();
         match self.log.config().sync_interval.filter(|_| is_unsynced) {
             Some(interval) => interval.clamp(Duration::from_millis(1), TICK),
+            None if self.is_stopping => TICK,
             None if is_unsynced || self.waits_to_compact || !self.state.is_idle() => TICK,
             None => TICK_IDLE,
         }
@@ -428,8 +434,8 @@ impl Open {
 
     /// Sets the timer for what is due next, where it is not set for that or earlier.
     fn arm(&mut self, ctx: &mut Context<Partition>) {
-        if self.is_stopping {
-            // Nothing waits for a time any more, and a tick that is due would be due for ever.
+        if self.is_stopping && self.log.is_closed() {
+            // Nothing waits for a time any more.
             return;
         }
         let tick = self.ticked + self.tick_period();
@@ -465,7 +471,7 @@ impl Open {
     }
 
     /// Gives up everyone who waits.
-    pub(super) fn dismiss_waiting(&mut self, offline: &OfflineError) {
+    fn dismiss_waiting(&mut self, offline: &OfflineError) {
         self.refuse_unprepared(offline);
         let (held, parked) = self.state.dismiss();
         let error = AppendError::Offline(offline.clone());
@@ -476,6 +482,13 @@ impl Open {
         for (_, answer) in self.trims.drain(..) {
             answer.give(Err(offline.clone().into()));
         }
+    }
+
+    /// Stops taking anything, and has the log cut.
+    pub(super) fn cut(&mut self, offset: Offset, gone: &OfflineError) {
+        self.is_stopping = true;
+        self.dismiss_waiting(gone);
+        self.log.truncate_to(offset);
     }
 
     /// Gives up everyone who waits, because the partition stops serving.

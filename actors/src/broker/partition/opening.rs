@@ -43,6 +43,26 @@ pub(super) enum OpeningError {
     Log(#[from] OpenError),
 }
 
+impl OpeningError {
+    /// Whether the disk was full, and nothing else is wrong.
+    pub(super) fn lacks_room(&self) -> bool {
+        matches!(self, OpeningError::Log(OpenError::Disk(error)) if error.is_full())
+    }
+
+    /// What a person can do.
+    pub(super) fn remedy(&self) -> &'static str {
+        match self {
+            OpeningError::Log(OpenError::Damaged { .. }) => {
+                "run `flumen log repair` on its directory, then start again"
+            }
+            OpeningError::Log(OpenError::Newer { .. }) => "use the newer flumen",
+            OpeningError::Log(OpenError::Disk(_) | OpenError::Failed(_))
+            | OpeningError::TakeOver(_)
+            | OpeningError::Disk(_) => "see to the disk, then start again",
+        }
+    }
+}
+
 /// Opens the log. A future of its own: what it comes to is one step of the actor.
 pub(super) async fn open(
     shared: Arc<Shared>,

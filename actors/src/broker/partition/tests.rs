@@ -25,6 +25,7 @@ use super::{
 use crate::broker::names::{Acks, Isolation, PartitionId, ProducerId, TopicName, TopicPartition};
 
 mod asked;
+mod full;
 
 const DATA: &str = "/data";
 const SECOND: Duration = Duration::from_secs(1);
