@@ -125,9 +125,10 @@ impl Shared {
     fn connections_max(&self) -> (usize, usize) {
         let set = self.broker.node_settings();
         let number = |name| set.number(self.node, name).map(|number| number as usize);
-        let Limits { connections_max, connections_per_address_max, .. } = *self.limits;
+        let Limits { connections_max, connections_cap, connections_per_address_max, .. } =
+            *self.limits;
         (
-            number("max.connections").unwrap_or(connections_max),
+            number("max.connections").unwrap_or(connections_max).min(connections_cap),
             number("max.connections.per.ip").unwrap_or(connections_per_address_max),
         )
     }

@@ -325,7 +325,7 @@ pub fn main() -> ExitCode {
         Err(CliError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             ExitCode::SUCCESS
         }
-        // Of shells: 128 and the number of SIGINT.
+        // As shells say it of Ctrl-C: 128, and the number of SIGINT. SIGTERM ends it in the same way.
         Err(CliError::Interrupted) => ExitCode::from(130),
         Err(error) => {
             tell(format_args!("flumen: {error}"));

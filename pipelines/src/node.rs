@@ -134,6 +134,18 @@ pub enum NodeError {
     /// Nothing was given to keep data in.
     #[error("a node needs a data directory; name one with `--data DIR`")]
     NoData,
+    /// Two data directories hold a catalogue.
+    #[error(
+        "`{}` and `{}` both hold a catalogue of topics, and a node has one: leave out the directory whose \
+         topics you do not want, or move its `{}` away", .0.display(), .1.display(), local::FOLDER
+    )]
+    TwoCatalogues(PathBuf, PathBuf),
+    /// There are partitions, and no catalogue that knows them.
+    #[error(
+        "`{}` holds partitions, and none of the data directories the catalogue that they stand in: name \
+         all of the node's directories", .0.display()
+    )]
+    NoCatalogue(PathBuf),
     /// A log directory of Kafka's, where nobody said that it is to be taken over.
     #[error(
         "`{}` is a log directory of Kafka: `flumen serve` takes it over, for good", .0.display()
@@ -380,11 +392,17 @@ fn open_directories(options: &NodeOptions, rng: &mut Rng) -> Result<Vec<DataDir>
     let has_catalogue = |path: &Path| path.join(local::FOLDER).is_dir();
     // New ones become part of the node that others belong to already.
     let mut paths: Vec<&PathBuf> = options.data.iter().collect();
-    paths.sort_by_key(|path| !has_catalogue(path));
-    if let [first, second, ..] = paths[..]
-        && has_catalogue(second)
-    {
-        tracing::warn!(taken = %first.display(), left = %second.display(), "two data directories hold a catalogue: the first counts");
+    paths.sort_by_key(|path| (!has_catalogue(path), !path.join("meta.properties").exists()));
+    match paths[..] {
+        [first, second, ..] if has_catalogue(second) => {
+            return Err(NodeError::TwoCatalogues(first.clone(), second.clone()));
+        }
+        [first, ..] if !has_catalogue(first) => {
+            if let Some(left) = paths.iter().find(|path| has_partitions(path)) {
+                return Err(NodeError::NoCatalogue((*left).clone()));
+            }
+        }
+        _ => {}
     }
     let mut directories: Vec<DataDir> = Vec::new();
     for path in paths {
@@ -393,6 +411,17 @@ fn open_directories(options: &NodeOptions, rng: &mut Rng) -> Result<Vec<DataDir>
         directories.push(DataDir::open(path, Identity { node, cluster }, rng)?);
     }
     Ok(directories)
+}
+
+/// Whether there is a directory in `path` that is called as a partition's is.
+fn has_partitions(path: &Path) -> bool {
+    let is_partition = |name: &str| {
+        let number = name.rsplit_once('-').and_then(|(_, number)| number.parse::<u32>().ok());
+        number.is_some() && !name.starts_with('.')
+    };
+    let entries = std::fs::read_dir(path).into_iter().flatten().filter_map(Result::ok);
+    let mut dirs = entries.filter(|entry| entry.path().is_dir());
+    dirs.any(|entry| entry.file_name().to_str().is_some_and(is_partition))
 }
 
 fn node_id(number: u32) -> NodeId {

@@ -2,7 +2,7 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Fewer than these are soon used up: a partition has three files open, a connection is one.
+/// Fewer than these are soon used up: a partition has three files open, a connection takes two.
 const ENOUGH: u64 = 16_384;
 
 /// Takes all that this user may have: the soft limit is for programs that count in bits of a word.
@@ -16,20 +16,20 @@ pub fn allow_as_many_as_may_be() -> Option<String> {
     complaint(getrlimit(Resource::Nofile).current)
 }
 
-/// Most connections there may be, so that logs always find files to open: half of all.
+/// Most connections there may be, so that logs always find files to open: they get half of all.
 #[must_use]
-pub fn connections_max() -> usize {
+pub fn connections_cap() -> usize {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    usize::try_from(limit / 2).unwrap_or(usize::MAX)
+    usize::try_from(limit / 4).unwrap_or(usize::MAX)
 }
 
 /// No limit at all is enough.
 fn complaint(limit: Option<u64>) -> Option<String> {
     let limit = limit.filter(|limit| *limit < ENOUGH)?;
     Some(format!(
-        "only {limit} files may be open at once: {} connections are taken, and there is room for about {} \
-         partitions beside them; raise it with `ulimit -n {ENOUGH}` or `LimitNOFILE=`",
-        limit / 2,
+        "only {limit} files may be open at once: at most {} connections are taken, and beside them there is \
+         room for about {} partitions; raise it with `ulimit -n {ENOUGH}` or `LimitNOFILE=`",
+        limit / 4,
         limit / 6
     ))
 }
@@ -46,6 +46,10 @@ mod tests {
         assert_eq!(complaint(None), None);
         assert_eq!(complaint(Some(ENOUGH)), None);
         let complaint = complaint(Some(1_024)).unwrap();
-        assert!(complaint.contains("only 1024 files") && complaint.contains("ulimit -n"));
+        for words in
+            ["only 1024 files", "at most 256 connections", "about 170 partitions", "ulimit -n"]
+        {
+            assert!(complaint.contains(words), "{complaint}");
+        }
     }
 }

@@ -317,6 +317,14 @@ pub fn hold(path: &Path) -> Result<Held, DataDirError> {
     lock(path).map(Held)
 }
 
+/// Whether a node runs on the data directory `path`, as far as can be told; nothing is changed by asking.
+#[must_use]
+pub fn is_in_use(path: &Path) -> bool {
+    let Ok(lock) = File::open(path.join(LOCK)) else { return false };
+    let operation = rustix::fs::FlockOperation::NonBlockingLockShared;
+    rustix::fs::flock(&lock, operation) == Err(rustix::io::Errno::WOULDBLOCK)
+}
+
 /// Takes the lock, and writes our number into its file for the sentence that others get.
 fn lock(path: &Path) -> Result<File, DataDirError> {
     let file = path.join(LOCK);

@@ -379,13 +379,17 @@ impl DiskError {
         matches!(self, DiskError::Os { code, .. } if *code == libc::EEXIST)
     }
 
-    /// Whether the disk is full, or no more files can be open at once, and nothing is lost by it: the same
-    /// may be tried again. A sync that finds no room (thin provisioning, quotas, delayed allocation) has
-    /// lost what it was to save.
+    /// Whether no more files can be open at once: nothing is lost by it.
+    #[must_use]
+    pub fn is_out_of_files(&self) -> bool {
+        matches!(self, DiskError::Os { code: libc::EMFILE | libc::ENFILE, .. })
+    }
+
+    /// Whether the disk is full, and nothing is lost by it: the same may be tried again. A sync that
+    /// finds no room (thin provisioning, quotas, delayed allocation) has lost what it was to save.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        let full =
-            |code: i32| [libc::ENOSPC, libc::EDQUOT, libc::EMFILE, libc::ENFILE].contains(&code);
+        let full = |code: i32| code == libc::ENOSPC || code == libc::EDQUOT;
         matches!(self, DiskError::Os { code, .. } if full(*code)) && !self.is_failed_sync()
     }
 

@@ -109,7 +109,8 @@ pub enum ImportError {
     },
     /// Other nodes have the rest.
     #[error(
-        "partition {partition} of topic `{topic}` is in none of the directories: only a node that holds all \
+        "partition {partition} of topic `{topic}` is in none of the directories, or is there of a topic that \
+         was deleted: only a node that holds all \
          partitions of its topics can be taken over"
     )]
     Missing {

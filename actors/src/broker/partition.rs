@@ -218,8 +218,10 @@ impl Partition {
         match opened {
             Ok(Opened::AtRest(at_rest)) => self.rest(at_rest, ctx),
             Ok(Opened::Log(opened)) => self.serve_from(*opened, ctx),
-            Err(error) if error.lacks_room() => self.wait_for_room(&error, ctx),
-            Err(error) => self.on_not_opened(&error, ctx),
+            Err(error) => match error.lacks() {
+                Some(remedy) => self.wait_for_room(&error, remedy, ctx),
+                None => self.on_not_opened(&error, ctx),
+            },
         }
     }
 
@@ -454,6 +456,11 @@ impl Partition {
                 // The clean stop was good once: the next life recovers the log.
                 let recovering = self.offline("its log is being recovered", "retry", true);
                 self.stop_serving(recovering, ctx);
+                return self.incarnation.fail(error);
+            }
+            Err(LogFailure { error, .. }) if error.is_out_of_files() => {
+                // Nothing is lost: the next life opens the log once that has passed.
+                self.stop_serving(self.offline(&error.to_string(), "retry", true), ctx);
                 return self.incarnation.fail(error);
             }
             Err(LogFailure { error, .. }) => {

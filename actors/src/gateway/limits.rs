@@ -9,6 +9,8 @@ pub struct Limits {
     pub frame_bytes_max: usize,
     /// Most connections in all (`max.connections`).
     pub connections_max: usize,
+    /// Most of them whatever is set later: more than that the process could not hold.
+    pub connections_cap: usize,
     /// Most connections from one address (`max.connections.per.ip`).
     pub connections_per_address_max: usize,
     /// Most requests of one connection that are being worked on; more wait in the socket.
@@ -32,6 +34,7 @@ impl Default for Limits {
         Self {
             frame_bytes_max: 100 << 20,
             connections_max: 20_000,
+            connections_cap: usize::MAX,
             connections_per_address_max: 10_000,
             requests_in_flight_max: 64,
             request_bytes_max: 256 << 20,

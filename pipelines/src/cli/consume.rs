@@ -115,7 +115,7 @@ async fn consume(mut session: Session, args: ConsumeArgs, start: Where) -> Resul
         ends: (!args.follow).then_some(ends),
         left: args.max.unwrap_or(u64::MAX),
         takes_new: args.follow && args.partition.is_empty(),
-        follows: args.follow,
+        follows: args.follow && args.max.is_none(),
         ..Options::default()
     };
     match args.group {

@@ -6,6 +6,7 @@ mod indexes;
 mod segment;
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -13,7 +14,7 @@ use std::{
 use clap::Args;
 use serde_json::Value;
 
-use flumen_runtime::data_dir::{self, DataDirError};
+use flumen_runtime::data_dir;
 
 use self::segment::Dump;
 use super::{CliError, print, tell};
@@ -88,13 +89,12 @@ pub fn run(args: DumpLogArgs) -> Result<(), CliError> {
             }
         }
     }
-    for path in &args.paths {
-        if is_in_use(path) {
-            tell(format_args!(
-                "flumen: a node runs on `{}`: what came last may stand in its journal, and is not shown",
-                path.display()
-            ));
-        }
+    let data: BTreeSet<PathBuf> = args.paths.iter().filter_map(|path| data_dir_of(path)).collect();
+    for dir in data.iter().filter(|dir| data_dir::is_in_use(dir)) {
+        tell(format_args!(
+            "flumen: a node runs on `{}`: what came last may stand in its journal, and is not shown",
+            dir.display()
+        ));
     }
     match damaged {
         0 => Ok(()),
@@ -102,11 +102,11 @@ pub fn run(args: DumpLogArgs) -> Result<(), CliError> {
     }
 }
 
-/// Whether `path`, a partition's directory or a file of it, is in a data directory in use.
-fn is_in_use(path: &Path) -> bool {
-    let Ok(path) = fs::canonicalize(path) else { return false };
-    let data = path.ancestors().skip(1).take(2).find(|dir| dir.join("meta.properties").exists());
-    data.is_some_and(|dir| matches!(data_dir::hold(dir), Err(DataDirError::InUse { .. })))
+/// The data directory in which `path` lies, a partition's directory or a file of it.
+fn data_dir_of(path: &Path) -> Option<PathBuf> {
+    let path = fs::canonicalize(path).ok()?;
+    let mut above = path.ancestors().skip(1).take(2);
+    above.find(|dir| dir.join("meta.properties").exists()).map(Path::to_owned)
 }
 
 /// The files that are meant: those of a directory in the order of their names.

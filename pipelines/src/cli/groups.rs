@@ -348,7 +348,7 @@ impl Reset {
                     option: "--topic",
                     value: String::new(),
                     expected: format!(
-                        "group `{}` has read nothing of that yet: name a topic to begin with",
+                        "group `{}` has read nothing yet: name a topic to begin with",
                         self.group
                     ),
                 },

@@ -144,8 +144,15 @@ async fn produce(mut session: Session, args: ProduceArgs) -> Result<(), CliError
     let began = Instant::now();
     // Where each that is started sends little, not all of it goes to the same partition.
     let turn = std::process::id() as usize;
-    let mut work =
-        Work { session, producer, args, turn, bytes: 0, progress: Progress::new(length()) };
+    let mut work = Work {
+        session,
+        producer,
+        args,
+        turn,
+        records: 0,
+        bytes: 0,
+        progress: Progress::new(length()),
+    };
     let outcome = work.run(lines).await;
     work.progress.end();
     // What was taken before it went wrong is told too.
@@ -166,7 +173,8 @@ struct Work {
     args: ProduceArgs,
     /// Whose turn it is among the partitions, of records without a key.
     turn: usize,
-    /// Bytes read.
+    /// Records and bytes read.
+    records: u64,
     bytes: u64,
     progress: Progress,
 }
@@ -183,34 +191,29 @@ impl Work {
                 Either::Left(_) => None,
                 Either::Right((chunk, _)) => Some(chunk),
             };
-            let Some(chunk) = came else { return self.finish(&mut signals).await };
+            let Some(chunk) = came else {
+                return finish(Box::pin(self.flush()), &mut signals).await;
+            };
             let Some(chunk) = chunk else { return Ok(false) };
             // All that was read before a line that is none is sent.
             let (lines, trouble) = chunk;
             let is_full = self.push(&lines)?;
             if is_full || trouble.is_some() || is_drained(&chunks) {
                 let stop = Box::pin(signals.told_to_stop());
-                match select(stop, Box::pin(self.flush())).await {
-                    Either::Left((_, flushing)) => {
-                        // What is on its way may yet be answered.
-                        let answered = tokio::time::timeout(GRACE, flushing).await;
-                        return answered.unwrap_or(Ok(())).map(|()| true);
+                let flushing = match select(stop, Box::pin(self.flush())).await {
+                    Either::Left((_, flushing)) => Some(flushing),
+                    Either::Right((flushed, _)) => {
+                        flushed?;
+                        None
                     }
-                    Either::Right((flushed, _)) => flushed?,
+                };
+                if let Some(flushing) = flushing {
+                    return finish(flushing, &mut signals).await;
                 }
             }
             if let Some(trouble) = trouble {
                 return Err(trouble);
             }
-        }
-    }
-
-    /// Sends what was read, unless the node does not answer or a second signal comes.
-    async fn finish(&mut self, signals: &mut Signals) -> Result<bool, CliError> {
-        let flushing = Box::pin(tokio::time::timeout(GRACE, self.flush()));
-        match select(Box::pin(signals.told_to_stop()), flushing).await {
-            Either::Right((Ok(flushed), _)) => flushed.map(|()| true),
-            Either::Right((Err(_), _)) | Either::Left(_) => Ok(true),
         }
     }
 
@@ -227,6 +230,7 @@ impl Work {
         let mut is_full = false;
         for line in lines {
             self.bytes += line.read;
+            self.records += 1;
             let partition = line.partition.or(self.args.partition);
             let partition = partition.unwrap_or_else(|| self.partition(line.key.as_deref()));
             if !self.producer.topic().partitions.contains_key(&partition) {
@@ -279,10 +283,28 @@ impl Work {
         let early = if is_early { "stopped: " } else { "" };
         let records_text = counted(records, "record");
         let rate = records as f64 / seconds.max(0.001);
+        let unanswered = match self.records.saturating_sub(records) {
+            left if is_early && left > 0 => {
+                format!("; {} more, which may be there or not", counted(left, "record"))
+            }
+            _ => String::new(),
+        };
         tell(format_args!(
-            "flumen: {early}{records_text} {taken} `{topic}` in {seconds:.1} s ({rate:.0} a second)"
+            "flumen: {early}{records_text} {taken} `{topic}` in {seconds:.1} s ({rate:.0} a second){unanswered}"
         ));
         Ok(())
+    }
+}
+
+/// Waits for what is on its way, unless the node does not answer or a second signal comes.
+async fn finish(
+    flushing: impl Future<Output = Result<(), CliError>> + Unpin,
+    signals: &mut Signals,
+) -> Result<bool, CliError> {
+    let flushing = Box::pin(tokio::time::timeout(GRACE, flushing));
+    match select(Box::pin(signals.told_to_stop()), flushing).await {
+        Either::Right((Ok(flushed), _)) => flushed.map(|()| true),
+        Either::Right((Err(_), _)) | Either::Left(_) => Ok(true),
     }
 }
 

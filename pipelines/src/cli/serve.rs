@@ -42,7 +42,8 @@ pub struct ServeArgs {
     /// Disk driver: io_uring where it is allowed, or threads.
     #[arg(long, value_enum)]
     disk: Option<DiskArg>,
-    /// The node's number, 1 if none is given; it is written into its data directories, and stays.
+    /// The node's number; it is written into its data directories, and stays: what they say where none is
+    /// given, and 1 for new ones.
     #[arg(long, value_name = "N")]
     node: Option<u32>,
     /// Threads that do the work, one a core as a rule.
@@ -74,8 +75,7 @@ pub fn run(args: ServeArgs) -> Result<(), CliError> {
     if let Some(complaint) = open_files::allow_as_many_as_may_be() {
         tell(complaint);
     }
-    let connections_max = &mut options.limits.connections_max;
-    *connections_max = open_files::connections_max().min(*connections_max);
+    options.limits.connections_cap = open_files::connections_cap();
     // A port in use is known before anything else is begun.
     let metrics =
         metrics.map(|address| Page::bind(&address)).transpose().map_err(NodeError::from)?;

@@ -150,7 +150,10 @@ async fn act(
         }
         Action::Alter { topic, set, reset } => {
             session.topic(&topic).await?;
-            let known = session.client.topic_configs(&topic).await?;
+            let mut known = Vec::new();
+            if !reset.is_empty() {
+                known = session.client.topic_configs(&topic).await?;
+            }
             if let Some(unknown) =
                 reset.iter().find(|name| known.iter().all(|it| it.name != **name))
             {

@@ -94,6 +94,17 @@ fn another_node_s_or_cluster_s_directory_is_refused() {
 }
 
 #[test]
+fn whether_a_directory_is_in_use_is_seen_without_a_change() {
+    let root = tempfile::tempdir().unwrap();
+    assert!(!is_in_use(root.path()));
+    assert!(!root.path().join(LOCK).exists());
+    let running = open(root.path()).unwrap();
+    assert!(is_in_use(root.path()));
+    drop(running);
+    assert!(!is_in_use(root.path()));
+}
+
+#[test]
 fn a_node_that_is_not_told_its_number_takes_that_of_the_directory() {
     let root = tempfile::tempdir().unwrap();
     for (given, taken) in [(Some(7), 7), (None, 7)] {

@@ -1,5 +1,5 @@
-//! A partition whose log cannot be opened for want of room on its disk: it opens by itself once there
-//! is some.
+//! A partition whose log cannot be opened for want of room on its disk, or of files that the process may
+//! open: it opens by itself once there is some.
 //!
 //! Opening writes: what only the journal holds, indexes, a cut, the first files of a new log. Where
 //! the disk refuses that because it is full, nothing is lost, and the whole opening is tried again,
@@ -29,8 +29,13 @@ pub(super) struct NoRoom {
 
 impl Partition {
     /// Tries to open the log again in a while, unless it was asked to stop.
-    pub(super) fn wait_for_room(&mut self, why: &OpeningError, ctx: &mut Context<Self>) {
-        let offline = self.offline(&why.to_string(), "make room on its disk", true);
+    pub(super) fn wait_for_room(
+        &mut self,
+        why: &OpeningError,
+        remedy: &str,
+        ctx: &mut Context<Self>,
+    ) {
+        let offline = self.offline(&why.to_string(), remedy, true);
         let Stage::Opening(waiting) = &mut self.stage else { return };
         let waiting = std::mem::take(waiting);
         if waiting.iter().any(|request| matches!(request, Request::Drain(_))) {
@@ -39,8 +44,8 @@ impl Partition {
         }
         if self.room_pause.is_zero() {
             tracing::warn!(
-                partition = %offline.partition, reason = %offline.reason,
-                "the log is opened once there is room on its disk"
+                partition = %offline.partition, reason = %offline.reason, %remedy,
+                "a log is opened once that has passed"
             );
         }
         self.room_pause = (2 * self.room_pause).clamp(PAUSE_MIN, PAUSE_MAX);

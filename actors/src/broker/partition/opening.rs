@@ -44,9 +44,17 @@ pub(super) enum OpeningError {
 }
 
 impl OpeningError {
-    /// Whether the disk was full, and nothing else is wrong.
-    pub(super) fn lacks_room(&self) -> bool {
-        matches!(self, OpeningError::Log(OpenError::Disk(error)) if error.is_full())
+    /// What would mend it by itself: where the disk was full, or no more files could be open.
+    pub(super) fn lacks(&self) -> Option<&'static str> {
+        match self {
+            OpeningError::Log(OpenError::Disk(error)) if error.is_full() => {
+                Some("make room on its disk")
+            }
+            OpeningError::Log(OpenError::Disk(error)) if error.is_out_of_files() => {
+                Some("let the process open more files (`ulimit -n`)")
+            }
+            _ => None,
+        }
     }
 
     /// What a person can do.

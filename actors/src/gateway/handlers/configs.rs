@@ -302,6 +302,16 @@ fn edited(
     Ok(edited)
 }
 
+/// Refuses a resource that `is_twice` in its request, or of which a setting is.
+fn once(is_twice: bool, settings: impl Iterator<Item = ByteString>) -> Result<(), Refusal> {
+    let refused = |why| Err((ErrorCode::InvalidRequest, why));
+    match (is_twice, twice(settings).first()) {
+        (true, _) => refused("the request names it twice".to_owned()),
+        (false, Some(name)) => refused(format!("the request names `{name}` twice")),
+        (false, None) => Ok(()),
+    }
+}
+
 fn split(outcome: Result<(), Refusal>) -> (ErrorCode, Option<ByteString>) {
     outcome.err().map_or((ErrorCode::None, None), |(error, why)| (error, Some(why.into())))
 }
@@ -313,12 +323,18 @@ pub(in crate::gateway) async fn alter_all(
     request: AlterConfigsRequest,
 ) -> AlterConfigsResponse {
     let mut responses = Vec::with_capacity(request.resources.len());
+    let named = |resource: &alter_configs::AlterConfigsResource| {
+        (resource.resource_type, resource.resource_name.clone())
+    };
+    let resources = twice(request.resources.iter().map(named));
     for resource in request.resources {
-        let edits = resource
-            .configs
-            .into_iter()
-            .map(|config| (config.name, config.value.map_or(Edit::Reset, Edit::Set)));
-        let edits = Ok(edits.collect());
+        let settings = resource.configs.iter().map(|config| config.name.clone());
+        let edits = once(resources.contains(&named(&resource)), settings).map(|()| {
+            let edit = |config: alter_configs::AlterableConfig| {
+                (config.name, config.value.map_or(Edit::Reset, Edit::Set))
+            };
+            resource.configs.into_iter().map(edit).collect()
+        });
         let which = (resource.resource_type, &*resource.resource_name);
         let outcome = alter(&shared, &context, which, edits, true, request.validate_only).await;
         let (error_code, error_message) = split(outcome);
@@ -343,14 +359,9 @@ pub(in crate::gateway) async fn alter_some(
         |resource: &AlterConfigsResource| (resource.resource_type, resource.resource_name.clone());
     let resources = twice(request.resources.iter().map(named));
     for resource in request.resources {
-        let settings = twice(resource.configs.iter().map(|config| config.name.clone()));
-        let edits = if resources.contains(&named(&resource)) {
-            Err((ErrorCode::InvalidRequest, "the request names it twice".into()))
-        } else if let Some(name) = settings.first() {
-            Err((ErrorCode::InvalidRequest, format!("the request names `{name}` twice")))
-        } else {
-            resource.configs.into_iter().map(edit).collect()
-        };
+        let settings = resource.configs.iter().map(|config| config.name.clone());
+        let edits = once(resources.contains(&named(&resource)), settings)
+            .and_then(|()| resource.configs.into_iter().map(edit).collect());
         let which = (resource.resource_type, &*resource.resource_name);
         let outcome = alter(&shared, &context, which, edits, false, request.validate_only).await;
         let (error_code, error_message) = split(outcome);
