@@ -66,6 +66,7 @@ mod epochs;
 mod index;
 mod io;
 mod lookup;
+mod newest;
 mod open;
 mod read;
 mod recovery;
@@ -378,7 +379,7 @@ impl Log {
     pub fn to_closed(&self) -> Option<ClosedLog> {
         self.is_closed.then(|| ClosedLog {
             start: self.start,
-            segments: self.segments().cloned().collect(),
+            segments: self.segments().map(Segment::told).collect(),
             epochs: (*self.epochs).clone(),
             checkpoint_number: self.checkpoint.number,
             snapshots: self.snapshots.as_slice().into(),
@@ -478,7 +479,10 @@ impl Log {
     }
 
     fn lookup(&self, timestamp: Option<i64>, end: Offset) -> LookupPlan {
-        let newest = |segment: &Segment| segment.newest.map(|(timestamp, _)| timestamp);
+        let newest = |segment: &Segment| {
+            let known = segment.newest.map(|(timestamp, _)| timestamp);
+            known.filter(|timestamp| *timestamp != Segment::UNTOLD)
+        };
         let held = |segment: &Segment| self.compactor.held(segment.base);
         let mut extents: Vec<_> =
             self.closed.iter().map(|s| (self.extent_of(s, held(s)), newest(s))).collect();

@@ -13,13 +13,13 @@ use super::{
     compact::Swaps,
     epochs::Epochs,
     index::{TIME_ENTRY, TimeEntry},
-    io,
+    newest,
     read::{self, Extent, Meets, READ_BYTES_MAX, ReadFailure, ReadPlan},
     segment::Kind,
 };
 use crate::{
     aside::aside,
-    batch::{self, BatchHeader, Compression, EXPANDED_BYTES_MAX, HEADER_BYTES},
+    batch::{self, BatchHeader, Compression, EXPANDED_BYTES_MAX},
     disk::{DiskError, actor::DiskHandle},
     ids::Offset,
 };
@@ -93,19 +93,19 @@ impl LookupPlan {
         Ok(None)
     }
 
-    /// The largest timestamp: that of a segment which is not known is the last of its time index.
+    /// The largest timestamp of the segments.
     async fn find_newest(&mut self, disk: &DiskHandle) -> Result<Option<i64>, ReadFailure> {
         for (extent, newest) in self.extents.iter_mut().filter(|(_, newest)| newest.is_none()) {
-            let (base, times) = (extent.base, extent.indexed.times);
-            *newest = match io::last_time(&self.place, disk, base, times).await {
-                // The segment was removed since the plan was made.
-                Err(error) if error.is_not_found() => None,
-                last => last?.map(|(timestamp, _)| timestamp),
-            };
-            // The entry may be another segment's, or missing in a shorter index.
+            let found = newest::of(&self.place, disk, extent, extent.end, |_| true).await;
+            // What was looked at may be another segment.
             if self.swaps.were_made() {
                 return Err(ReadFailure::Removed);
             }
+            *newest = match found {
+                // The segment was removed since the plan was made.
+                Err(ReadFailure::Disk(error)) if error.is_not_found() => None,
+                found => Some(found?.map_or(-1, |(timestamp, _)| timestamp)),
+            };
         }
         let newest = self.extents.iter().filter_map(|(_, newest)| *newest).max();
         Ok(newest.filter(|newest| *newest >= 0))
@@ -128,14 +128,8 @@ impl LookupPlan {
         let found = read::last_below(disk, path, TIME_ENTRY, count, wanted, parse).await?;
         let Some((_, entry)) = found else { return Ok(first) };
         // As with offsets, the batch must say what the index says of it.
-        let last = extent.base.plus(entry.last.into());
-        let (_, position) = read::locate(&self.place, disk, extent, last).await?;
-        let file = read::open(&self.place.dir, disk, extent).await?;
-        let header = BatchHeader::parse(&disk.read(&file, position, HEADER_BYTES).await?);
-        let is_true = header.is_ok_and(|header| {
-            header.last_offset() == last && header.max_timestamp == entry.timestamp
-        });
-        Ok(if is_true { (position, Meets::Last(last)) } else { first })
+        let named = newest::named(&self.place, disk, extent, entry).await?;
+        Ok(named.map_or(first, |(position, header)| (position, Meets::Last(header.last_offset()))))
     }
 }
 

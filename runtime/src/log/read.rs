@@ -331,8 +331,13 @@ fn take(
     }
 }
 
+/// What a segment suffers from that does not go as far as it must: it goes to `end`.
+pub(super) fn cut_short(end: Offset) -> BatchError {
+    BatchError::Field { field: "end of the segment at offset", value: end.as_i64() }
+}
+
 /// What of a segment is not in its file yet: from where, and the bytes.
-fn unwritten(
+pub(super) fn unwritten(
     place: &LogPlace,
     extent: &Extent,
     file: &File,
@@ -352,7 +357,7 @@ fn unwritten(
 }
 
 /// `len` bytes from `position` on, of the file and of what is not in it yet; fewer at the end of both.
-async fn read(
+pub(super) async fn read(
     disk: &DiskHandle,
     file: &File,
     (position, len): (u64, usize),

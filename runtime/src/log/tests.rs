@@ -9,4 +9,5 @@ mod failures;
 mod golden;
 mod misplaced;
 mod model;
+mod newest;
 mod stories;
