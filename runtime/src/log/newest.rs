@@ -169,7 +169,7 @@ impl Reader<'_> {
         }
         match next == self.extent.end {
             true => Ok(newest),
-            false => Err(self.damaged(position, read::cut_short(next))),
+            false => Err(self.damaged(position, BatchError::Lost(next))),
         }
     }
 }

@@ -7,6 +7,7 @@ mod deferred;
 mod driver;
 mod failures;
 mod golden;
+mod lost;
 mod misplaced;
 mod model;
 mod newest;
