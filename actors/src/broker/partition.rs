@@ -238,7 +238,7 @@ impl Partition {
             self.incarnation.local().fatal(error);
         }
         let remedy = match error {
-            OpeningError::Log(OpenError::Damaged { .. }) => {
+            OpeningError::Log(OpenError::Damaged { .. } | OpenError::Lost { .. }) => {
                 "run `flumen log repair` on its directory, then start again"
             }
             OpeningError::Log(OpenError::Newer { .. }) => "use the newer flumen",

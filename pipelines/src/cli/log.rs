@@ -73,6 +73,11 @@ pub fn run(LogCommand::Repair { dir }: LogCommand) -> Result<(), CliError> {
                     repaired.bytes_cut,
                     repaired.end
                 ));
+                if let Some(begins) = repaired.begins {
+                    tell(format_args!(
+                        "files of its beginning were gone: the log begins at offset {begins} now"
+                    ));
+                }
                 for file in &repaired.set_aside {
                     tell(format_args!("what was cut off is kept in `{}`", file.display()));
                 }

@@ -28,6 +28,8 @@ pub struct Repaired {
     pub file: PathBuf,
     /// Where in it.
     pub position: u64,
+    /// Where the log begins now, where the files of its beginning were gone.
+    pub begins: Option<Offset>,
     /// Offset that the next record will get.
     pub end: Offset,
     /// What was cut off, in order: copies of it stand in these files.
@@ -56,7 +58,8 @@ pub enum RepairError {
 }
 
 /// Reads the whole log, and cuts it before the first batch that is bad or missing. What follows is
-/// copied to `<name>.<position>.damaged` beside it first. `None` where there is nothing to cut.
+/// copied to `<name>.<position>.damaged` beside it first. A log whose first files are gone begins with
+/// those that are left. `None` where there is nothing to cut or to give up.
 ///
 /// # Errors
 /// [`RepairError`].
@@ -68,13 +71,7 @@ pub async fn repair(disk: DiskHandle, place: &LogPlace) -> Result<Option<Repaire
     }
     let found = disk.list(&*place.dir).await?;
     let found = settle(disk, place, found).await?;
-    let mut bases: Vec<(Offset, u64)> = found
-        .iter()
-        .filter_map(|entry| match Kind::parse(&entry.name) {
-            Some((Kind::Log, base)) => Some((base, entry.len)),
-            _ => None,
-        })
-        .collect();
+    let mut bases: Vec<(Offset, u64)> = recovery::files(&found, Kind::Log).collect();
     // What a trim that was cut short left below the start is no part of the log.
     let start = point.map_or(Offset::ZERO, |point| point.start.min(point.segment));
     bases.drain(..bases.iter().rposition(|(base, _)| *base <= start).unwrap_or(0));
@@ -107,8 +104,9 @@ pub async fn repair(disk: DiskHandle, place: &LogPlace) -> Result<Option<Repaire
         }
     }
     let is_missing = kept + 1 < bases.len();
-    // Whether a log that ends there reaches its recovery point.
-    let is_reached = |end: Offset| point.is_none_or(|point| point.end <= end);
+    let is_headless = point.is_some_and(|point| point.start < first || point.segment < first);
+    // Whether a log that ends there has its recovery point, and may keep it.
+    let is_reached = |end: Offset| !is_headless && point.is_none_or(|point| point.end <= end);
     let (file, position, len) = match bad {
         // Zeros at the end of the last segment are no damage.
         Some((file, position, len, true)) if is_zero(disk, &file, position, len).await? => {
@@ -129,7 +127,8 @@ pub async fn repair(disk: DiskHandle, place: &LogPlace) -> Result<Option<Repaire
     let number = 1 + point.map_or(0, |point| point.number);
     let start = point.map_or(first, |point| point.start.max(first)).min(end);
     let cutting = Cutting { file, segment, position, len, end, newest, gone, start, number };
-    Ok(Some(cut(disk, place, cutting).await?))
+    let repaired = cut(disk, place, cutting).await?;
+    Ok(Some(Repaired { begins: is_headless.then_some(start), ..repaired }))
 }
 
 /// Up to which byte of a segment compaction may have left holes: below the recovery point only.
@@ -182,6 +181,7 @@ async fn cut(disk: &DiskHandle, place: &LogPlace, cutting: Cutting) -> Result<Re
     let mut repaired = Repaired {
         file: file.path().to_owned(),
         position,
+        begins: None,
         end,
         set_aside: Vec::new(),
         bytes_cut: len - position,

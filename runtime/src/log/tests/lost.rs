@@ -2,8 +2,8 @@
 
 use super::{
     super::*,
-    driver::Driver,
-    stories::{Machine, in_simulation, segment, without_checkpoints},
+    driver::{Driver, place},
+    stories::{DIR, Machine, in_simulation, segment, without_checkpoints},
 };
 use crate::{batch::BatchError, disk::DiskHandle, ids::ArbiterId};
 
@@ -67,5 +67,53 @@ fn a_segment_that_lost_its_last_batch_or_all_of_them_is_named() {
         assert_eq!(read(&driver, 6).await, Ok(Offset(9)));
         assert_cut_short(read(&driver, 9).await, 6, len);
         assert_cut_short(read(&driver, 12).await, 12, 0);
+    });
+}
+
+#[test]
+fn a_log_whose_first_segment_is_gone_is_refused_until_it_is_restored_or_given_up() {
+    in_simulation(|| async {
+        let (machine, batches) = of_five_segments(None).await;
+        remove(&machine, 0).await;
+        let refused = machine.try_open(Vec::new()).await.map(drop).unwrap_err();
+        assert_eq!(refused, OpenError::Lost { first: segment(6), start: Offset(0) });
+        assert!(refused.to_string().contains("flumen log repair /d/log"), "{refused}");
+        machine.disks.install(&segment(0), &batches[..2].concat());
+        let mut driver = machine.open().await;
+        assert_eq!(driver.read_all(1 << 20).await.unwrap(), batches);
+        drop(driver);
+        machine.disks.kill();
+        remove(&machine, 0).await;
+        let disk = DiskHandle::start(machine.disks.disk_for(ArbiterId(0)));
+        let place = place(DIR, &machine.gate).await;
+        let repaired = repair(disk.clone(), &place).await.unwrap().expect("it is not whole");
+        assert_eq!((repaired.begins, repaired.end), (Some(Offset(6)), Offset(30)));
+        assert_eq!((repaired.bytes_cut, repaired.set_aside), (0, Vec::new()));
+        assert_eq!(repair(disk, &place).await.unwrap(), None, "once is enough");
+        let mut driver = machine.open().await;
+        assert_eq!(driver.log.start(), Offset(6));
+        assert_eq!(driver.read_all(1 << 20).await.unwrap(), batches[2..]);
+    });
+}
+
+#[test]
+fn what_a_trim_leaves_below_the_start_is_no_part_of_the_log_and_what_is_above_must_be_there() {
+    in_simulation(|| async {
+        let (machine, _) = of_five_segments(None).await;
+        let (mut driver, _) = machine.try_open(Vec::new()).await.unwrap();
+        driver.log.trim_to(Offset(14));
+        driver.settle().await.unwrap();
+        drop(driver);
+        machine.disks.kill();
+        // What a trim that was cut short leaves is below the start, and no part of the log.
+        machine.disks.install(&segment(0), b"old");
+        let driver = machine.open().await;
+        assert_eq!(driver.log.start(), Offset(14));
+        assert!(machine.disks.content(&segment(0)).is_none());
+        drop(driver);
+        machine.disks.kill();
+        remove(&machine, 12).await;
+        let refused = machine.try_open(Vec::new()).await.map(drop).unwrap_err();
+        assert_eq!(refused, OpenError::Lost { first: segment(18), start: Offset(14) });
     });
 }
