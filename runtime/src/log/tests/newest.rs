@@ -2,14 +2,17 @@
 
 use std::path::PathBuf;
 
+use bytes::BytesMut;
+
 use super::{
     super::*,
-    driver::Driver,
+    driver::{Driver, batch_of},
     stories::{DIR, Machine, in_simulation, segment, without_checkpoints},
 };
 use crate::{
+    batch::{self, control::Control, emptied},
     disk::DiskHandle,
-    ids::ArbiterId,
+    ids::{ArbiterId, LeaderEpoch},
     log::{index::TIME_ENTRY, segment::Kind},
 };
 
@@ -87,7 +90,7 @@ fn entries_that_a_time_index_lost_are_read_from_the_batches() {
         let machine = of_five_segments().await;
         let mut driver = machine.open().await;
         for (tag, ms) in [(20, 5), (21, 4_000), (22, 9)] {
-            let batch = super::driver::batch_of(driver.log.end(), 1, 100, 1_000_000 + ms, tag);
+            let batch = batch_of(driver.log.end(), 1, 100, 1_000_000 + ms, tag);
             driver.append_batch(batch);
         }
         driver.log.roll();
@@ -117,5 +120,46 @@ fn a_segment_that_cannot_tell_how_new_it_is_stays_until_it_is_restored() {
         assert!(matches!(newest, Err(ReadFailure::Damaged { .. })), "{newest:?}");
         let closed = driver.close().await;
         assert_eq!(closed.segments[0].newest, None, "it is looked at once more");
+    });
+}
+
+/// A log of a batch of two records, and one without that is newer, or a marker that is.
+async fn with_newer(last: impl FnOnce(Bytes) -> BytesMut) -> Driver {
+    let machine = Machine::new(without_checkpoints());
+    let mut driver = machine.open().await;
+    driver.append_batch(batch_of(Offset(0), 2, 10, 1_000, 1));
+    let mut newer = last(batch_of(Offset(2), 1, 10, 9_000, 2));
+    batch::stamp(&mut newer, Offset(2), LeaderEpoch(0));
+    driver.append_batch(newer.freeze());
+    driver.settle().await.unwrap();
+    driver
+}
+
+async fn newest(driver: &Driver, end: u64) -> Result<Option<(Offset, i64)>, ReadFailure> {
+    driver.log.plan_newest(Offset(end)).run(driver.disk.clone()).await
+}
+
+#[test]
+fn the_newest_is_the_marker_that_is_and_the_newest_record_where_a_batch_without_any_is() {
+    in_simulation(|| async {
+        let marker = Control::Commit { coordinator_epoch: 0 }.batch(9_000, 9, 0);
+        let driver = with_newer(|_| marker).await;
+        assert_eq!(newest(&driver, 3).await, Ok(Some((Offset(2), 9_000))));
+        let by_time = driver.log.plan_lookup(9_000, Offset(3)).run(driver.disk.clone()).await;
+        assert_eq!(by_time, Ok(None), "nobody is given a marker");
+        let without_records =
+            |batch: Bytes| BytesMut::from(&emptied(&BatchHeader::parse(&batch).unwrap())[..]);
+        let driver = with_newer(without_records).await;
+        assert_eq!(newest(&driver, 3).await, Ok(Some((Offset(1), 1_001))));
+    });
+}
+
+#[test]
+fn the_newest_of_what_may_be_read_is_found_where_a_newer_one_may_not() {
+    in_simulation(|| async {
+        let driver = with_newer(|batch| BytesMut::from(&batch[..])).await;
+        assert_eq!(newest(&driver, 3).await, Ok(Some((Offset(2), 9_000))));
+        assert_eq!(newest(&driver, 2).await, Ok(Some((Offset(1), 1_001))));
+        assert_eq!(newest(&driver, 0).await, Ok(None));
     });
 }
