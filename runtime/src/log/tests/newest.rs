@@ -123,6 +123,31 @@ fn a_segment_that_cannot_tell_how_new_it_is_stays_until_it_is_restored() {
     });
 }
 
+#[test]
+fn what_a_truncation_leaves_is_as_new_as_its_batches_are() {
+    in_simulation(|| async {
+        let config =
+            LogConfig { index_interval_bytes: 1, checkpoint_bytes: 1, ..without_checkpoints() };
+        let machine = Machine::new(config);
+        let mut driver = machine.open().await;
+        for ms in [1_000, 8_000, 1_000, 1_000, 1_000] {
+            driver.append_batch(batch_of(driver.log.end(), 1, 10, ms, 1));
+        }
+        driver.log.roll();
+        driver.settle().await.unwrap();
+        driver.append(1, 10, 2);
+        driver.settle().await.unwrap();
+        drop(driver);
+        machine.disks.kill();
+        remove(&machine, times(0)).await;
+        let mut driver = machine.open().await;
+        driver.log.truncate_to(Offset(4));
+        driver.settle().await.unwrap();
+        let active = driver.log.segments().last().unwrap();
+        assert_eq!((active.end, active.newest), (Offset(4), Some((8_000, Offset(1)))));
+    });
+}
+
 /// A log of a batch of two records, and one without that is newer, or a marker that is.
 async fn with_newer(last: impl FnOnce(Bytes) -> BytesMut) -> Driver {
     let machine = Machine::new(without_checkpoints());
