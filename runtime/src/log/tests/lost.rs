@@ -117,3 +117,31 @@ fn what_a_trim_leaves_below_the_start_is_no_part_of_the_log_and_what_is_above_mu
         assert_eq!(refused, OpenError::Lost { first: segment(18), start: Offset(14) });
     });
 }
+
+#[test]
+fn a_log_that_lost_the_segment_of_its_recovery_point_opens_again_once_it_is_repaired() {
+    in_simulation(|| async {
+        let config = LogConfig { segment_bytes: 900, ..without_checkpoints() };
+        let machine = Machine::new(config);
+        // The point is brought to each new segment, unless the process ends before.
+        let mut driver = machine.open().await;
+        (0..3).for_each(|tag| drop(driver.append(3, 100, tag)));
+        while driver.log.segments().count() < 2 {
+            driver.step().await.unwrap();
+        }
+        drop(driver);
+        machine.disks.crash();
+        let (driver, _) = machine.try_open(Vec::new()).await.unwrap();
+        let end = driver.log.end();
+        drop(driver);
+        machine.disks.kill();
+        remove(&machine, 0).await;
+        let refused = machine.try_open(Vec::new()).await.map(drop).unwrap_err();
+        assert!(matches!(refused, OpenError::Damaged { .. }), "{refused}");
+        let disk = DiskHandle::start(machine.disks.disk_for(ArbiterId(0)));
+        let place = place(DIR, &machine.gate).await;
+        let repaired = repair(disk, &place).await.unwrap().expect("it is not whole");
+        assert_eq!((repaired.begins, repaired.end), (Some(Offset(6)), end));
+        assert_eq!(machine.open().await.log.start(), Offset(6));
+    });
+}
