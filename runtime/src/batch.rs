@@ -78,6 +78,11 @@ pub enum BatchError {
         /// What it says.
         value: i64,
     },
+    /// There is nothing where the batch of this offset must begin.
+    #[error(
+        "nothing follows, and offset {0} must: the file has lost its end, or the next one is gone"
+    )]
+    Lost(Offset),
     /// The bytes are not those that were written.
     #[error("checksum {found:#010x} where the header says {wanted:#010x}")]
     Checksum {

@@ -28,6 +28,10 @@
 //! Above it the log ends at the first batch that is not whole, even where whole ones follow, since
 //! the pages of an unsynced write reach the disk in any order.
 //!
+//! Closed segments below it are trusted by their names until they are read: one that does not go to
+//! where the next begins is damage that the reader is told of. Where the first begins above the log's
+//! start, the log refuses to open.
+//!
 //! No checksum covers a batch's base offset and epoch, so these must be what they can only be: a batch
 //! begins where the one before it ends, and is of the epoch that led there. Where compaction took
 //! batches out, which it says in its point before it does so, a base offset must only fit between its
@@ -66,6 +70,7 @@ mod epochs;
 mod index;
 mod io;
 mod lookup;
+mod newest;
 mod open;
 mod read;
 mod recovery;
@@ -378,7 +383,7 @@ impl Log {
     pub fn to_closed(&self) -> Option<ClosedLog> {
         self.is_closed.then(|| ClosedLog {
             start: self.start,
-            segments: self.segments().cloned().collect(),
+            segments: self.segments().map(Segment::told).collect(),
             epochs: (*self.epochs).clone(),
             checkpoint_number: self.checkpoint.number,
             snapshots: self.snapshots.as_slice().into(),
@@ -421,7 +426,6 @@ impl Log {
 
     /// Where to look for `offset`.
     fn extent(&self, offset: Offset) -> Extent {
-        // A segment whose records were compacted away may end before the next one begins.
         let after = self.closed.partition_point(|segment| segment.end <= offset);
         let mut extent = match self.closed.get(after) {
             Some(segment) => self.extent_of(segment, self.compactor.held(segment.base)),
@@ -478,7 +482,10 @@ impl Log {
     }
 
     fn lookup(&self, timestamp: Option<i64>, end: Offset) -> LookupPlan {
-        let newest = |segment: &Segment| segment.newest.map(|(timestamp, _)| timestamp);
+        let newest = |segment: &Segment| {
+            let known = segment.newest.map(|(timestamp, _)| timestamp);
+            known.filter(|timestamp| *timestamp != Segment::UNTOLD)
+        };
         let held = |segment: &Segment| self.compactor.held(segment.base);
         let mut extents: Vec<_> =
             self.closed.iter().map(|s| (self.extent_of(s, held(s)), newest(s))).collect();

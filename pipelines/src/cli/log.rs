@@ -63,6 +63,11 @@ pub fn run(LogCommand::Repair { dir }: LogCommand) -> Result<(), CliError> {
         if given_up > 0 {
             tell(format_args!("{given_up} entries of the journal that lay behind a gap were given up"));
         }
+        if let Some(begins) = repaired.as_ref().and_then(|repaired| repaired.begins) {
+            tell(format_args!(
+                "files of its beginning were gone: the log begins at offset {begins} now"
+            ));
+        }
         match repaired {
             None if given_up > 0 => {}
             None => tell(format_args!("the log in `{}` is whole: nothing was changed", dir.display())),

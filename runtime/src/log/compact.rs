@@ -287,10 +287,9 @@ impl Log {
         let bounds = Bounds { cleaned_to, point: self.checkpoint.segment, stable_end };
         match choose(&self.closed, bounds, &how, now_ms) {
             Choice::NotYet => None,
-            Choice::Look(segment, times) => {
+            Choice::Look(segment) => {
                 self.compactor.asked = Some(decided);
-                self.running.maintenance = true;
-                Some(Work::Newest { segment, times })
+                self.look_at(segment)
             }
             Choice::MovePoint => {
                 self.must_checkpoint = true;

@@ -539,10 +539,7 @@ impl Log {
             Some(_) => 0,
             None => match self.expired(now_ms) {
                 Ok(expired) => expired,
-                Err((segment, times)) => {
-                    self.running.maintenance = true;
-                    return Some(Work::Newest { segment, times });
-                }
+                Err(unknown) => return self.look_at(unknown),
             },
         };
         let start = trim
@@ -568,18 +565,24 @@ impl Log {
         })
     }
 
+    /// Looks how new a closed segment is.
+    pub(super) fn look_at(&mut self, segment: Offset) -> Option<Work> {
+        let segment = self.closed.iter().find(|known| known.base == segment)?;
+        let extent = self.extent_of(segment, self.compactor.held(segment.base));
+        self.running.maintenance = true;
+        Some(Work::Newest(Box::new(extent)))
+    }
+
     /// How many of the oldest closed segments are over age or size; or, where the age of one
-    /// matters and is not known, its base and how many entries its time index has.
-    fn expired(&self, now_ms: i64) -> Result<usize, (Offset, u32)> {
+    /// matters and is not known, its base.
+    fn expired(&self, now_ms: i64) -> Result<usize, Offset> {
         let mut bytes = self.bytes();
         for (place, segment) in self.closed.iter().enumerate() {
             let over_size =
                 self.config.retention_bytes.is_some_and(|max| bytes - segment.size >= max);
             if !over_size {
                 let Some(age_max) = self.config.retention_ms else { return Ok(place) };
-                let Some((newest, _)) = segment.newest else {
-                    return Err((segment.base, segment.indexed.times));
-                };
+                let (newest, _) = segment.newest.ok_or(segment.base)?;
                 let age_max = i64::try_from(age_max).unwrap_or(i64::MAX);
                 // Records without a time are kept until size removes them.
                 if newest < 0 || now_ms.saturating_sub(newest) <= age_max {

@@ -11,6 +11,8 @@ use super::{
     compact::{self, Job, JobDone},
     epochs,
     index::{OFFSET_ENTRY, TIME_ENTRY},
+    newest,
+    read::Extent,
     segment::{Indexed, Kind},
     truncate::{self, Truncated, Truncation},
 };
@@ -128,11 +130,8 @@ pub(super) enum Work {
     Clean(Job),
     /// Asks how much room there is.
     Space,
-    /// Reads the last entry of a closed segment's time index.
-    Newest {
-        segment: Offset,
-        times: u32,
-    },
+    /// Looks how new a closed segment is.
+    Newest(Box<Extent>),
 }
 
 /// What a write prepares for those after it.
@@ -205,7 +204,7 @@ pub(super) enum Outcome {
     },
     Newest {
         segment: Offset,
-        newest: Option<(i64, u32)>,
+        newest: (i64, Offset),
     },
 }
 
@@ -286,9 +285,9 @@ async fn run(place: &LogPlace, work: Work, disk: &DiskHandle) -> Result<Outcome,
             let free = disk.space(&*place.dir).await.map_or(u64::MAX, |space| space.free);
             Ok(Outcome::Space { free })
         }
-        Work::Newest { segment, times } => {
-            let newest = last_time(place, disk, segment, times).await?;
-            Ok(Outcome::Newest { segment, newest })
+        Work::Newest(extent) => {
+            let newest = newest::look(place, disk, &extent).await?;
+            Ok(Outcome::Newest { segment: extent.base, newest })
         }
     }
 }

@@ -13,13 +13,13 @@ use super::{
     compact::Swaps,
     epochs::Epochs,
     index::{TIME_ENTRY, TimeEntry},
-    io,
+    newest,
     read::{self, Extent, Meets, READ_BYTES_MAX, ReadFailure, ReadPlan},
     segment::Kind,
 };
 use crate::{
     aside::aside,
-    batch::{self, BatchHeader, Compression, EXPANDED_BYTES_MAX, HEADER_BYTES},
+    batch::{self, BatchHeader, Compression, EXPANDED_BYTES_MAX},
     disk::{DiskError, actor::DiskHandle},
     ids::Offset,
 };
@@ -41,23 +41,37 @@ pub struct LookupPlan {
 impl LookupPlan {
     /// Offset and timestamp of the first record, in the order of offsets, that is not older; `None`
     /// where there is none. In a batch that cannot be decompressed that is its first offset and largest
-    /// time.
+    /// time. The largest time may be that of a transaction's marker, as in Kafka.
     ///
     /// # Errors
     /// As [`ReadPlan::run`].
     pub async fn run(mut self, disk: DiskHandle) -> Result<Option<(Offset, i64)>, ReadFailure> {
-        let wanted = match self.timestamp {
-            Some(timestamp) => timestamp,
-            None => match self.find_newest(&disk).await? {
-                Some(newest) => newest,
-                None => return Ok(None),
-            },
-        };
-        for (mut extent, newest) in std::mem::take(&mut self.extents) {
+        if let Some(timestamp) = self.timestamp {
+            return self.find(&disk, timestamp).await;
+        }
+        let mut newest = self.find_newest(&disk).await?;
+        while let Some(wanted) = newest {
+            if let Some(found) = self.find(&disk, wanted).await? {
+                return Ok(Some(found));
+            }
+            // It lies below the start or beyond the end, or compaction has emptied its batch.
+            newest = self.find_older(&disk, wanted).await?;
+        }
+        Ok(None)
+    }
+
+    /// The first record that is as new as `wanted`.
+    async fn find(
+        &self,
+        disk: &DiskHandle,
+        wanted: i64,
+    ) -> Result<Option<(Offset, i64)>, ReadFailure> {
+        for (extent, newest) in &self.extents {
             if newest.is_some_and(|newest| newest < wanted) {
                 continue;
             }
-            let begin = match self.begin(&disk, &extent, wanted).await {
+            let mut extent = extent.clone();
+            let begin = match self.begin(disk, &extent, wanted).await {
                 // The segment was removed since the plan was made.
                 Err(error) if error.is_not_found() && !self.swaps.were_made() => continue,
                 Err(error) if error.is_not_found() => return Err(ReadFailure::Removed),
@@ -83,8 +97,13 @@ impl LookupPlan {
                     read => read?,
                 };
                 let Some(resume) = done.resume else { break };
-                if let Some(found) = first_not_older(&done.batches, wanted, self.start).await {
-                    return Ok(Some(found));
+                let looks_at = |header: &BatchHeader| {
+                    header.max_timestamp >= wanted
+                        && (self.timestamp.is_none() || !header.attributes.is_control())
+                };
+                let found = first_not_older(&done.batches, wanted, self.start, looks_at).await;
+                if found.is_some() {
+                    return Ok(found);
                 }
                 from = done.next;
                 (extent.from, extent.meets) = (resume.position, Meets::Base(from));
@@ -93,22 +112,53 @@ impl LookupPlan {
         Ok(None)
     }
 
-    /// The largest timestamp: that of a segment which is not known is the last of its time index.
+    /// The largest timestamp of the segments.
     async fn find_newest(&mut self, disk: &DiskHandle) -> Result<Option<i64>, ReadFailure> {
-        for (extent, newest) in self.extents.iter_mut().filter(|(_, newest)| newest.is_none()) {
-            let (base, times) = (extent.base, extent.indexed.times);
-            *newest = match io::last_time(&self.place, disk, base, times).await {
-                // The segment was removed since the plan was made.
-                Err(error) if error.is_not_found() => None,
-                last => last?.map(|(timestamp, _)| timestamp),
-            };
-            // The entry may be another segment's, or missing in a shorter index.
-            if self.swaps.were_made() {
-                return Err(ReadFailure::Removed);
+        for at in 0..self.extents.len() {
+            if let (extent, None) = &self.extents[at] {
+                let newest = self.newest_of(disk, extent, extent.end, |_| true).await?;
+                self.extents[at].1 = newest;
             }
         }
         let newest = self.extents.iter().filter_map(|(_, newest)| *newest).max();
         Ok(newest.filter(|newest| *newest >= 0))
+    }
+
+    /// The largest timestamp below `limit` of the batches that can be read and have a record.
+    async fn find_older(&self, disk: &DiskHandle, limit: i64) -> Result<Option<i64>, ReadFailure> {
+        let counts = |header: &BatchHeader| {
+            header.record_count > 0
+                && header.max_timestamp < limit
+                && header.last_offset() >= self.start
+        };
+        let mut older = -1;
+        for (extent, newest) in self.extents.iter().rev() {
+            if newest.is_none_or(|newest| newest > older) {
+                let found = self.newest_of(disk, extent, self.end, counts).await?;
+                older = older.max(found.unwrap_or(-1));
+            }
+        }
+        Ok(Some(older).filter(|older| *older >= 0))
+    }
+
+    /// As [`newest::of`]; −1 where no batch has a time, and `None` where the segment is gone.
+    async fn newest_of(
+        &self,
+        disk: &DiskHandle,
+        extent: &Extent,
+        end: Offset,
+        counts: impl Fn(&BatchHeader) -> bool,
+    ) -> Result<Option<i64>, ReadFailure> {
+        let found = newest::of(&self.place, disk, extent, end, counts).await;
+        // What was looked at may be another segment.
+        if self.swaps.were_made() {
+            return Err(ReadFailure::Removed);
+        }
+        match found {
+            // It was removed since the plan was made.
+            Err(ReadFailure::Disk(error)) if error.is_not_found() => Ok(None),
+            found => Ok(Some(found?.map_or(-1, |(timestamp, _)| timestamp))),
+        }
     }
 
     /// The position from which the time index says to look for `wanted`, and what stands there.
@@ -128,23 +178,22 @@ impl LookupPlan {
         let found = read::last_below(disk, path, TIME_ENTRY, count, wanted, parse).await?;
         let Some((_, entry)) = found else { return Ok(first) };
         // As with offsets, the batch must say what the index says of it.
-        let last = extent.base.plus(entry.last.into());
-        let (_, position) = read::locate(&self.place, disk, extent, last).await?;
-        let file = read::open(&self.place.dir, disk, extent).await?;
-        let header = BatchHeader::parse(&disk.read(&file, position, HEADER_BYTES).await?);
-        let is_true = header.is_ok_and(|header| {
-            header.last_offset() == last && header.max_timestamp == entry.timestamp
-        });
-        Ok(if is_true { (position, Meets::Last(last)) } else { first })
+        let named = newest::named(&self.place, disk, extent, entry).await?;
+        Ok(named.map_or(first, |(position, header)| (position, Meets::Last(header.last_offset()))))
     }
 }
 
-async fn first_not_older(batches: &Bytes, timestamp: i64, start: Offset) -> Option<(Offset, i64)> {
+async fn first_not_older(
+    batches: &Bytes,
+    timestamp: i64,
+    start: Offset,
+    looks_at: impl Fn(&BatchHeader) -> bool,
+) -> Option<(Offset, i64)> {
     let mut at = 0;
     for (header, batch) in batch::split(batches).map_while(Result::ok) {
         let whole = batches.slice(at..at + batch.len());
         at += batch.len();
-        if header.max_timestamp < timestamp || header.attributes.is_control() {
+        if !looks_at(&header) {
             continue;
         }
         let look = move || first_in(&whole, &header, timestamp, start);

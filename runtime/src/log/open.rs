@@ -82,6 +82,14 @@ pub enum OpenError {
         /// What is wrong.
         reason: String,
     },
+    /// Segments that held its beginning are gone.
+    #[error("the log begins at offset {start}, and its first file is `{}`: those before it are gone; restore them from a copy, or give up what they held with `flumen log repair {}`", first.display(), first.parent().unwrap_or(first).display())]
+    Lost {
+        /// The first file that is there.
+        first: PathBuf,
+        /// Where the log begins.
+        start: Offset,
+    },
     /// A later version wrote it.
     #[error("`{}` is of format {version}, which this version does not know; it was left as it is: use the newer flumen", file.display())]
     Newer {

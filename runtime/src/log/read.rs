@@ -205,6 +205,12 @@ impl ReadPlan {
                 Taken::Bad { at, reason } => return Err(damaged(at, reason)),
             }
         }
+        // Segments follow each other without a gap, compacted or not (COMPACT-2): this one has lost its
+        // end, or the next one is gone, and whoever waits for it would wait for ever.
+        if from.max(extent.base) < end.min(extent.end) {
+            let (file, reason) = (file.path().to_owned(), BatchError::Lost(walk.at(from)));
+            return Err(ReadFailure::Damaged { file, position: extent.size, reason });
+        }
         Ok(done)
     }
 }
@@ -219,6 +225,14 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
+    /// Where the batches end that it came by; at `from` where it came by none.
+    fn at(&self, from: Offset) -> Offset {
+        match self.meets {
+            Meets::Base(at) => at,
+            Meets::Last(_) => from,
+        }
+    }
+
     /// The offset after a batch: where it must be, which is what it says only if it is sound.
     fn next(&self, header: &BatchHeader) -> Offset {
         match self.meets {
@@ -332,7 +346,7 @@ fn take(
 }
 
 /// What of a segment is not in its file yet: from where, and the bytes.
-fn unwritten(
+pub(super) fn unwritten(
     place: &LogPlace,
     extent: &Extent,
     file: &File,
@@ -352,7 +366,7 @@ fn unwritten(
 }
 
 /// `len` bytes from `position` on, of the file and of what is not in it yet; fewer at the end of both.
-async fn read(
+pub(super) async fn read(
     disk: &DiskHandle,
     file: &File,
     (position, len): (u64, usize),

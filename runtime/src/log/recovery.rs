@@ -162,7 +162,7 @@ pub(super) async fn recover(
 }
 
 /// Base offset and bytes of each file of one kind, in order.
-fn files(found: &[Entry], kind: Kind) -> impl Iterator<Item = (Offset, u64)> {
+pub(super) fn files(found: &[Entry], kind: Kind) -> impl Iterator<Item = (Offset, u64)> {
     found.iter().filter_map(move |entry| match Kind::parse(&entry.name) {
         Some((parsed, base)) if parsed == kind && !entry.is_dir => Some((base, entry.len)),
         _ => None,
@@ -178,7 +178,8 @@ impl Recovery<'_> {
         Kind::Log.path(&self.place.dir, base)
     }
 
-    /// The recovery point must lie in a segment that is there.
+    /// The recovery point must lie in a segment that is there, and so must the log's start: what a trim that
+    /// was cut short leaves lies below it.
     fn check_point(&self, bases: &[(Offset, u64)]) -> Result<(), OpenError> {
         let Checkpoint { segment, position, .. } = self.point;
         let path = self.log_path(segment);
@@ -189,7 +190,12 @@ impl Recovery<'_> {
                 *len,
                 format!("the file ends {} bytes too early", position - len),
             )),
-            Some(_) => Ok(()),
+            Some(_) => match bases.first() {
+                Some((first, _)) if *first > self.point.start => {
+                    Err(OpenError::Lost { first: self.log_path(*first), start: self.point.start })
+                }
+                _ => Ok(()),
+            },
         }
     }
 

@@ -29,6 +29,8 @@ pub struct Repaired {
     pub file: PathBuf,
     /// Where in it.
     pub position: u64,
+    /// Where the log begins now, where the files of its beginning were gone.
+    pub begins: Option<Offset>,
     /// Offset that the next record will get.
     pub end: Offset,
     /// What was cut off, in order: copies of it stand in these files.
@@ -58,7 +60,8 @@ pub enum RepairError {
 
 /// Reads the whole log, and cuts it before the first batch that is bad or missing. What follows is
 /// copied to `<name>.<position>.damaged` beside it first. A recovery point that is missing or cannot
-/// be read is made anew, also where nothing is to be cut. `None` where nothing was to be done.
+/// be read is made anew, also where nothing is to be cut, and a log whose first files are gone begins
+/// with those that are left. `None` where nothing was to be done.
 ///
 /// # Errors
 /// [`RepairError`].
@@ -70,13 +73,7 @@ pub async fn repair(disk: DiskHandle, place: &LogPlace) -> Result<Option<Repaire
     }
     let found = disk.list(&*place.dir).await?;
     let found = settle(disk, place, found).await?;
-    let mut bases: Vec<(Offset, u64)> = found
-        .iter()
-        .filter_map(|entry| match Kind::parse(&entry.name) {
-            Some((Kind::Log, base)) => Some((base, entry.len)),
-            _ => None,
-        })
-        .collect();
+    let mut bases: Vec<(Offset, u64)> = recovery::files(&found, Kind::Log).collect();
     // What a trim that was cut short left below the start is no part of the log.
     let start = point.map_or(Offset::ZERO, |point| point.start.min(point.segment));
     bases.drain(..bases.iter().rposition(|(base, _)| *base <= start).unwrap_or(0));
@@ -89,8 +86,9 @@ pub async fn repair(disk: DiskHandle, place: &LogPlace) -> Result<Option<Repaire
     let mut seen = Seen { end: first, newest: (-1, first), last: first, epochs, known_to };
     let (kept, bad) = read_all(disk, place, &bases, (point, is_compacted), &mut seen).await?;
     let is_missing = kept + 1 < bases.len();
-    // Whether a log that ends there reaches its recovery point.
-    let is_reached = point.is_none_or(|point| point.end <= seen.end);
+    let is_headless = point.is_some_and(|point| point.start < first || point.segment < first);
+    // Whether a log that ends there has its recovery point, and may keep it.
+    let is_reached = !is_headless && point.is_none_or(|point| point.end <= seen.end);
     let (file, position, len) = match bad {
         // Zeros at the end of the last segment are no damage.
         Some((file, position, len, true)) if is_zero(disk, &file, position, len).await? => {
@@ -115,7 +113,8 @@ pub async fn repair(disk: DiskHandle, place: &LogPlace) -> Result<Option<Repaire
     let number = 1 + point.map_or(0, |point| point.number);
     let start = point.map_or(first, |point| point.start.max(first)).min(seen.end);
     let cutting = Cutting { file, segment, position, len, gone, start, number };
-    Ok(Some(cut(disk, place, cutting, &seen).await?))
+    let repaired = cut(disk, place, cutting, &seen).await?;
+    Ok(Some(Repaired { begins: is_headless.then_some(start), ..repaired }))
 }
 
 /// A segment that ends in what is no batch: its file, where, its length, and whether it is the last.
@@ -198,7 +197,7 @@ async fn make_point_anew(
     let point = Checkpoint { start, ..Checkpoint::empty(segment) };
     make_checkpoint(disk, place, &point).await?;
     let (file, end) = (file.path().to_owned(), seen.end);
-    Ok(Some(Repaired { file, position, end, set_aside: Vec::new(), bytes_cut: 0 }))
+    Ok(Some(Repaired { file, position, begins: None, end, set_aside: Vec::new(), bytes_cut: 0 }))
 }
 
 /// Up to which byte of a segment compaction may have left holes: below the recovery point only.
@@ -255,6 +254,7 @@ async fn cut(
     let mut repaired = Repaired {
         file: file.path().to_owned(),
         position,
+        begins: None,
         end,
         set_aside: Vec::new(),
         bytes_cut: len - position,

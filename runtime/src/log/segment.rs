@@ -64,8 +64,8 @@ pub struct Segment {
     pub end: Offset,
     /// Bytes up to the end of its last batch; what follows in the file is zeros.
     pub size: u64,
-    /// Largest timestamp of its records and the offset of the batch that has it; `None` while not
-    /// read from its time index. −1: no record has one.
+    /// Largest timestamp of its records and the offset of the batch that has it; `None` while nobody
+    /// has looked. −1: no record has one; [`Segment::UNTOLD`]: it is damaged, and nobody can tell.
     pub newest: Option<(i64, Offset)>,
     /// Unix ms at which its first batch came in, for its age; after a crash its largest timestamp.
     pub begun_ms: Option<i64>,
@@ -81,6 +81,9 @@ pub(crate) struct Indexed {
 }
 
 impl Segment {
+    /// Newer than all that may be removed for its age, or passed over in a search by time.
+    pub const UNTOLD: i64 = i64::MAX;
+
     /// An empty one.
     pub(crate) fn new(base: Offset) -> Self {
         Self {
@@ -98,6 +101,12 @@ impl Segment {
         if self.newest.is_none_or(|(newest, _)| newest < timestamp) {
             self.newest = Some((timestamp, last));
         }
+    }
+
+    /// It, as it is remembered: what a damaged file could not tell, a restored one may.
+    pub(crate) fn told(&self) -> Self {
+        let newest = self.newest.filter(|(timestamp, _)| *timestamp != Self::UNTOLD);
+        Self { newest, ..self.clone() }
     }
 
     /// Whether it holds no batch.

@@ -120,8 +120,7 @@ impl Log {
             Outcome::Newest { segment, newest } => {
                 let found = self.closed.iter_mut().find(|known| known.base == segment);
                 if let Some(segment) = found {
-                    let known = newest.map(|(time, last)| (time, segment.base.plus(last.into())));
-                    segment.newest = Some(known.unwrap_or((-1, segment.base)));
+                    segment.newest = Some(newest);
                 }
             }
         }

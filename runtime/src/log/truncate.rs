@@ -12,7 +12,7 @@ use super::{
     compact,
     epochs::{self, Epochs},
     index::{IndexTail, OFFSET_ENTRY, OffsetEntry, TIME_ENTRY, TimeEntry, relative},
-    io,
+    io, newest,
     read::{self, Extent},
     segment::{Indexed, Kind, Segment},
 };
@@ -110,22 +110,33 @@ async fn survey(
     let parse = |bytes: &[u8]| TimeEntry::parse(bytes).map(|e| (u64::from(e.last), e));
     let count = keep.indexed.times;
     let times = read::last_below(disk, path, TIME_ENTRY, count, until, parse).await?;
+    let named = match times {
+        Some((_, entry)) => newest::named(place, disk, keep, entry).await?,
+        None => None,
+    };
+    // Where the time index does not tell, all is read, and both are made anew.
+    let (offsets, times) = if named.is_some() { (offsets, times) } else { (None, None) };
+    let indexed_to = offsets.map_or(0, |(_, entry)| u64::from(entry.position));
     let mut segment = Segment::new(keep.base);
     segment.indexed = Indexed {
         offsets: offsets.map_or(0, |(place, _)| place + 1),
         times: times.map_or(0, |(place, _)| place + 1),
     };
-    let newest = times.map(|(_, entry)| (entry.timestamp, keep.base.plus(entry.last.into())));
-    segment.newest = Some(newest.unwrap_or((-1, keep.base)));
-    let mut tail = IndexTail::resume(newest.map(|(timestamp, _)| timestamp));
-    let mut position = offsets.map_or(0, |(_, entry)| u64::from(entry.position));
+    let mut tail = IndexTail::resume(named.map(|(_, header)| header.max_timestamp));
+    // The time index may have lost entries that the other one has.
+    let mut position = named.map_or(0, |(position, _)| position.min(indexed_to));
+    if let Some((_, header)) = named {
+        segment.note(header.max_timestamp, header.last_offset());
+    }
     while position < size {
         let bytes = disk.read(file, position, HEADER_BYTES).await?;
         let Ok(header) = BatchHeader::parse(&bytes) else { break };
         segment.note(header.max_timestamp, header.last_offset());
-        let newest = segment.newest.expect("noted");
-        let batch = (header.last_offset(), position, u64::from(header.batch_bytes));
-        tail.note(keep.base, batch, newest, index_interval_bytes);
+        if position >= indexed_to {
+            let newest = segment.newest.expect("noted");
+            let batch = (header.last_offset(), position, u64::from(header.batch_bytes));
+            tail.note(keep.base, batch, newest, index_interval_bytes);
+        }
         position += u64::from(header.batch_bytes);
     }
     (segment.end, segment.size) = (end, size);

@@ -60,7 +60,7 @@ impl OpeningError {
     /// What a person can do.
     pub(super) fn remedy(&self) -> &'static str {
         match self {
-            OpeningError::Log(OpenError::Damaged { .. }) => {
+            OpeningError::Log(OpenError::Damaged { .. } | OpenError::Lost { .. }) => {
                 "run `flumen log repair` on its directory, then start again"
             }
             OpeningError::Log(OpenError::Newer { .. }) => "use the newer flumen",

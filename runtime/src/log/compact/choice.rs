@@ -21,9 +21,8 @@ pub(crate) struct Bounds {
 pub(crate) enum Choice {
     /// Nothing yet.
     NotYet,
-    /// The age of the segment at this base matters and is not known; its time index has so many
-    /// entries.
-    Look(Offset, u32),
+    /// The age of the segment at this base matters and is not known.
+    Look(Offset),
     /// There would be enough to do if the recovery point were not in its way.
     MovePoint,
     /// Keys from the first offset on are to be noted, and segments below the second compacted.
@@ -106,7 +105,7 @@ fn is_overdue(first: &Segment, how: &Compaction, now_ms: i64) -> Result<bool, Ch
 }
 
 fn look(segment: &Segment) -> Choice {
-    Choice::Look(segment.base, segment.indexed.times)
+    Choice::Look(segment.base)
 }
 
 /// The next segments that are compacted into one: from the one that begins at `from` on, below
@@ -173,7 +172,7 @@ mod tests {
         let chosen = choose(&closed, bounds(10), &lazy, 56);
         assert_eq!(chosen, Choice::Clean(Offset(10), Offset(20)), "the third is too young");
         closed[1].newest = None;
-        assert_eq!(choose(&closed, bounds(10), &lazy, 56), Choice::Look(Offset(10), 0));
+        assert_eq!(choose(&closed, bounds(10), &lazy, 56), Choice::Look(Offset(10)));
     }
 
     #[test]
