@@ -10,7 +10,7 @@
 //! connects meanwhile notices.
 
 use std::{
-    io,
+    fmt, io,
     net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream},
     sync::{
         Arc, Mutex, PoisonError,
@@ -48,6 +48,13 @@ pub struct Endpoint {
     pub host: Arc<str>,
     /// Port that clients are told to connect to.
     pub port: u16,
+}
+
+/// As in Kafka's `advertised.listeners`.
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}:{}", self.name, self.host, self.port)
+    }
 }
 
 /// A bound address, and what clients are told of it.

@@ -150,21 +150,7 @@ async fn act(
         }
         Action::Alter { topic, set, reset } => {
             session.topic(&topic).await?;
-            let mut known = Vec::new();
-            if !reset.is_empty() {
-                known = session.client.topic_configs(&topic).await?;
-            }
-            if let Some(unknown) =
-                reset.iter().find(|name| known.iter().all(|it| it.name != **name))
-            {
-                return Err(CliError::Option {
-                    option: "--reset",
-                    value: unknown.clone(),
-                    expected: format!(
-                        "`flumen topics describe {topic} --settings` lists all there are"
-                    ),
-                });
-            }
+            check_known(&mut session, &topic, &reset).await?;
             let set = set.into_iter().map(|(name, value)| (name, Some(value)));
             let reset = reset.into_iter().map(|name| (name, None));
             let changes: Vec<ConfigChange> = set.chain(reset).collect();
@@ -273,6 +259,22 @@ async fn partitions(session: &mut Session, topic: &Topic) -> Result<Vec<Describe
         });
     }
     Ok(all)
+}
+
+/// Refuses to reset what is no setting: a node takes that for done.
+async fn check_known(session: &mut Session, topic: &str, names: &[String]) -> Result<(), CliError> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let known = session.client.topic_configs(topic).await?;
+    match names.iter().find(|name| known.iter().all(|it| it.name != **name)) {
+        None => Ok(()),
+        Some(unknown) => Err(CliError::Option {
+            option: "--reset",
+            value: unknown.clone(),
+            expected: format!("`flumen topics describe {topic} --settings` lists all there are"),
+        }),
+    }
 }
 
 async fn describe(

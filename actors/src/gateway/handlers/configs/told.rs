@@ -9,7 +9,7 @@ use crate::{
             settings::{SETTINGS, Setting},
         },
     },
-    gateway::{Shared, handlers::fetch::ANSWER_BYTES_MAX},
+    gateway::{Shared, handlers::fetch::ANSWER_BYTES_MAX, listener::Bound},
 };
 
 /// Where a value comes from (`ConfigSource`).
@@ -159,12 +159,11 @@ fn at_start(shared: &Shared, name: &str) -> Option<String> {
 /// What only a start can change.
 fn fixed(shared: &Shared) -> Vec<Told> {
     let limits = &shared.limits;
-    let directories = shared.broker.directories().iter();
-    let directories: Vec<_> = directories.map(|each| each.path.display().to_string()).collect();
-    let listeners = shared.listeners.iter();
-    let listeners = listeners.map(|bound| format!("{}://{}", bound.endpoint.name, bound.address()));
-    let advertised = shared.listeners.iter().map(|bound| &bound.endpoint);
-    let advertised = advertised.map(|at| format!("{}://{}:{}", at.name, at.host, at.port));
+    let directories =
+        shared.broker.directories().iter().map(|each| each.path.display().to_string());
+    let listening = |bound: &Bound| format!("{}://{}", bound.endpoint.name, bound.address());
+    let listeners = shared.listeners.iter().map(listening);
+    let advertised = shared.listeners.iter().map(|bound| bound.endpoint.to_string());
     let join = |all: Vec<String>| all.join(",");
     vec![
         Told::fixed(
@@ -194,7 +193,7 @@ fn fixed(shared: &Shared) -> Vec<Told> {
             "most bytes of the records in an answer to a fetch, but for one batch that is larger",
         ),
         Told::fixed("listeners", LIST, join(listeners.collect()), "where the node listens"),
-        Told::fixed("log.dirs", LIST, directories.join(","), "the data directories"),
+        Told::fixed("log.dirs", LIST, join(directories.collect()), "the data directories"),
         Told::fixed("node.id", INT, shared.node.0.to_string(), "this node's number"),
         Told::fixed(
             "offset.metadata.max.bytes",
