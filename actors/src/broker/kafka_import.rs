@@ -223,7 +223,7 @@ pub fn take_over(
     // Another process may have taken it over before we held it, or Kafka been started.
     let Some(dirs) = find(paths)? else { return Ok(None) };
     let own = dirs.first().and_then(|(_, dir)| i32::try_from(dir.node()).ok());
-    let node = node.unwrap_or(NodeId(own.unwrap_or(1)));
+    let node = node.unwrap_or_else(|| NodeId(own.unwrap_or(1)));
     let mut imported = Imported::default();
     let mut topics = Topics::new();
     for (path, dir) in &dirs {

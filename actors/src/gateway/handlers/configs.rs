@@ -197,7 +197,7 @@ impl Edited {
     /// What counts now: a list that is added to begins with that.
     fn get(&self, shared: &Shared, name: &str) -> String {
         let (nodes, given) = (shared.broker.node_settings(), shared.broker.topic_settings());
-        let defaults = nodes.topic_defaults(shared.node).over(&given);
+        let defaults = nodes.topic_defaults(shared.node).over(given);
         let value = match self {
             Edited::Topic(_, settings) => settings.over(&defaults).get(name).map(str::to_owned),
             Edited::Nodes(_, _, values) => {
