@@ -302,8 +302,8 @@ fn cut(driver: &mut Driver, model: &RefCell<Model>, rng: &mut Rng) {
     if model.cutting.is_some() || is_busy || driver.log.start() == driver.log.end() {
         return;
     }
-    // What is decided is never cut off.
-    let first = driver.log.start().0.max(model.told_to);
+    // What is decided is never cut off, nor below where a trim that is under way wants the start.
+    let first = driver.log.start().0.max(model.told_to).max(model.trimmed);
     let keys: Vec<u64> = model.batches.range(first..).map(|(base, _)| *base).collect();
     if keys.is_empty() {
         return;
@@ -470,7 +470,8 @@ const WANTED: [&str; 17] = [
 
 #[test]
 fn a_log_loses_nothing_durable_and_holds_a_prefix_of_what_was_appended() {
-    if let Some(met) = runner::explore("a_log_loses", scenario) {
+    // One in a hundred is cut short between the names of a swap.
+    if let Some(met) = runner::explore("a_log_loses", 4, scenario) {
         met.require(&WANTED);
     }
 }

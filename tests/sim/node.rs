@@ -506,7 +506,7 @@ const WANTED: [&str; 26] = [
 
 #[test]
 fn a_node_loses_nothing_and_doubles_nothing() {
-    if let Some(met) = runner::explore("a_node_loses_nothing", scenario) {
+    if let Some(met) = runner::explore("a_node_loses_nothing", 1, scenario) {
         met.require(&WANTED);
     }
 }

@@ -295,7 +295,7 @@ const WANTED: [&str; 16] = [
 
 #[test]
 fn partitions_lose_nothing_double_nothing_and_keep_the_order() {
-    if let Some(met) = runner::explore("partitions_lose_nothing", scenario) {
+    if let Some(met) = runner::explore("partitions_lose_nothing", 1, scenario) {
         met.require(&WANTED);
     }
 }

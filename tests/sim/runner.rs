@@ -28,7 +28,8 @@ fn only_seed() -> Option<u64> {
     env::var("SIM_SEED").ok().and_then(|seed| seed.parse().ok())
 }
 
-/// Runs `scenario` with every seed; what they met, all together. None where one seed was asked for.
+/// Runs `scenario` with so many `times` the usual number of seeds; what they met, all together. None where
+/// one seed was asked for.
 ///
 /// # Panics
 /// Where a seed fails: with its number, the command that repeats it and the end of its trace.
@@ -36,14 +37,14 @@ fn only_seed() -> Option<u64> {
     clippy::print_stdout,
     reason = "the trace of the one seed that was asked for, and what many have met"
 )]
-pub(crate) fn explore(name: &str, scenario: Scenario) -> Option<Coverage> {
+pub(crate) fn explore(name: &str, times: u64, scenario: Scenario) -> Option<Coverage> {
     if let Some(seed) = only_seed() {
         let outcome = scenario(seed, &[]);
         println!("{}\nhash {:016x}", outcome.lines.join("\n"), outcome.hash);
         report(name, &outcome);
         return None;
     }
-    let (met, failed) = run_all(scenario, &[], seeds());
+    let (met, failed) = run_all(scenario, &[], times * seeds());
     if let Some(outcome) = failed {
         report(name, &outcome);
     }

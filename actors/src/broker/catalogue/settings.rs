@@ -128,6 +128,21 @@ impl Settings {
         Ok(())
     }
 
+    /// Whether they fit each other, as `LogConfig.validateValues` demands.
+    ///
+    /// # Errors
+    /// [`SettingsError::Invalid`].
+    pub fn check_together(&self) -> Result<(), SettingsError> {
+        const LEAST: &str = "min.compaction.lag.ms";
+        const MOST: &str = "max.compaction.lag.ms";
+        let (least, most) = (self.unsigned(LEAST), self.unsigned(MOST));
+        if least <= most {
+            return Ok(());
+        }
+        let expected = format!("at most `{MOST}`, which is {most}");
+        Err(SettingsError::Invalid { name: LEAST, value: least.to_string(), expected })
+    }
+
     /// These settings with `name` set to `value`.
     ///
     /// # Errors
@@ -292,6 +307,14 @@ mod tests {
             assert!(error.to_string().contains(name), "{error}");
         }
         assert_eq!(settings, Settings::default(), "nothing was set");
+    }
+
+    #[test]
+    fn records_cannot_be_kept_from_compaction_longer_than_it_may_wait() {
+        let late = Settings::default().with("min.compaction.lag.ms", "9").unwrap();
+        assert_eq!(late.check_together(), Ok(()));
+        let refused = late.with("max.compaction.lag.ms", "8").unwrap().check_together();
+        assert!(refused.unwrap_err().to_string().contains("at most `max.compaction.lag.ms`"));
     }
 
     #[test]

@@ -518,7 +518,7 @@ pub enum At {
     Earliest,
     /// The offset after the last visible record.
     Latest,
-    /// The first record of this time (Unix milliseconds) or later; of a compressed batch, its first.
+    /// The first record of this time (Unix milliseconds) or later.
     Timestamp(i64),
     /// The first record with the largest timestamp.
     MaxTimestamp,

@@ -277,6 +277,7 @@ fn edited(
             Edited::Nodes(nodes, was, values)
         }
     };
+    let invalid = |error| (ErrorCode::InvalidConfig, format!("{error}"));
     for (name, edit) in edits {
         let value = match edit {
             Edit::Set(value) => value.to_string(),
@@ -296,8 +297,10 @@ fn edited(
                 continue;
             }
         };
-        let invalid = |error| (ErrorCode::InvalidConfig, format!("{error}"));
         edited.set(name, &value).map_err(invalid)?;
+    }
+    if let Edited::Topic(_, settings) = &edited {
+        settings.check_together().map_err(invalid)?;
     }
     Ok(edited)
 }

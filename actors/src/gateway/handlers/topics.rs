@@ -97,13 +97,14 @@ async fn create_one(
     }
     let partitions = partitions(shared, asked)?;
     let mut settings = Settings::default();
+    let invalid = |error| (ErrorCode::InvalidConfig, format!("{error}"));
     for config in &asked.configs {
         let Some(value) = &config.value else {
             return Err((ErrorCode::InvalidConfig, format!("`{}` has no value", config.name)));
         };
-        let invalid = |error| (ErrorCode::InvalidConfig, format!("{error}"));
         settings.set(&config.name, value).map_err(invalid)?;
     }
+    settings.check_together().map_err(invalid)?;
     let spec = TopicSpec { name: name.clone(), partitions, settings };
     let made = if validate_only {
         let TopicSpec { name, settings, .. } = spec.clone();
