@@ -19,6 +19,7 @@
 //! that set nothing stood in the configuration of Kafka's node, which is not here: a topic without a
 //! `retention.ms` of its own gets `-1`, so that what Kafka kept is not deleted before somebody sets it.
 
+mod complete;
 mod looked;
 mod metadata;
 
@@ -231,13 +232,10 @@ pub fn take_over(
     }
     let metadata = Metadata::find(dirs.iter().map(|(path, _)| *path))?;
     imported.settings = metadata.as_ref().map(|_| 0);
-    if let Some(metadata) = &metadata {
-        check_against(metadata, &topics)?;
-    }
+    complete::check(&topics, metadata.as_ref())?;
     let mut changes = Changes::new(node);
     let mut looked = Vec::new();
     for (name, partitions) in &topics {
-        check_complete(name, partitions)?;
         let mut epochs = Vec::new();
         for found in partitions.values() {
             let one = looked::look(&found.dir, found.start, name.as_str(), now_ms)?;
@@ -378,30 +376,6 @@ fn starts(path: &Path) -> Result<BTreeMap<String, Offset>, ImportError> {
         Some((format!("{topic}-{number}"), Offset(offset.parse().ok()?)))
     };
     Ok(text.lines().skip(2).filter_map(start).collect())
-}
-
-fn check_complete(name: &TopicName, partitions: &BTreeMap<u32, Found>) -> Result<(), ImportError> {
-    let missing = (0..).zip(partitions.keys()).find(|(wanted, number)| wanted != *number);
-    missing.map_or(Ok(()), |(partition, _)| {
-        Err(ImportError::Missing { topic: name.clone(), partition })
-    })
-}
-
-/// Whether all is there that Kafka knew of: another disk's log directory may have been left out.
-fn check_against(metadata: &Metadata, topics: &Topics) -> Result<(), ImportError> {
-    for (id, name, partitions) in metadata.topics() {
-        let Ok(topic) = TopicName::new(name) else { continue };
-        if KAFKA_S_OWN.contains(&name) {
-            continue;
-        }
-        let is_found = |number: &u32| {
-            topics.get(&topic).and_then(|found| found.get(number)).is_some_and(|one| one.id == id)
-        };
-        if let Some(partition) = (0..partitions).find(|number| !is_found(number)) {
-            return Err(ImportError::Missing { topic, partition });
-        }
-    }
-    Ok(())
 }
 
 /// The settings of a topic that is taken over.

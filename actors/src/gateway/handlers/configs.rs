@@ -150,7 +150,7 @@ fn describe_one(
         }
     };
     let is_asked = |told: &Told| {
-        // None named means all, be it as null or as an empty list (KAFKA-9788).
+        // None named means all, be it as null or, as Kafka 4.4 takes it, as an empty list.
         let keys = resource.configuration_keys.as_deref().unwrap_or_default();
         keys.is_empty() || keys.iter().any(|key| **key == *told.name)
     };

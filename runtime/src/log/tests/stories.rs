@@ -546,17 +546,23 @@ fn a_trim_of_what_is_not_synced_yet_waits_for_that_and_is_done_in_whole() {
     });
 }
 
+/// A log of several segments, all but the newest of which retention removes in ten seconds.
+async fn nearly_expired() -> (Machine, Driver) {
+    let config =
+        LogConfig { segment_bytes: 900, retention_ms: Some(60_000), ..without_checkpoints() };
+    let machine = Machine::new(config);
+    machine.with_ten_batches().await;
+    let mut driver = machine.open().await;
+    driver.pass(50_000);
+    driver.append(3, 100, 10);
+    driver.settle().await.unwrap();
+    (machine, driver)
+}
+
 #[test]
 fn a_trim_that_comes_while_retention_removes_is_not_taken_for_done() {
     in_simulation(|| async {
-        let config =
-            LogConfig { segment_bytes: 900, retention_ms: Some(60_000), ..without_checkpoints() };
-        let machine = Machine::new(config);
-        machine.with_ten_batches().await;
-        let mut driver = machine.open().await;
-        driver.pass(50_000);
-        driver.append(3, 100, 10);
-        driver.settle().await.unwrap();
+        let (_machine, mut driver) = nearly_expired().await;
         // Retention begins, with less than the trim wants.
         driver.pass(20_000);
         assert_eq!((driver.running > 0, driver.log.start()), (true, Offset(0)));
@@ -569,14 +575,7 @@ fn a_trim_that_comes_while_retention_removes_is_not_taken_for_done() {
 #[test]
 fn what_is_older_or_more_than_may_be_is_removed_by_whole_segments() {
     in_simulation(|| async {
-        let config =
-            LogConfig { segment_bytes: 900, retention_ms: Some(60_000), ..without_checkpoints() };
-        let machine = Machine::new(config);
-        machine.with_ten_batches().await;
-        let mut driver = machine.open().await;
-        driver.pass(50_000);
-        driver.append(3, 100, 10);
-        driver.settle().await.unwrap();
+        let (machine, mut driver) = nearly_expired().await;
         assert_eq!(driver.log.start(), Offset(0), "nothing is old enough");
         driver.pass(20_000);
         driver.idle().await.unwrap();
