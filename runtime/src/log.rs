@@ -424,6 +424,13 @@ impl Log {
         self.resume = done.resume.as_ref().filter(is_valid).cloned().map(Box::new);
     }
 
+    /// Whether a read from `offset` on goes on where the last one left off, in the log as it was then.
+    #[must_use]
+    pub fn goes_on_at(&self, offset: Offset) -> bool {
+        let goes_on = |resume: &read::Resume| resume.offset == offset && !resume.swaps.were_made();
+        self.resume.as_deref().is_some_and(goes_on)
+    }
+
     /// Where to look for `offset`.
     fn extent(&self, offset: Offset) -> Extent {
         let after = self.closed.partition_point(|segment| segment.end <= offset);

@@ -30,6 +30,9 @@ const CLOSED_KIND: [u8; 4] = *b"FLCL";
 const CLOSED_VERSION: u16 = 1;
 /// Logs of a directory that are closed at a time: enough that their syncs share the disk's flushes.
 const CLOSERS: usize = 256;
+/// Bytes of a directory's logs that are read before they are asked for: so many consumers, each of which
+/// takes the usual MiB at a time, go on without a wait for the disk.
+const READ_AHEAD_BYTES: usize = 16 << 20;
 /// Most bytes of a `partition.metadata` that are looked at: it has two short lines.
 pub(super) const METADATA_BYTES_MAX: usize = 256;
 const TAKE_OVER_MAX: Duration = Duration::from_secs(5);
@@ -89,6 +92,8 @@ pub struct DataDirectory {
     /// Logs that may be closed at a time: each holds files open, of which a process has not many, and
     /// all of them at once would have the last wait for the disk until its deadline.
     pub closers: Credit,
+    /// Bytes that may be read ahead of whoever reads one part of a log after the other.
+    pub read_ahead: Credit,
 }
 
 impl DataDirectory {
@@ -101,6 +106,7 @@ impl DataDirectory {
             room: Room::default(),
             cleaners: Credit::new(1, 0),
             closers: Credit::new(CLOSERS, 0),
+            read_ahead: Credit::new(usize::MAX, READ_AHEAD_BYTES),
         }
     }
 

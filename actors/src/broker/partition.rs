@@ -71,7 +71,7 @@ use flumen_runtime::{
     credit::Permit,
     disk::DiskError,
     ids::{LeaderEpoch, LogId, Offset},
-    log::{LogFailure, LogIoDone, ReadDone, ReadFailure},
+    log::{LogFailure, LogIoDone},
     supervision::{ChildSpec, Incarnation, Restart},
 };
 
@@ -89,8 +89,8 @@ use self::{
     options::{ClosedPartition, PartitionConfig, PartitionOptions},
     prepare::Prepared,
     probe::{Probe, Snapshot},
-    request::{FetchAnswer, FoundAnswer, OffsetAnswer, Request},
-    state::{ReadRange, Recovered, State},
+    request::{OffsetAnswer, Request},
+    state::{Recovered, State},
 };
 use crate::broker::{directories::DataDirectory, names::TopicPartition, traffic::Traffic};
 
@@ -240,7 +240,9 @@ impl Partition {
         let mut log = log;
         // They may have changed while it was opened.
         log.configure(config.log.clone());
-        let open = Stage::Open(Box::new(Open::new(log, state, disk, self.now_ms())));
+        let ahead_room = self.shared.directory.read_ahead.clone();
+        let open = Open::new(log, state, disk, ahead_room, self.now_ms());
+        let open = Stage::Open(Box::new(open));
         let waiting = match std::mem::replace(&mut self.stage, open) {
             Stage::Opening(waiting) => waiting,
             _ => unreachable!("only an opening partition opens"),
@@ -362,58 +364,13 @@ impl Partition {
         }
     }
 
-    fn on_read(&mut self, done: &ReadDone) {
-        if let Stage::Open(open) = &mut self.stage {
-            open.log.note_read(done);
-        }
-    }
-
-    fn read_again(
-        &mut self,
-        answer: FetchAnswer,
-        range: ReadRange,
-        tries: u32,
-        ctx: &mut Context<Self>,
-    ) {
-        match &mut self.stage {
-            Stage::Open(open) if range.offset >= open.log.start() => {
-                open.read(answer, range, tries, ctx);
-            }
-            _ => answer.give(Err(self.unreadable(range.offset, &ReadFailure::Removed))),
-        }
-    }
-
-    fn look_up_again(
-        &self,
-        from_ms: Option<i64>,
-        end: Offset,
-        answer: FoundAnswer,
-        tries: u32,
-        ctx: &mut Context<Self>,
-    ) {
-        match &self.stage {
-            Stage::Open(open) => open.look_up(from_ms, end, answer, tries, ctx),
-            _ => answer.give(Err(self.unreadable(Offset::ZERO, &ReadFailure::Removed))),
-        }
-    }
-
-    /// What to say of a read that failed: perhaps the log was trimmed past it meanwhile.
-    fn unreadable(&self, offset: Offset, error: &ReadFailure) -> FetchError {
-        match &self.stage {
-            Stage::Open(open) if offset < open.log.start() => {
-                let (log_start, log_end) = (open.log.start(), open.log.end());
-                FetchError::OutOfRange { offset, log_start, log_end }
-            }
-            _ => FetchError::Unreadable { offset, reason: error.to_string() },
-        }
-    }
-
     /// Ends a step: carries out what was decided, and lets the probe look.
     fn step(&mut self, ctx: &mut Context<Self>) {
         let now_ms = self.now_ms();
+        let traffic = &self.shared.traffic;
         match &mut self.stage {
-            Stage::Open(open) => open.apply(now_ms, &self.shared.traffic, ctx),
-            Stage::Cutting(cutting) => cutting.open.apply(now_ms, &self.shared.traffic, ctx),
+            Stage::Open(open) => open.apply(now_ms, traffic, ctx),
+            Stage::Cutting(cutting) => cutting.open.apply(now_ms, traffic, ctx),
             Stage::Opening(_) | Stage::NoRoom(_) | Stage::AtRest(_) | Stage::Offline(_) => return,
         }
         // A log in which nothing changed closes without any work on the disk.

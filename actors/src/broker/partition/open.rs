@@ -1,5 +1,6 @@
 //! A partition whose log is open: the core, its log, and the effects carried out.
 
+mod ahead;
 mod reads;
 
 use std::time::Duration;
@@ -13,6 +14,7 @@ use flumen_runtime::{
 };
 use tokio::time::Instant;
 
+use self::ahead::Ahead;
 use super::{
     Partition,
     messages::{
@@ -87,6 +89,9 @@ pub(super) struct Open {
     pub(super) state: State<Held, FetchAnswer>,
     pub(super) acked_end: Offset,
     disk: DiskHandle,
+    /// Read before it is asked for; and room for that.
+    ahead: Option<Box<Ahead>>,
+    ahead_room: Credit,
     effects: Effects<Held, FetchAnswer>,
     trims: Vec<(Offset, OffsetAnswer)>,
     /// Parked fetches from which on it is looked whether they are still wanted.
@@ -114,6 +119,7 @@ impl Open {
         log: Log,
         state: State<Held, FetchAnswer>,
         disk: DiskHandle,
+        ahead_room: Credit,
         now_ms: i64,
     ) -> Self {
         Self {
@@ -121,6 +127,8 @@ impl Open {
             state,
             acked_end: Offset::ZERO,
             disk,
+            ahead: None,
+            ahead_room,
             effects: Vec::new(),
             trims: Vec::new(),
             parked_max: PARKED_MIN,
@@ -338,7 +346,7 @@ impl Open {
                     held.give();
                 }
                 Effect::Answer(answer, fetched) => answer.give(fetched),
-                Effect::Read(answer, range) => self.read(answer, range, READ_TRIES, ctx),
+                Effect::Read(answer, range) => self.read_or_take(answer, range, ctx),
             }
         }
         // Its room is used again, until a tick finds the partition idle.
@@ -395,6 +403,7 @@ impl Open {
             let expected_ms = self.ticked_ms.saturating_add(i64::try_from(steps).unwrap_or(0));
             let leapt_ms = now_ms.saturating_sub(expected_ms);
             (self.ticked, self.ticked_ms) = (now, now_ms);
+            self.age_ahead(now);
             if !self.is_stopping {
                 self.state.on_tick(now_ms, leapt_ms, Answer::is_unwanted);
             }
@@ -426,7 +435,7 @@ impl Open {
         let is_unsynced = self.log.durable_end() < self.log.end();
         match self.log.config().sync_interval.filter(|_| is_unsynced) {
             Some(interval) => interval.clamp(Duration::from_millis(1), TICK),
-            None if self.is_stopping => TICK,
+            None if self.is_stopping || self.ahead.is_some() => TICK,
             None if is_unsynced || self.waits_to_compact || !self.state.is_idle() => TICK,
             None => TICK_IDLE,
         }

@@ -24,6 +24,7 @@ use super::{
 };
 use crate::broker::names::{Acks, Isolation, PartitionId, ProducerId, TopicName, TopicPartition};
 
+mod ahead;
 mod asked;
 mod full;
 

@@ -1,11 +1,15 @@
 //! What an open partition looks up and reads on the disk, and what it knows of where its epochs ended.
 
 use actix::{AsyncContext, Context, fut::wrap_future};
-use flumen_runtime::{ids::Offset, log::ReadFailure};
+use flumen_runtime::{
+    ids::Offset,
+    log::{ReadDone, ReadFailure},
+};
 
 use super::{Open, Partition, READ_TRIES};
 use crate::broker::partition::{
-    messages::{At, EpochEnd, FetchError, Fetched, FindEpochEnd, FindOffset, FoundOffset},
+    Stage,
+    messages::{At, EpochEnd, FetchError, FindEpochEnd, FindOffset, FoundOffset},
     request::{FetchAnswer, FoundAnswer},
     state::ReadRange,
 };
@@ -84,6 +88,18 @@ impl Open {
         Ok(Some(EpochEnd { epoch, end, is_over: true }))
     }
 
+    /// Reads, or gives what was read ahead.
+    pub(in crate::broker::partition) fn read_or_take(
+        &mut self,
+        answer: FetchAnswer,
+        range: ReadRange,
+        ctx: &mut Context<Partition>,
+    ) {
+        if let Some((answer, range)) = self.answer_ahead(answer, range, ctx) {
+            self.read(answer, range, READ_TRIES, ctx);
+        }
+    }
+
     /// Reads; once more where the segment was removed or compacted before it was opened.
     pub(in crate::broker::partition) fn read(
         &mut self,
@@ -101,21 +117,89 @@ impl Open {
                 return answer.give(Err(FetchError::Unreadable { offset, reason }));
             }
         };
+        let goes_on = self.log.goes_on_at(offset);
         let read = wrap_future::<_, Partition>(plan.run(self.disk.clone()));
         ctx.spawn(actix::ActorFutureExt::map(read, move |read, actor: &mut Partition, ctx| {
             match read {
-                Ok(done) => {
-                    actor.on_read(&done);
-                    let ReadRange { marks, epoch, mut aborted, .. } = range;
-                    aborted.retain(|transaction| transaction.first_offset < done.next);
-                    let (batches, withheld) = (vec![done.batches], done.withheld);
-                    answer.give(Ok(Fetched { batches, marks, epoch, aborted, withheld }));
-                }
+                Ok(done) => actor.on_read(answer, range, done, goes_on, ctx),
                 Err(ReadFailure::Removed) if tries > 0 => {
                     actor.read_again(answer, range, tries - 1, ctx);
                 }
                 Err(error) => answer.give(Err(actor.unreadable(offset, &error))),
             }
         }));
+    }
+
+    /// Gives what was read, and reads on where that went on from the read before.
+    pub(in crate::broker::partition) fn give_read(
+        &mut self,
+        answer: FetchAnswer,
+        range: ReadRange,
+        done: ReadDone,
+        goes_on: bool,
+        ctx: &mut Context<Partition>,
+    ) {
+        self.log.note_read(&done);
+        let next = (done.next, range.end, range.bytes_max);
+        answer.give(Ok(range.fetched(done)));
+        if goes_on {
+            self.read_ahead(next, ctx);
+        }
+    }
+}
+
+impl Partition {
+    fn on_read(
+        &mut self,
+        answer: FetchAnswer,
+        range: ReadRange,
+        done: ReadDone,
+        goes_on: bool,
+        ctx: &mut Context<Self>,
+    ) {
+        match &mut self.stage {
+            Stage::Open(open) => open.give_read(answer, range, done, goes_on, ctx),
+            _ => answer.give(Ok(range.fetched(done))),
+        }
+    }
+
+    pub(super) fn read_again(
+        &mut self,
+        answer: FetchAnswer,
+        range: ReadRange,
+        tries: u32,
+        ctx: &mut Context<Self>,
+    ) {
+        match &mut self.stage {
+            Stage::Open(open) if range.offset >= open.log.start() => {
+                open.read(answer, range, tries, ctx);
+            }
+            _ => answer.give(Err(self.unreadable(range.offset, &ReadFailure::Removed))),
+        }
+    }
+
+    fn look_up_again(
+        &self,
+        from_ms: Option<i64>,
+        end: Offset,
+        answer: FoundAnswer,
+        tries: u32,
+        ctx: &mut Context<Self>,
+    ) {
+        match &self.stage {
+            Stage::Open(open) => open.look_up(from_ms, end, answer, tries, ctx),
+            _ => answer.give(Err(self.unreadable(Offset::ZERO, &ReadFailure::Removed))),
+        }
+    }
+
+    /// What to say of a read that failed: perhaps the log was trimmed past it meanwhile.
+    fn unreadable(&self, offset: Offset, error: &ReadFailure) -> FetchError {
+        match &self.stage {
+            Stage::Open(open) if offset < open.log.start() => {
+                let (log_start, log_end) = (open.log.start(), open.log.end());
+                FetchError::OutOfRange { offset, log_start, log_end }
+            }
+            _ => FetchError::Unreadable { offset, reason: error.to_string() },
+        }
     }
 }

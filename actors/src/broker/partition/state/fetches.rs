@@ -6,6 +6,7 @@ use bytes::Bytes;
 use flumen_runtime::{
     batch::BatchHeader,
     ids::{LeaderEpoch, Offset},
+    log::ReadDone,
 };
 
 use super::{Effect, Effects, State};
@@ -35,6 +36,17 @@ pub struct ReadRange {
     pub epoch: LeaderEpoch,
     /// Aborted transactions in the range.
     pub aborted: Vec<AbortedTransaction>,
+}
+
+impl ReadRange {
+    /// The answer, with what was read of it.
+    #[must_use]
+    pub fn fetched(self, done: ReadDone) -> Fetched {
+        let ReadRange { marks, epoch, mut aborted, .. } = self;
+        aborted.retain(|transaction| transaction.first_offset < done.next);
+        let (batches, withheld) = (vec![done.batches], done.withheld);
+        Fetched { batches, marks, epoch, aborted, withheld }
+    }
 }
 
 /// What a fetch could be given now.

@@ -1,0 +1,151 @@
+//! What is read before it is asked for.
+
+use super::*;
+
+const RECORDS: i32 = 20;
+
+/// So large that a part of the log is two of them.
+fn padded(n: i32) -> String {
+    format!("{n:0>1000}")
+}
+
+async fn fill(node: &Node) {
+    for n in 0..RECORDS {
+        node.append(record(n, &padded(n))).await.unwrap();
+    }
+}
+
+/// The next part: two batches.
+async fn part(node: &Node, from: u64) -> Result<Fetched, FetchError> {
+    let bytes_max = 2 * record(0, &padded(0)).len();
+    node.partition.send(Fetch { bytes_max, ..Fetch::from(Offset(from)) }).await.unwrap()
+}
+
+fn values(fetched: &Fetched) -> Vec<Bytes> {
+    let mut values = Vec::new();
+    for batches in &fetched.batches {
+        for split in batch::split(batches) {
+            let (header, batch) = split.unwrap();
+            let bytes = batches.slice_ref(batch);
+            values.extend(
+                batch::records(&bytes, &header).unwrap().map(|r| r.unwrap().value.unwrap()),
+            );
+        }
+    }
+    values
+}
+
+/// Damages the batches from one on, or mends them again.
+fn damage(world: &World, from: u64) {
+    let (bytes, segment) =
+        (record(0, &padded(0)).len() as u64, "/data/orders-0/00000000000000000000.log");
+    for n in from..RECORDS as u64 {
+        assert!(world.disks.flip_bit(segment.as_ref(), n * bytes + bytes / 2, 0));
+    }
+}
+
+#[test]
+fn whoever_takes_one_part_after_the_other_finds_the_next_one_read() {
+    simulate(async |world| {
+        life(&world, options(), End::Exit, async |node| {
+            fill(node).await;
+            let room = &node.handle.directory().read_ahead;
+            part(node, 0).await.unwrap();
+            world.pass(SECOND / 10).await;
+            assert_eq!(room.out().count, 0, "one read is no sign that there is a next");
+            part(node, 2).await.unwrap();
+            world.pass(SECOND / 10).await;
+            assert_eq!(room.out().count, 1);
+            damage(&world, 4);
+            let fetched = part(node, 4).await.unwrap();
+            assert_eq!(values(&fetched), [padded(4), padded(5)]);
+            assert_eq!(fetched.marks.high_watermark, Offset(RECORDS as u64));
+            let anew = part(node, 6).await;
+            assert!(matches!(anew, Err(FetchError::Unreadable { .. })), "{anew:?}");
+            assert_eq!(room.out().count, 0);
+            damage(&world, 4);
+            for from in (6..RECORDS as u64).step_by(2) {
+                let expected = [padded(from as i32), padded(from as i32 + 1)];
+                assert_eq!(values(&part(node, from).await.unwrap()), expected);
+            }
+            world.pass(SECOND / 10).await;
+            assert_eq!(room.out().count, 0, "there is nothing after the end");
+        })
+        .await;
+    });
+}
+
+#[test]
+fn whoever_comes_while_it_is_read_waits_for_it_and_is_told_where_that_fails() {
+    simulate(async |world| {
+        life(&world, options(), End::Exit, async |node| {
+            fill(node).await;
+            part(node, 0).await.unwrap();
+            for from in (2..10).step_by(2) {
+                // Without a pause: what is read ahead is still under way.
+                let expected = [padded(from), padded(from + 1)];
+                assert_eq!(values(&part(node, from as u64).await.unwrap()), expected);
+            }
+            damage(&world, 10);
+            let failed = part(node, 10).await;
+            assert!(matches!(failed, Err(FetchError::Unreadable { .. })), "{failed:?}");
+            damage(&world, 10);
+            assert_eq!(values(&part(node, 10).await.unwrap()), [padded(10), padded(11)]);
+        })
+        .await;
+    });
+}
+
+#[test]
+fn another_place_and_a_smaller_part_are_read_as_they_are_asked_for() {
+    simulate(async |world| {
+        life(&world, options(), End::Exit, async |node| {
+            fill(node).await;
+            part(node, 0).await.unwrap();
+            part(node, 2).await.unwrap();
+            world.pass(SECOND / 10).await;
+            let smaller = node.fetch(Fetch { bytes_max: 1, ..Fetch::from(Offset(4)) }).await;
+            assert_eq!(values(&smaller), [padded(4)]);
+            part(node, 5).await.unwrap();
+            world.pass(SECOND / 10).await;
+            assert_eq!(values(&part(node, 9).await.unwrap()), [padded(9), padded(10)]);
+            assert_eq!(values(&part(node, 7).await.unwrap()), [padded(7), padded(8)]);
+            world.pass(3 * SECOND).await;
+            assert_eq!(node.handle.directory().read_ahead.out().count, 0);
+        })
+        .await;
+    });
+}
+
+#[test]
+fn what_nobody_asks_for_is_let_go() {
+    simulate(async |world| {
+        life(&world, options(), End::Exit, async |node| {
+            fill(node).await;
+            part(node, 0).await.unwrap();
+            part(node, 2).await.unwrap();
+            world.pass(SECOND / 10).await;
+            assert_eq!(node.handle.directory().read_ahead.out().count, 1);
+            world.pass(3 * SECOND).await;
+            assert_eq!(node.handle.directory().read_ahead.out().count, 0);
+            assert_eq!(values(&part(node, 4).await.unwrap()), [padded(4), padded(5)]);
+        })
+        .await;
+    });
+}
+
+#[test]
+fn what_was_trimmed_since_is_not_given() {
+    simulate(async |world| {
+        life(&world, options(), End::Exit, async |node| {
+            fill(node).await;
+            part(node, 0).await.unwrap();
+            part(node, 2).await.unwrap();
+            world.pass(SECOND / 10).await;
+            node.partition.send(TrimTo { offset: Offset(6) }).await.unwrap().unwrap();
+            let trimmed = part(node, 4).await;
+            assert!(matches!(trimmed, Err(FetchError::OutOfRange { .. })), "{trimmed:?}");
+        })
+        .await;
+    });
+}
