@@ -2,6 +2,7 @@
 //! the client, and a pipe between them.
 
 mod answers;
+mod cluster;
 mod compression;
 mod configs;
 mod fetches;
