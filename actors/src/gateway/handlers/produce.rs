@@ -276,7 +276,8 @@ fn accepted(index: i32, appended: &Appended) -> PartitionProduceResponse {
     PartitionProduceResponse {
         index,
         base_offset: appended.base_offset.0 as i64,
-        // -1: the record's time is what its producer says.
+        // -1: the record's time is what its producer says. Of a repeated batch Kafka tells the largest also
+        // then, which clients take for the time of each of its records.
         log_append_time_ms: if appended.is_append_time { appended.timestamp_ms } else { -1 },
         log_start_offset: appended.log_start.0 as i64,
         ..PartitionProduceResponse::default()
