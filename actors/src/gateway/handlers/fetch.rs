@@ -22,7 +22,10 @@ use flumen_runtime::credit::Permit;
 use tokio::time::Instant;
 
 pub(in crate::gateway) use self::session::Session;
-use self::session::{TopicKey, Want};
+use self::{
+    gather::Answers,
+    session::{TopicKey, Want},
+};
 use crate::{
     broker::{
         Topic, Topics,
@@ -56,6 +59,8 @@ struct Terms {
     isolation: Isolation,
     bytes_min: usize,
     bytes_max: usize,
+    /// Whether the client has room for more than that.
+    takes_more: bool,
     until: Instant,
 }
 
@@ -89,23 +94,26 @@ pub(in crate::gateway) async fn handle(
     };
     let (targets, refused) = resolve(&shared, &context, std::mem::take(&mut round.wants));
     let is_refused = !refused.is_empty();
-    let (given, permit) = gather::gather(&shared, &targets, is_refused, terms).await;
+    let Answers { given, left_out, room } =
+        gather::gather(&shared, &targets, is_refused, terms).await;
+    let left_out = left_out.filter(|_| terms.takes_more).map(|at| targets[at].want.key());
     let mut answers = refused;
     for (target, data) in targets.into_iter().zip(given) {
         target.traffic.goes_out(data.records.slices());
         answers.push((target.want.topic, data));
     }
-    following.end(&round, &mut answers);
+    following.end(&round, left_out, &mut answers);
     session.set(following);
     response.session_id = round.session_id;
     response.responses = session::by_topic(answers);
-    (response, permit)
+    (response, room)
 }
 
 fn terms(request: &FetchRequest) -> Terms {
     let bytes = |bytes: i32| usize::try_from(bytes).unwrap_or(0);
     let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
-    let bytes_max = bytes(request.max_bytes).min(ANSWER_BYTES_MAX);
+    let taken = bytes(request.max_bytes);
+    let bytes_max = taken.min(ANSWER_BYTES_MAX);
     Terms {
         isolation: match request.isolation_level {
             0 => Isolation::Uncommitted,
@@ -113,6 +121,7 @@ fn terms(request: &FetchRequest) -> Terms {
         },
         bytes_min: bytes(request.min_bytes).min(bytes_max),
         bytes_max,
+        takes_more: taken > bytes_max,
         until: Instant::now() + wait.min(WAIT_MAX),
     }
 }

@@ -243,6 +243,37 @@ fn a_batch_beyond_all_limits_waits_for_its_room() {
     });
 }
 
+/// Whoever asks in the same order each time gets what is larger than an answer, too.
+#[test]
+fn a_batch_that_an_answer_has_no_room_for_beside_others_comes_with_the_next() {
+    paused(async {
+        let world = World::new().await;
+        let spec = TopicSpec::new("t", 3).unwrap().set("max.message.bytes", "10000000").unwrap();
+        world.broker.create_topic(spec).await.unwrap();
+        let mut client = world.connect().await;
+        let (small, large) = ("x", "x".repeat(6 << 20));
+        for (partition, value) in [(0, small), (1, &large), (2, &large)] {
+            append(&mut client, partition, &[value]).await;
+        }
+        let mut wanted = fetch(&[(0, 0), (1, 0), (2, 0)]);
+        wanted.topics[0].partitions.iter_mut().for_each(|p| p.partition_max_bytes = 8 << 20);
+        let given = async |client: &mut Client, max_bytes| {
+            let found = sizes(client.ask(11, &FetchRequest { max_bytes, ..wanted.clone() }).await);
+            let given = found.iter().filter(|(_, bytes)| *bytes > 0);
+            given.map(|(partition, _)| *partition).collect::<Vec<_>>()
+        };
+        // Nothing is ever taken, so there is always all of it.
+        for partition in [0, 1, 2, 0] {
+            assert_eq!(given(&mut client, 50 << 20).await, [partition]);
+        }
+        // As in Kafka, the order is the client's where its own limit leaves something out.
+        let mut other = world.connect().await;
+        for _ in 0..3 {
+            assert_eq!(given(&mut other, 1 << 20).await, [0]);
+        }
+    });
+}
+
 #[test]
 fn offsets_and_epochs_that_are_not_there_are_refused_at_once() {
     paused(async {
