@@ -346,6 +346,32 @@ fn a_partition_that_is_made_anew_is_a_passing_error() {
     });
 }
 
+/// A client that is told who leads need not ask for that.
+#[test]
+fn beside_a_refusal_the_leader_is_named_in_versions_that_can_say_it() {
+    paused(async {
+        let world = World::with_topic().await;
+        let mut client = world.connect().await;
+        let mut patient = FetchRequest { max_wait_ms: 60_000, ..fetch(&[(0, 0)]) };
+        patient.topics[0].topic_id = world.broker.topics()[&"t".parse().unwrap()].id;
+        for (version, is_named) in [(15, false), (16, true), (17, true)] {
+            let header = client.send(version, &patient).await;
+            pass(Duration::from_secs(1)).await;
+            world.root.inject_panic("partition/t-0").await.unwrap();
+            let mut refused = client.receive::<FetchRequest>(&header).await;
+            let endpoints = std::mem::take(&mut refused.node_endpoints);
+            let part = &parts(refused)[0];
+            assert_eq!(part.error_code, ErrorCode::NotLeaderOrFollower);
+            let named = (part.current_leader.leader_id, part.current_leader.leader_epoch);
+            let at: Vec<_> = endpoints.iter().map(|at| (at.node_id, &*at.host, at.port)).collect();
+            match is_named {
+                true => assert_eq!((named, &at[..]), ((1, 0), &[(1, "within", 0)][..])),
+                false => assert_eq!((named, &at[..]), ((-1, -1), &[][..])),
+            }
+        }
+    });
+}
+
 /// Whoever has nothing to read holds none of the node's room.
 #[test]
 fn a_fetch_that_waits_holds_no_room() {
