@@ -8,6 +8,7 @@ mod configs;
 mod fetches;
 mod groups;
 mod hostile;
+mod listening;
 mod moves;
 mod produces;
 mod topics;
