@@ -8,11 +8,11 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use tokio::time::Instant;
 
 /// The longest that it may take for anything.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The program, where it was built; else the reason is said.
 pub(crate) fn built() -> Option<PathBuf> {
@@ -215,6 +215,14 @@ impl Running {
     #[track_caller]
     pub(crate) fn has_printed(&self, words: &str) {
         wait_until(words, || read(&self.out).contains(words));
+    }
+
+    /// From now on it may open so many files more than it has open.
+    pub(crate) fn limit_files(&self, more: u64) {
+        let open = fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count() as u64;
+        let (pid, limit) = (Pid::from_child(&self.child), Some(open + more));
+        let limit = Rlimit { current: limit, maximum: limit };
+        prlimit(Some(pid), Resource::Nofile, limit).unwrap();
     }
 
     fn signal(&self, signal: Signal) {

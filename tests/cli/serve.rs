@@ -5,7 +5,7 @@ use std::{
     net::{TcpListener, TcpStream},
 };
 
-use crate::program::{Place, Running};
+use crate::program::{PATIENCE, Place, Running};
 
 /// A node that listens where the system lets it, and the address that it says.
 fn serve(place: &Place, data: &str) -> (Running, String) {
@@ -17,6 +17,18 @@ fn serve(place: &Place, data: &str) -> (Running, String) {
     (running, address)
 }
 
+/// A connection whose first request is answered.
+fn answered(address: &str) -> TcpStream {
+    let mut client = TcpStream::connect(address).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    // ApiVersions, version 0.
+    client.write_all(b"\0\0\0\x0a\0\x12\0\0\0\0\0\x07\xff\xff").unwrap();
+    let mut head = [0; 8];
+    client.read_exact(&mut head).unwrap();
+    assert_eq!(head[4..], [0, 0, 0, 7]);
+    client
+}
+
 #[test]
 fn it_says_where_it_listens_and_what_an_ack_promises_and_what_it_did_when_it_was_stopped() {
     let Some(place) = Place::new() else { return };
@@ -26,16 +38,24 @@ fn it_says_where_it_listens_and_what_an_ack_promises_and_what_it_did_when_it_was
     }
     let said = running.said();
     assert!(said.contains("io_uring") || said.contains("threads"), "no disk driver: {said}");
-    let mut client = TcpStream::connect(&address).unwrap();
-    // ApiVersions, version 0; the answer shows that the connection is counted.
-    client.write_all(b"\0\0\0\x0a\0\x12\0\0\0\0\0\x07\xff\xff").unwrap();
-    let mut head = [0; 8];
-    client.read_exact(&mut head).unwrap();
-    assert_eq!(head[4..], [0, 0, 0, 7]);
+    // The answer shows that the connection is counted.
+    let _client = answered(&address);
     let ended = running.terminate();
     assert!(ended.status.success(), "{}", ended.status);
     ended.tells(&["stopping: 1 connections", "stopped after", "1 connection let go", "0 topics"]);
     assert!(TcpStream::connect(&address).is_err(), "nobody listens any more");
+}
+
+#[test]
+fn who_finds_no_file_left_waits_and_is_answered_when_others_have_gone() {
+    let Some(place) = Place::new() else { return };
+    let (running, address) = serve(&place, "data");
+    running.limit_files(8);
+    let crowd: Vec<TcpStream> = (0..16).map(|_| TcpStream::connect(&address).unwrap()).collect();
+    running.has_said("cannot accept a connection");
+    drop(crowd);
+    let _client = answered(&address);
+    assert!(running.terminate().status.success());
 }
 
 #[test]

@@ -15,7 +15,7 @@ use flumen_runtime::{
     codec::{self, UnsealError},
     credit::Credit,
     data_dir,
-    disk::{DiskError, DiskHandle, OpenMode},
+    disk::{DiskError, DiskHandle, OpenMode, Space},
     era::{self, Ticket},
     ids::LogId,
     placement::Local,
@@ -53,28 +53,42 @@ pub enum CleanStopError {
     },
 }
 
-/// Free bytes of a data directory's file system, as whoever watches it has seen last. Clones share
-/// it: one look at the disk serves all logs.
+/// Room on a data directory's file system, as whoever watches it has seen last. Clones share it: one look
+/// at the disk serves all logs.
 #[derive(Clone, Debug)]
-pub struct Room(Arc<AtomicU64>);
+pub struct Room(Arc<Seen>);
+
+#[derive(Debug)]
+struct Seen {
+    free: AtomicU64,
+    total: AtomicU64,
+}
 
 impl Default for Room {
     /// Room without end, until somebody looks.
     fn default() -> Self {
-        Self(Arc::new(AtomicU64::new(u64::MAX)))
+        let endless = || AtomicU64::new(u64::MAX);
+        Self(Arc::new(Seen { free: endless(), total: endless() }))
     }
 }
 
 impl Room {
-    /// `free` bytes are free.
-    pub fn set(&self, free: u64) {
-        self.0.store(free, Ordering::Relaxed);
+    /// So much was seen.
+    pub fn set(&self, seen: Space) {
+        self.0.free.store(seen.free, Ordering::Relaxed);
+        self.0.total.store(seen.total, Ordering::Relaxed);
     }
 
     /// Bytes that are free.
     #[must_use]
     pub fn free(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.free.load(Ordering::Relaxed)
+    }
+
+    /// Bytes in all.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.0.total.load(Ordering::Relaxed)
     }
 }
 

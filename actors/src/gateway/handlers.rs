@@ -17,6 +17,7 @@ pub(super) mod topics;
 use flumen_runtime::ids::LeaderEpoch;
 
 use super::error_code::ErrorCode;
+use crate::broker::Topic;
 
 /// Refuses a client that takes another leader epoch to be current; a negative one is no claim.
 fn check_epoch(asked: i32, current: LeaderEpoch) -> Result<(), ErrorCode> {
@@ -25,6 +26,13 @@ fn check_epoch(asked: i32, current: LeaderEpoch) -> Result<(), ErrorCode> {
         Ok(asked) if asked > current.0 => Err(ErrorCode::UnknownLeaderEpoch),
         _ => Ok(()),
     }
+}
+
+/// Who leads a partition, and in which epoch, as a client is told that asked in vain (KIP-951): it need not
+/// ask for metadata first.
+fn leader(topic: &Topic, number: i32) -> Option<(i32, i32)> {
+    let assigned = topic.partitions.get(usize::try_from(number).ok()?)?;
+    Some((assigned.leader.0, i32::try_from(assigned.leader_epoch.0).unwrap_or(i32::MAX)))
 }
 
 #[cfg(test)]

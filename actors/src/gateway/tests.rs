@@ -2,11 +2,13 @@
 //! the client, and a pipe between them.
 
 mod answers;
+mod cluster;
 mod compression;
 mod configs;
 mod fetches;
 mod groups;
 mod hostile;
+mod listening;
 mod moves;
 mod produces;
 mod topics;
@@ -50,6 +52,28 @@ async fn pass(time: Duration) {
     tokio::time::sleep(time).await;
 }
 
+/// A machine with an empty disk of these faults.
+fn services(faults: Faults) -> Services {
+    let disks = SimDisks::new(&Rng::seeded(1), faults);
+    disks.install(Path::new("/data/.keep"), b"");
+    Services::new(Arc::new(ManualClock::at(1_000_000)), Rng::seeded(2), Arc::new(disks))
+}
+
+fn broker_spec() -> BrokerSpec {
+    let spec = BrokerSpec::new(DataDirectory::new(Uuid::from_u128(1), "/data"));
+    BrokerSpec { offsets_partitions: 3, ..spec }
+}
+
+fn gateway_spec(limits: Limits) -> GatewaySpec {
+    GatewaySpec {
+        listeners: Vec::new(),
+        limits,
+        node: NodeId(1),
+        cluster: "a cluster".into(),
+        defaults: TopicDefaults::default(),
+    }
+}
+
 /// A node with a gateway, in which nobody listens: clients come over pipes.
 struct World {
     root: SupervisorRef,
@@ -71,22 +95,14 @@ impl World {
 
     /// With a broker that is told otherwise by `tell`.
     async fn made(limits: Limits, tell: impl FnOnce(&mut BrokerSpec)) -> Self {
-        let disks = SimDisks::new(&Rng::seeded(1), Faults::none());
-        disks.install(Path::new("/data/.keep"), b"");
-        let services =
-            Services::new(Arc::new(ManualClock::at(1_000_000)), Rng::seeded(2), Arc::new(disks));
-        let mut spec = BrokerSpec::new(DataDirectory::new(Uuid::from_u128(1), "/data"));
-        spec.offsets_partitions = 3;
+        let mut spec = broker_spec();
         tell(&mut spec);
+        Self::on(services(Faults::none()), limits, spec).await
+    }
+
+    async fn on(services: Services, limits: Limits, spec: BrokerSpec) -> Self {
         let (child, broker) = broker::start(spec);
-        let gateway = GatewaySpec {
-            listeners: Vec::new(),
-            limits,
-            node: NodeId(1),
-            cluster: "a cluster".into(),
-            defaults: TopicDefaults::default(),
-        };
-        let (gateway_child, gateway) = start(gateway, broker.clone());
+        let (gateway_child, gateway) = start(gateway_spec(limits), broker.clone());
         let root = SupervisorSpec::new("root").child(child).child(gateway_child);
         let places = services.places.clone();
         let placement = LocalPlacement::new(2, services);

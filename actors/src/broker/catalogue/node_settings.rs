@@ -160,6 +160,12 @@ fn find(name: &str) -> Option<(&'static str, &'static Setting)> {
     own.chain(of_topics()).find(|(known, _)| *known == name)
 }
 
+/// Whether nodes have a setting of this name that may change while they run.
+#[must_use]
+pub fn is_of_nodes(name: &str) -> bool {
+    find(name).is_some()
+}
+
 impl NodeValues {
     /// Sets `name` to `value`.
     ///

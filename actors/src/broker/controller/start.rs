@@ -194,7 +194,7 @@ async fn look_for_room_in(shared: &Shared, local: &Rc<Local>) {
     for directory in &shared.spec.directories {
         let Ok(disk) = local.disk(&directory.path) else { continue };
         match disk.space(&*directory.path).await {
-            Ok(space) => directory.room.set(space.free),
+            Ok(space) => directory.room.set(space),
             Err(error) => tracing::warn!(%error, "cannot see how much room there is"),
         }
     }

@@ -138,6 +138,18 @@ fn of_two_kinds() -> Kafka {
     kafka
 }
 
+#[test]
+fn a_node_that_is_not_named_is_the_one_that_kafka_s_was() {
+    let (named, unnamed) = (of_two_kinds(), of_two_kinds());
+    for (kafka, node) in [(&named, Some(NodeId(7))), (&unnamed, None)] {
+        take_over(&[kafka.path().to_path_buf()], node, 1_000).unwrap().unwrap();
+    }
+    assert_eq!(relative(&unnamed), relative(&named));
+    let other = of_two_kinds();
+    other.take_over().unwrap();
+    assert_ne!(relative(&other), relative(&named), "the number is in its files");
+}
+
 const KILLED: &str = "FLUMEN_TEST_IMPORT_KILLED";
 
 /// The import of the test below: it starts this executable once more, for this test alone.

@@ -4,7 +4,7 @@
 //! ```text
 //!   producer 7, epoch 2:  recent = [ 0..=9 @ 100 ][ 10..=14 @ 110 ] … at most 5
 //!
-//!   batch 10..=14  ──► one of the recent five      ──► duplicate: answered with offset 110
+//!   batch 10..=14  ──► one of the recent five      ──► duplicate: answered with offset 110 and its time
 //!   batch 15..=19  ──► continues the last sequence ──► new
 //!   batch 20..=24  ──► a gap                       ──► out of order
 //!   epoch 1        ──► superseded                  ──► fenced
@@ -43,7 +43,7 @@ use crate::broker::names::ProducerId;
 /// Batches kept of each producer: a client has at most five requests in flight (KAFKA-5494).
 pub const RECENT_MAX: usize = 5;
 
-/// Most producers that are known: some 10 MiB of memory, and as much in each snapshot.
+/// Most producers that are known: some 10 MiB of memory, and a little more in each snapshot.
 pub const PRODUCERS_MAX: usize = 50_000;
 
 /// Batches kept of each producer, or one fewer where a simulation plants that bug.
@@ -75,6 +75,8 @@ pub struct Produced {
     pub first_sequence: i32,
     /// Records, less one.
     pub last_delta: u32,
+    /// The largest timestamp of its records, as the log has it.
+    pub timestamp_ms: i64,
     /// Whether it is part of a transaction.
     pub is_transactional: bool,
 }
@@ -109,6 +111,8 @@ pub struct Recent {
     pub last_offset: Offset,
     /// Records, less one.
     pub last_delta: u32,
+    /// The largest timestamp of its records, as the log has it.
+    pub timestamp_ms: i64,
 }
 
 impl Recent {
@@ -189,8 +193,9 @@ impl State {
         }
         let last_offset = base_offset.plus(u64::from(batch.last_delta));
         assert!(self.recent.last().is_none_or(|last| last.last_offset < base_offset), "PROD-1");
-        let (last_sequence, last_delta) = (batch.last_sequence(), batch.last_delta);
-        self.recent.push(Recent { last_sequence, last_offset, last_delta });
+        let Produced { last_delta, timestamp_ms, .. } = *batch;
+        let last_sequence = batch.last_sequence();
+        self.recent.push(Recent { last_sequence, last_offset, last_delta, timestamp_ms });
         if batch.is_transactional && self.transaction_first.is_none() {
             self.transaction_first = Some(base_offset);
         }

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use flumen_runtime::{
     batch::{self, BatchBuilder, RecordRef},
     credit::Credit,
-    disk::sim::Faults,
+    disk::{Space, sim::Faults},
     ids::ArbiterId,
     log::LogConfig,
     placement::Place,
@@ -539,13 +539,13 @@ fn a_full_disk_refuses_appends_and_serves_reads_until_there_is_room() {
         let room = options.directory.room.clone();
         life(&world, options, End::Exit, async |node| {
             node.append(record(0, "a")).await.unwrap();
-            room.set(0);
+            room.set(Space { free: 0, total: 1 << 30 });
             let refused = node.append(record(1, "b")).await;
             assert!(
                 matches!(&refused, Err(error @ AppendError::DiskFull(_)) if error.is_retryable())
             );
             assert_eq!(node.read_all(Offset(0)).await, ["a"]);
-            room.set(u64::MAX);
+            room.set(Space { free: 1 << 30, total: 1 << 30 });
             node.append(record(1, "b")).await.unwrap();
         })
         .await;

@@ -213,6 +213,7 @@ pub fn produced(header: &BatchHeader) -> Option<Produced> {
         epoch: header.producer_epoch,
         first_sequence: header.base_sequence,
         last_delta: header.last_offset_delta,
+        timestamp_ms: header.max_timestamp,
         is_transactional: header.attributes.is_transactional(),
     })
 }

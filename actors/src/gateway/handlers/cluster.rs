@@ -154,7 +154,8 @@ pub(in crate::gateway) async fn log_dirs(
     for directory in shared.broker.directories() {
         let mut result = DescribeLogDirsResult {
             log_dir: directory.path.display().to_string().into(),
-            usable_bytes: i64::try_from(directory.room.free()).unwrap_or(i64::MAX),
+            total_bytes: seen(directory.room.total()),
+            usable_bytes: seen(directory.room.free()),
             ..DescribeLogDirsResult::default()
         };
         for topic in topics.values() {
@@ -179,6 +180,11 @@ pub(in crate::gateway) async fn log_dirs(
         response.results.push(result);
     }
     response
+}
+
+/// Bytes of a file system as they are told (KIP-827): what is beyond all numbers was not looked at yet.
+fn seen(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(-1)
 }
 
 async fn size(shared: &Shared, topic: &Topic, number: i32) -> DescribeLogDirsPartition {

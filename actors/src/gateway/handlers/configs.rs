@@ -161,7 +161,8 @@ fn describe_one(
 
 fn described(told: Told, synonyms: bool, docs: bool) -> DescribeConfigsResourceResult {
     let Told { name, counts, has_value, below, doc, kind, is_fixed } = told;
-    let layers = std::iter::once(counts.clone()).chain(below).filter(|_| synonyms && has_value);
+    let layers = std::iter::once(counts.clone()).chain(below);
+    let layers = layers.filter(|layer| synonyms && has_value && layer.is_synonym());
     let known_as = layers.map(|layer| DescribeConfigsSynonym {
         name: layer.name.into(),
         value: Some(layer.value.into()),

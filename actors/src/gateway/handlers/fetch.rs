@@ -18,11 +18,15 @@ use std::{
 };
 
 use actix::Addr;
+use bytestring::ByteString;
 use flumen_runtime::credit::Permit;
 use tokio::time::Instant;
 
 pub(in crate::gateway) use self::session::Session;
-use self::session::{TopicKey, Want};
+use self::{
+    gather::Answers,
+    session::{TopicKey, Want},
+};
 use crate::{
     broker::{
         Topic, Topics,
@@ -33,8 +37,10 @@ use crate::{
     gateway::{
         Shared,
         context::{Operation, RequestContext, Resource, authorize},
-        error_code::ErrorCode,
-        messages::fetch::{FetchRequest, FetchResponse, PartitionData},
+        error_code::ErrorCode::{self, FencedLeaderEpoch, NotLeaderOrFollower},
+        messages::fetch::{
+            FetchRequest, FetchResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
+        },
     },
 };
 
@@ -42,6 +48,9 @@ use crate::{
 pub(super) const ANSWER_BYTES_MAX: usize = 4 << 20;
 /// Longest wait, whatever the client allows: a connection that is gone may be noticed only then.
 const WAIT_MAX: Duration = Duration::from_secs(300);
+
+/// First version in which leaders are named.
+const LEADERS_FIRST: i16 = 16;
 
 /// A partition of the request that can be read.
 struct Target {
@@ -56,6 +65,8 @@ struct Terms {
     isolation: Isolation,
     bytes_min: usize,
     bytes_max: usize,
+    /// Whether the client has room for more than that.
+    takes_more: bool,
     until: Instant,
 }
 
@@ -89,23 +100,27 @@ pub(in crate::gateway) async fn handle(
     };
     let (targets, refused) = resolve(&shared, &context, std::mem::take(&mut round.wants));
     let is_refused = !refused.is_empty();
-    let (given, permit) = gather::gather(&shared, &targets, is_refused, terms).await;
+    let Answers { given, left_out, room } =
+        gather::gather(&shared, &targets, is_refused, terms).await;
+    let left_out = left_out.filter(|_| terms.takes_more).map(|at| targets[at].want.key());
     let mut answers = refused;
     for (target, data) in targets.into_iter().zip(given) {
         target.traffic.goes_out(data.records.slices());
         answers.push((target.want.topic, data));
     }
-    following.end(&round, &mut answers);
+    following.end(&round, left_out, &mut answers);
     session.set(following);
+    response.node_endpoints = name_leaders(&shared, &context, &mut answers);
     response.session_id = round.session_id;
     response.responses = session::by_topic(answers);
-    (response, permit)
+    (response, room)
 }
 
 fn terms(request: &FetchRequest) -> Terms {
     let bytes = |bytes: i32| usize::try_from(bytes).unwrap_or(0);
     let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
-    let bytes_max = bytes(request.max_bytes).min(ANSWER_BYTES_MAX);
+    let taken = bytes(request.max_bytes);
+    let bytes_max = taken.min(ANSWER_BYTES_MAX);
     Terms {
         isolation: match request.isolation_level {
             0 => Isolation::Uncommitted,
@@ -113,6 +128,7 @@ fn terms(request: &FetchRequest) -> Terms {
         },
         bytes_min: bytes(request.min_bytes).min(bytes_max),
         bytes_max,
+        takes_more: taken > bytes_max,
         until: Instant::now() + wait.min(WAIT_MAX),
     }
 }
@@ -162,6 +178,34 @@ fn find<'a>(topics: &'a Topics, key: &TopicKey, version: i16) -> Result<&'a Topi
     }
     let name = key.name.parse().map_err(|_| ErrorCode::UnknownTopicOrPartition)?;
     topics.get(&name).ok_or(ErrorCode::UnknownTopicOrPartition)
+}
+
+/// Names the leader where that was not found here, or in another epoch; and where those leaders are.
+fn name_leaders(
+    shared: &Shared,
+    context: &RequestContext,
+    answers: &mut [(TopicKey, PartitionData)],
+) -> Vec<NodeEndpoint> {
+    let mut endpoints = Vec::new();
+    let is_lost = |error| matches!(error, NotLeaderOrFollower | FencedLeaderEpoch);
+    let lost = answers.iter_mut().filter(|(_, data)| is_lost(data.error_code));
+    for (key, data) in lost.filter(|_| context.version >= LEADERS_FIRST) {
+        let topics = shared.broker.topics();
+        let topic = find(&topics, key, context.version).ok();
+        let leader = topic.and_then(|topic| super::leader(topic, data.partition_index));
+        let Some((leader_id, leader_epoch)) = leader else { continue };
+        data.current_leader = LeaderIdAndEpoch { leader_id, leader_epoch };
+        if leader_id == shared.node.0 && endpoints.is_empty() {
+            let (host, port) = (ByteString::from(&*context.listener.host), context.listener.port);
+            endpoints.push(NodeEndpoint {
+                node_id: leader_id,
+                host,
+                port: port.into(),
+                rack: None,
+            });
+        }
+    }
+    endpoints
 }
 
 fn refusal(partition_index: i32, error_code: ErrorCode) -> PartitionData {

@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use crate::{
     broker::{
         OFFSETS_TOPIC,
-        names::{Acks, PartitionId, ProducerId, TopicPartition},
+        names::{Acks, PartitionId, ProducerId, TopicName, TopicPartition},
         partition::messages::{Append, AppendError, Appended, InvalidBatch},
     },
     gateway::{
@@ -34,14 +34,17 @@ use crate::{
         context::{Operation, RequestContext, Resource, authorize},
         counters::Counters,
         error_code::ErrorCode,
+        listener::Endpoint,
         messages::produce::{
-            BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceRequest, ProduceResponse,
-            TopicProduceResponse,
+            BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse,
+            ProduceRequest, ProduceResponse, TopicProduceResponse,
         },
         requests::{Held, encode},
     },
 };
 
+/// First version in which leaders are named.
+const LEADERS_FIRST: i16 = 10;
 /// Compression of a batch that only versions from 7 on may carry.
 const ZSTD: u16 = 4;
 
@@ -80,6 +83,8 @@ pub(in crate::gateway) fn handle(
     let Held { frame: permit, decoded } = held;
     let appends = append(shared, acks, parts, bytes, permit);
     let (throttle, mute) = (context.throttle_time_ms(), context.throttled);
+    let tells_leaders = context.version >= LEADERS_FIRST;
+    let here = tells_leaders.then(|| (shared.clone(), context.listener.clone()));
     let answer = async move {
         // What was decoded goes on as what is awaited.
         let _decoded = decoded;
@@ -95,8 +100,11 @@ pub(in crate::gateway) fn handle(
         if acks == Acks::None {
             return unanswered(&responses);
         }
-        let response =
+        let mut response =
             ProduceResponse { responses, throttle_time_ms: throttle, ..ProduceResponse::default() };
+        if let Some((shared, listener)) = here {
+            name_leaders(&shared, &listener, &mut response);
+        }
         let answer = Answer { mute, ..encode(&header, &response) };
         counters.answered(header.api, taken, answer.len());
         answer
@@ -276,7 +284,8 @@ fn accepted(index: i32, appended: &Appended) -> PartitionProduceResponse {
     PartitionProduceResponse {
         index,
         base_offset: appended.base_offset.0 as i64,
-        // -1: the record's time is what its producer says.
+        // -1: the record's time is what its producer says. Of a repeated batch Kafka tells the largest also
+        // then, which clients take for the time of each of its records.
         log_append_time_ms: if appended.is_append_time { appended.timestamp_ms } else { -1 },
         log_start_offset: appended.log_start.0 as i64,
         ..PartitionProduceResponse::default()
@@ -290,6 +299,25 @@ fn refused(index: i32, error_code: ErrorCode, why: &str) -> PartitionProduceResp
         base_offset: -1,
         error_message: Some(why.into()),
         ..PartitionProduceResponse::default()
+    }
+}
+
+/// Names the leader where that was not found here, and where it is.
+fn name_leaders(shared: &Shared, listener: &Endpoint, response: &mut ProduceResponse) {
+    for TopicProduceResponse { name, partition_responses, .. } in &mut response.responses {
+        let parts = partition_responses.iter_mut();
+        for part in parts.filter(|part| part.error_code == ErrorCode::NotLeaderOrFollower) {
+            let topics = shared.broker.topics();
+            let topic = name.parse().ok().and_then(|name: TopicName| topics.get(&name));
+            let leader = topic.and_then(|topic| super::leader(topic, part.index));
+            let Some((leader_id, leader_epoch)) = leader else { continue };
+            part.current_leader = LeaderIdAndEpoch { leader_id, leader_epoch };
+            if leader_id == shared.node.0 {
+                let (host, port) = (ByteString::from(&*listener.host), listener.port.into());
+                response.node_endpoints =
+                    vec![NodeEndpoint { node_id: leader_id, host, port, rack: None }];
+            }
+        }
     }
 }
 

@@ -74,14 +74,15 @@ fn every_setting_is_told_with_its_type_and_what_has_no_meaning_says_so() {
         let world = World::with_topic().await;
         let mut client = world.connect().await;
         let of_topic = describe(&mut client, (TOPIC, "t")).await;
-        for (name, kind, is_inert) in [
-            ("cleanup.policy", 7, false),
-            ("compression.type", 2, false),
-            ("compression.lz4.level", 3, true),
-            ("min.cleanable.dirty.ratio", 6, false),
-            ("retention.ms", 5, false),
-            ("preallocate", 1, true),
-            ("unclean.leader.election.enable", 1, true),
+        for (name, kind, is_inert, on_node) in [
+            ("cleanup.policy", 7, false, Some("log.cleanup.policy")),
+            ("compression.type", 2, false, Some("compression.type")),
+            ("compression.lz4.level", 3, true, Some("compression.lz4.level")),
+            ("min.cleanable.dirty.ratio", 6, false, Some("log.cleaner.min.cleanable.ratio")),
+            ("retention.ms", 5, false, Some("log.retention.ms")),
+            ("preallocate", 1, true, Some("log.preallocate")),
+            ("remote.storage.enable", 1, true, None),
+            ("unclean.leader.election.enable", 1, true, Some("unclean.leader.election.enable")),
         ] {
             let config = of_topic.iter().find(|config| *config.name == *name).unwrap();
             let doc = config.documentation.as_deref().unwrap();
@@ -90,6 +91,9 @@ fn every_setting_is_told_with_its_type_and_what_has_no_meaning_says_so() {
                 (kind, is_inert)
             );
             assert_eq!((config.config_source, config.read_only), (5, false), "{name}");
+            // What nodes have no name for has no synonym where it is not set.
+            let known_as: Vec<&str> = config.synonyms.iter().map(|one| &*one.name).collect();
+            assert_eq!(known_as, on_node.into_iter().collect::<Vec<_>>(), "{name}");
         }
         let of_node = describe(&mut client, (BROKER, "1")).await;
         assert!(of_node.is_sorted_by(|a, b| *a.name < *b.name));

@@ -243,6 +243,37 @@ fn a_batch_beyond_all_limits_waits_for_its_room() {
     });
 }
 
+/// Whoever asks in the same order each time gets what is larger than an answer, too.
+#[test]
+fn a_batch_that_an_answer_has_no_room_for_beside_others_comes_with_the_next() {
+    paused(async {
+        let world = World::new().await;
+        let spec = TopicSpec::new("t", 3).unwrap().set("max.message.bytes", "10000000").unwrap();
+        world.broker.create_topic(spec).await.unwrap();
+        let mut client = world.connect().await;
+        let (small, large) = ("x", "x".repeat(6 << 20));
+        for (partition, value) in [(0, small), (1, &large), (2, &large)] {
+            append(&mut client, partition, &[value]).await;
+        }
+        let mut wanted = fetch(&[(0, 0), (1, 0), (2, 0)]);
+        wanted.topics[0].partitions.iter_mut().for_each(|p| p.partition_max_bytes = 8 << 20);
+        let given = async |client: &mut Client, max_bytes| {
+            let found = sizes(client.ask(11, &FetchRequest { max_bytes, ..wanted.clone() }).await);
+            let given = found.iter().filter(|(_, bytes)| *bytes > 0);
+            given.map(|(partition, _)| *partition).collect::<Vec<_>>()
+        };
+        // Nothing is ever taken, so there is always all of it.
+        for partition in [0, 1, 2, 0] {
+            assert_eq!(given(&mut client, 50 << 20).await, [partition]);
+        }
+        // As in Kafka, the order is the client's where its own limit leaves something out.
+        let mut other = world.connect().await;
+        for _ in 0..3 {
+            assert_eq!(given(&mut other, 1 << 20).await, [0]);
+        }
+    });
+}
+
 #[test]
 fn offsets_and_epochs_that_are_not_there_are_refused_at_once() {
     paused(async {
@@ -311,6 +342,32 @@ fn a_partition_that_is_made_anew_is_a_passing_error() {
             }
             assert!(passing < 1_000, "it never comes back");
             pass(Duration::from_millis(10)).await;
+        }
+    });
+}
+
+/// A client that is told who leads need not ask for that.
+#[test]
+fn beside_a_refusal_the_leader_is_named_in_versions_that_can_say_it() {
+    paused(async {
+        let world = World::with_topic().await;
+        let mut client = world.connect().await;
+        let mut patient = FetchRequest { max_wait_ms: 60_000, ..fetch(&[(0, 0)]) };
+        patient.topics[0].topic_id = world.broker.topics()[&"t".parse().unwrap()].id;
+        for (version, is_named) in [(15, false), (16, true), (17, true)] {
+            let header = client.send(version, &patient).await;
+            pass(Duration::from_secs(1)).await;
+            world.root.inject_panic("partition/t-0").await.unwrap();
+            let mut refused = client.receive::<FetchRequest>(&header).await;
+            let endpoints = std::mem::take(&mut refused.node_endpoints);
+            let part = &parts(refused)[0];
+            assert_eq!(part.error_code, ErrorCode::NotLeaderOrFollower);
+            let named = (part.current_leader.leader_id, part.current_leader.leader_epoch);
+            let at: Vec<_> = endpoints.iter().map(|at| (at.node_id, &*at.host, at.port)).collect();
+            match is_named {
+                true => assert_eq!((named, &at[..]), ((1, 0), &[(1, "within", 0)][..])),
+                false => assert_eq!((named, &at[..]), ((-1, -1), &[][..])),
+            }
         }
     });
 }

@@ -184,6 +184,33 @@ fn the_repeat_of_a_batch_gets_its_old_offset_and_a_gap_is_refused() {
     });
 }
 
+#[test]
+fn beside_a_refusal_the_leader_is_named_in_versions_that_can_say_it() {
+    paused(async {
+        let slow = services(Faults { latency_ms: 10_000, ..Faults::none() });
+        let world = World::on(slow, Limits::default(), broker_spec()).await;
+        world.broker.create_topic(TopicSpec::new("t", 1).unwrap()).await.unwrap();
+        let mut client = world.connect().await;
+        for (version, is_named) in [(9, false), (10, true), (11, true)] {
+            let request = produce(-1, vec![(0, batch(&["a"]).freeze())]);
+            let header = client.send(version, &request).await;
+            // It is being written.
+            pass(Duration::from_millis(20)).await;
+            world.root.inject_panic("partition/t-0").await.unwrap();
+            let refused = client.receive::<ProduceRequest>(&header).await;
+            let part = &refused.responses[0].partition_responses[0];
+            assert_eq!(part.error_code, ErrorCode::NotLeaderOrFollower, "{part:?}");
+            let named = (part.current_leader.leader_id, part.current_leader.leader_epoch);
+            let endpoints = refused.node_endpoints.iter();
+            let at: Vec<_> = endpoints.map(|at| (at.node_id, &*at.host, at.port)).collect();
+            match is_named {
+                true => assert_eq!((named, &at[..]), ((1, 0), &[(1, "within", 0)][..])),
+                false => assert_eq!((named, &at[..]), ((-1, -1), &[][..])),
+            }
+        }
+    });
+}
+
 /// Over partitions on two arbiters, and with the next request sent before any answer is read.
 #[test]
 fn requests_of_a_connection_take_effect_and_are_answered_in_their_order() {

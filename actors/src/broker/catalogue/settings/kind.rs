@@ -17,6 +17,8 @@ pub(in crate::broker) enum Kind {
     Ratio,
     /// `true` or `false`.
     Flag,
+    /// `false`: a flag for what is not there.
+    Off,
     /// `*`, or pairs of numbers with a colon, joined by commas; perhaps none.
     Replicas,
 }
@@ -52,6 +54,7 @@ impl Kind {
             Kind::IntOr { .. } => true,
             Kind::Ratio => value.parse::<f64>().is_ok_and(|ratio| (0.0..=1.0).contains(&ratio)),
             Kind::Flag => matches!(value, "true" | "false"),
+            Kind::Off => value == "false",
             Kind::Word(known) => known.contains(&value),
             Kind::Words(known) => words(value).all(|word| known.contains(&word)),
             Kind::Replicas => value == "*" || words(value).all(is_replica),
@@ -64,6 +67,7 @@ impl Kind {
             }
             (false, Kind::Replicas) => Err("`*` or partition:broker,… is wanted".to_owned()),
             (false, Kind::Flag) => Err("true or false is wanted".to_owned()),
+            (false, Kind::Off) => Err("only false is possible".to_owned()),
             (false, _) => Err("a fraction from 0 to 1 is wanted".to_owned()),
         }
     }
@@ -71,7 +75,7 @@ impl Kind {
     /// Kafka's number for it (`ConfigType`).
     pub(in crate::broker) fn type_number(self) -> i8 {
         match self {
-            Kind::Flag => 1,
+            Kind::Flag | Kind::Off => 1,
             Kind::Word(_) => 2,
             Kind::Int { .. } | Kind::IntOr { .. } => 3,
             Kind::Long { .. } => 5,
@@ -97,6 +101,7 @@ mod tests {
             (Kind::Word(&["a", "b"]), &["a"], &["", "a,b"]),
             (Kind::Ratio, &["0", "0.5", "1"], &["1.1", "-0.1", "NaN"]),
             (Kind::Flag, &["true", "false"], &["yes", ""]),
+            (Kind::Off, &["false"], &["true", ""]),
             (Kind::Replicas, &["*", "", "0:1,1:1"], &["0", "a:b", "0:1,x"]),
         ] {
             good.iter().for_each(|value| assert_eq!(kind.check(value), Ok(()), "{kind:?} {value}"));

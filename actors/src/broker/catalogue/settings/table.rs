@@ -186,7 +186,7 @@ pub const SETTINGS: &[Setting] = &[
         name: "remote.storage.enable",
         default: "false",
         doc: "no meaning here: there is no remote storage, so it can only be `false`",
-        kind: Kind::Word(&["false"]),
+        kind: Kind::Off,
     },
     long("retention.bytes", "-1", i64::MIN, "bytes a partition keeps; below 0: no limit"),
     long(

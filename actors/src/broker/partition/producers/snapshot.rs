@@ -23,7 +23,9 @@
 //! Each batch of a producer's window is an entry of its own, oldest first: Kafka keeps the last
 //! entry of an id, which is the last batch, all that it writes itself. With the last one alone, a
 //! producer that repeats five batches after a crash would be refused as out of order (found by the
-//! simulation). A producer without batch has one entry, with −1 as last sequence and offset.
+//! simulation). Its timestamp is the largest of the batch's, as in Kafka. An entry without batch, with −1
+//! as last sequence and offset, says by its timestamp when the producer was used; where the last batch
+//! says the same, there is none.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use flumen_runtime::{codec::crc32c, ids::Offset};
@@ -58,18 +60,13 @@ impl Producers {
     /// As the content of a `.snapshot` file, with the transactions that were aborted.
     #[must_use]
     pub fn encode(&self, aborted: &[AbortedTransaction]) -> Bytes {
-        let batches = |state: &State| state.recent.len().max(1);
-        let entries: usize = self.states.values().map(batches).sum();
-        let mut out = BytesMut::with_capacity(HEAD_BYTES + ENTRY_BYTES * entries);
+        let count: usize = self.states.values().map(|state| entries(state).count()).sum();
+        let mut out = BytesMut::with_capacity(HEAD_BYTES + ENTRY_BYTES * count);
         out.put_i16(VERSION);
         out.put_u32(0);
-        out.put_u32(u32::try_from(entries).expect("producers fit in memory"));
+        out.put_u32(u32::try_from(count).expect("producers fit in memory"));
         for (id, state) in &self.states {
-            if state.recent.is_empty() {
-                encode_entry(*id, state, (-1, -1, 0), &mut out);
-            }
-            for recent in &state.recent {
-                let batch = (recent.last_sequence, recent.last_offset.as_i64(), recent.last_delta);
+            for batch in entries(state) {
                 encode_entry(*id, state, batch, &mut out);
             }
         }
@@ -110,8 +107,14 @@ impl Producers {
         let split = entries.checked_mul(ENTRY_BYTES).and_then(|end| rest.split_at_checked(end));
         let (mut entries, mut aborted) = split.ok_or(length)?;
         let mut producers = Producers::default();
+        // Whom the last entry without batch was of, and what it said.
+        let mut used = None;
         while entries.has_remaining() {
-            let (id, state) = decode_entry(&mut entries)?;
+            let (id, mut state) = decode_entry(&mut entries)?;
+            match used.filter(|(of, _)| *of == id && !state.recent.is_empty()) {
+                Some((_, used_ms)) => state.used_ms = used_ms,
+                None => used = state.recent.is_empty().then_some((id, state.used_ms)),
+            }
             if let Some(first) = state.transaction_first {
                 producers.open.insert((first, id));
             }
@@ -163,14 +166,21 @@ fn decode_aborted(rest: &mut &[u8]) -> Result<Vec<AbortedTransaction>, SnapshotE
     Ok(aborted)
 }
 
-/// Appends the entry of a batch: its last sequence, last offset and last delta.
-fn encode_entry(id: ProducerId, state: &State, batch: (i32, i64, u32), out: &mut BytesMut) {
+/// The entries of a producer: when it was used, where its last batch does not say that, and its batches.
+fn entries(state: &State) -> impl Iterator<Item = Option<&Recent>> {
+    let is_said = state.recent.last().is_some_and(|last| last.timestamp_ms == state.used_ms);
+    (!is_said).then_some(None).into_iter().chain(state.recent.iter().map(Some))
+}
+
+/// Appends the entry of a batch, or one without.
+fn encode_entry(id: ProducerId, state: &State, batch: Option<&Recent>, out: &mut BytesMut) {
+    let offset = |batch: &Recent| batch.last_offset.as_i64();
     out.put_i64(id.0);
     out.put_i16(state.epoch);
-    out.put_i32(batch.0);
-    out.put_i64(batch.1);
-    out.put_u32(batch.2);
-    out.put_i64(state.used_ms);
+    out.put_i32(batch.map_or(-1, |batch| batch.last_sequence));
+    out.put_i64(batch.map_or(-1, offset));
+    out.put_u32(batch.map_or(0, |batch| batch.last_delta));
+    out.put_i64(batch.map_or(state.used_ms, |batch| batch.timestamp_ms));
     out.put_i32(state.coordinator_epoch);
     out.put_i64(state.transaction_first.map_or(-1, Offset::as_i64));
 }
@@ -181,7 +191,7 @@ fn decode_entry(rest: &mut &[u8]) -> Result<(ProducerId, State), SnapshotError> 
     let last_sequence = rest.get_i32();
     let last_offset = rest.get_i64();
     let last_delta = rest.get_i32();
-    let used_ms = rest.get_i64();
+    let timestamp_ms = rest.get_i64();
     let coordinator_epoch = rest.get_i32();
     let transaction_first = rest.get_i64();
 
@@ -196,9 +206,11 @@ fn decode_entry(rest: &mut &[u8]) -> Result<(ProducerId, State), SnapshotError> 
         if delta > last_offset.0 {
             return Err(SnapshotError::Value(last_delta.into()));
         }
-        smallvec![Recent { last_sequence, last_offset, last_delta: delta as u32 }]
+        smallvec![Recent { last_sequence, last_offset, last_delta: delta as u32, timestamp_ms }]
     };
     let transaction_first = u64::try_from(transaction_first).ok().map(Offset);
+    // Of one entry alone, as Kafka writes it, the time of its batch is when it was used.
+    let used_ms = timestamp_ms;
     let state = State { epoch, recent, coordinator_epoch, transaction_first, used_ms };
     Ok((ProducerId(id), state))
 }

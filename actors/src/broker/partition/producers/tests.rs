@@ -8,8 +8,8 @@ use crate::broker::partition::messages::AbortedTransaction;
 const ID: ProducerId = ProducerId(7);
 
 fn batch(epoch: i16, first_sequence: i32, count: u32) -> Produced {
-    let last_delta = count - 1;
-    Produced { producer: ID, epoch, first_sequence, last_delta, is_transactional: false }
+    let (last_delta, is_transactional) = (count - 1, false);
+    Produced { producer: ID, epoch, first_sequence, last_delta, timestamp_ms: 0, is_transactional }
 }
 
 fn try_one(
@@ -165,7 +165,9 @@ fn a_marker_ends_the_open_transaction_and_fences_older_coordinators() {
 #[test]
 fn a_snapshot_has_kafkas_layout() {
     let mut producers = Producers::default();
-    producers.follow(&batch(2, 10, 5), Offset(100), 1_700_000_000_000);
+    let timestamp_ms = 1_700_000_000_000;
+    let produced = Produced { timestamp_ms, ..batch(2, 10, 5) };
+    producers.follow(&produced, Offset(100), timestamp_ms);
     let bytes = producers.encode(&[]);
     assert_eq!(bytes.len(), 10 + 46);
     assert_eq!(bytes[..2], [0, 1], "version");
@@ -175,10 +177,36 @@ fn a_snapshot_has_kafkas_layout() {
     assert_eq!(bytes[20..24], 14_i32.to_be_bytes(), "last sequence");
     assert_eq!(bytes[24..32], 104_i64.to_be_bytes(), "last offset");
     assert_eq!(bytes[32..36], 4_i32.to_be_bytes(), "offset delta");
-    assert_eq!(bytes[36..44], 1_700_000_000_000_i64.to_be_bytes(), "timestamp");
+    assert_eq!(bytes[36..44], timestamp_ms.to_be_bytes(), "timestamp");
     assert_eq!(bytes[44..48], (-1_i32).to_be_bytes(), "coordinator epoch");
     assert_eq!(bytes[48..56], (-1_i64).to_be_bytes(), "no open transaction");
     assert_eq!(Producers::decode(&bytes).unwrap(), (producers, Vec::new()));
+}
+
+#[test]
+fn a_snapshot_keeps_the_time_of_each_batch_and_when_its_producer_was_used() {
+    let mut producers = Producers::default();
+    for (n, timestamp_ms) in [(0, 30), (1, 20), (2, 10)] {
+        let produced = Produced { timestamp_ms, ..batch(0, n, 1) };
+        producers.follow(&produced, Offset(n as u64), 500 + i64::from(n));
+    }
+    // Those that say when they were used by their last batch, and that have none.
+    for (id, epoch) in [(6, 0), (8, 0)] {
+        let produced =
+            Produced { producer: ProducerId(id), timestamp_ms: 600, ..batch(epoch, 0, 1) };
+        producers.follow(&produced, Offset(3), 600);
+    }
+    let (producer, epoch) = (ProducerId(9), 0);
+    let marker = Marker { producer, epoch, coordinator_epoch: 1, is_commit: true };
+    producers.end_transaction(&marker, 700);
+    let bytes = producers.encode(&[]);
+    assert_eq!(bytes.len(), 10 + (1 + 4 + 1 + 1) * 46);
+    let (mut restored, _) = Producers::decode(&bytes).unwrap();
+    assert_eq!(restored, producers);
+    for (n, timestamp_ms) in [(0, 30), (1, 20), (2, 10)] {
+        let verdict = try_one(&mut restored, &batch(0, n, 1), 999);
+        assert!(matches!(verdict, Ok(Verdict::Duplicate(old)) if old.timestamp_ms == timestamp_ms));
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::broker::{
     names::ProducerId,
     partition::{
         messages::{AbortedTransaction, AppendError, Appended, InvalidBatch, Origin, Role},
-        producers::{Marker, Tried, Verdict},
+        producers::{Marker, Recent, Tried, Verdict},
         validate::{self, Checked, CheckedBatches},
     },
 };
@@ -35,9 +35,10 @@ pub struct Expected {
     pub at: Option<Offset>,
 }
 
-/// Where each batch of a request goes; a duplicate's offset lies below the log's end.
+/// Where each batch of a request goes, and as which it is there already: then its offset lies below the
+/// log's end.
 struct Plan {
-    bases: smallvec::SmallVec<[(Offset, bool); 1]>,
+    places: smallvec::SmallVec<[(Offset, Option<Recent>); 1]>,
     tried: Tried,
 }
 
@@ -68,26 +69,26 @@ impl<A, F> State<A, F> {
         }
         let plan = self.plan(&checked, &batches, now_ms)?;
         // What is there already is not appended, wherever the log ends now.
-        let is_new = plan.bases.iter().any(|(_, is_new)| *is_new);
+        let is_new = plan.places.iter().any(|(_, old)| old.is_none());
         if let Some(at) = at.filter(|at| is_new && *at != self.log_end) {
             return Err(AppendError::NotAtEnd { at, end: self.log_end });
         }
-        for (Checked { header, range }, (base, is_new)) in checked.iter_mut().zip(&plan.bases) {
-            header.base_offset = *base;
-            if *is_new {
-                let batch = &mut batches[range.clone()];
-                validate::set_time(batch, header, &limits, now_ms);
-                batch::stamp(batch, *base, self.epoch);
-                (header.base_offset, header.leader_epoch) = (*base, epoch_of_header(self.epoch));
+        for (Checked { header, range }, (base, old)) in checked.iter_mut().zip(&plan.places) {
+            if let Some(old) = old {
+                (header.base_offset, header.max_timestamp) = (*base, old.timestamp_ms);
+                continue;
             }
+            let batch = &mut batches[range.clone()];
+            validate::set_time(batch, header, &limits, now_ms);
+            batch::stamp(batch, *base, self.epoch);
+            (header.base_offset, header.leader_epoch) = (*base, epoch_of_header(self.epoch));
         }
         self.producers.accept(plan.tried);
         let bytes = batches.freeze();
-        for (Checked { header, range }, (_, is_new)) in checked.iter().zip(&plan.bases) {
-            if *is_new {
-                self.take(bytes.slice(range.clone()), header, now_ms, effects);
-            } else {
-                self.duplicates += 1;
+        for (Checked { header, range }, (_, old)) in checked.iter().zip(&plan.places) {
+            match old {
+                None => self.take(bytes.slice(range.clone()), header, now_ms, effects),
+                Some(_) => self.duplicates += 1,
             }
         }
         self.check();
@@ -120,7 +121,7 @@ impl<A, F> State<A, F> {
             base_offset: first.base_offset,
             last_offset: last.last_offset(),
             timestamp_ms: headers().map(|header| header.max_timestamp).max().unwrap_or(-1),
-            is_append_time: last.attributes.is_log_append_time(),
+            is_append_time: self.rules.limits.is_append_time,
             log_start: self.log_start,
             is_duplicate,
         };
@@ -135,7 +136,8 @@ impl<A, F> State<A, F> {
         bytes: &[u8],
         now_ms: UnixMillis,
     ) -> Result<Plan, AppendError> {
-        let mut bases = smallvec::SmallVec::new();
+        let mut places = smallvec::SmallVec::new();
+        let log_time = self.rules.limits.is_append_time.then_some(now_ms);
         let mut end = self.log_end;
         let mut trial = self.producers.trial(now_ms);
         for Checked { header, range } in checked {
@@ -146,18 +148,21 @@ impl<A, F> State<A, F> {
                 self.producers.judge_marker(&marker)?;
             }
             let verdict = match validate::produced(header) {
-                Some(produced) => trial.judge(&produced, end)?,
+                Some(mut produced) => {
+                    produced.timestamp_ms = log_time.unwrap_or(produced.timestamp_ms);
+                    trial.judge(&produced, end)?
+                }
                 None => Verdict::New,
             };
             match verdict {
                 Verdict::New => {
-                    bases.push((end, true));
+                    places.push((end, None));
                     end = end.plus(u64::from(header.last_offset_delta) + 1);
                 }
-                Verdict::Duplicate(old) => bases.push((old.base_offset(), false)),
+                Verdict::Duplicate(old) => places.push((old.base_offset(), Some(old))),
             }
         }
-        Ok(Plan { bases, tried: trial.finish() })
+        Ok(Plan { places, tried: trial.finish() })
     }
 
     /// Takes `batches` in as their leader stamped them.

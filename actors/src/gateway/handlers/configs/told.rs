@@ -5,7 +5,9 @@ use crate::{
     broker::{
         Broker, NodeId, Settings,
         catalogue::{
-            node_settings::{NodeSettings, Nodes, OWN_SETTINGS, name_on_node, of_topics},
+            node_settings::{
+                NodeSettings, Nodes, OWN_SETTINGS, is_of_nodes, name_on_node, of_topics,
+            },
             settings::{SETTINGS, Setting},
         },
     },
@@ -33,6 +35,14 @@ pub(in crate::gateway::handlers) struct Layer {
     pub(in crate::gateway::handlers) name: &'static str,
     pub(in crate::gateway::handlers) value: String,
     pub(in crate::gateway::handlers) source: i8,
+}
+
+impl Layer {
+    /// Whether it is a synonym. The default of what no node has a name for is none, as in Kafka
+    /// (`ServerTopicConfigSynonyms`).
+    pub(super) fn is_synonym(&self) -> bool {
+        self.source != DEFAULT || is_of_nodes(self.name)
+    }
 }
 
 /// One setting as it is told.

@@ -15,6 +15,12 @@
 //! first batch: there is progress however small the limits are, and nothing is read without room for it.
 //! What was given its room is held under it until it was sent.
 //!
+//! In Kafka partitions are read in the order of the request, and clients see to it that this is not
+//! always the same one (KIP-74). But an answer holds less here than it does there: a batch for which a
+//! client has room, larger than an answer, comes only where its partition is the first. So a request
+//! without a session begins with what the limit of an answer left out of the last one; a session has an
+//! order of its own.
+//!
 //! Enough is what Kafka takes for it: what there is, of each partition up to its limit, comes to
 //! `min_bytes`, even where whole batches do not make it up.
 
@@ -155,6 +161,16 @@ impl Given {
     }
 }
 
+/// What an answer is made of.
+pub(super) struct Answers {
+    /// Of each target, in their order.
+    pub(super) given: Vec<PartitionData>,
+    /// The first target of which there was something, and no room for it.
+    pub(super) left_out: Option<usize>,
+    /// The room that the records take.
+    pub(super) room: Option<Permit>,
+}
+
 /// What all partitions gave, in the order of the targets.
 #[derive(Default)]
 struct Gathered {
@@ -174,7 +190,8 @@ impl Gathered {
         });
         for ((at, asked), read) in parts.iter().zip(join_all(reads).await) {
             let mut given = targets[*at].given(read, terms, *asked);
-            if self.bytes > 0 && self.bytes + given.bytes() > terms.bytes_max {
+            let is_beside = self.bytes > 0 && given.bytes() > 0;
+            if is_beside && self.bytes + given.bytes() > terms.bytes_max {
                 given.withhold();
             }
             self.bytes += given.bytes();
@@ -234,19 +251,19 @@ impl Gathered {
         (self.bytes, self.given.into_iter().map(|given| given.end).collect())
     }
 
-    fn into_answers(self) -> Vec<PartitionData> {
-        self.given.into_iter().map(|given| given.data).collect()
+    fn into_answers(self, room: Option<Permit>) -> Answers {
+        let left_out = self.given.iter().position(|given| given.withheld > 0);
+        Answers { given: self.given.into_iter().map(|given| given.data).collect(), left_out, room }
     }
 }
 
-/// An answer of each target, in their order, and the room that their records take. Where the answer
-/// `is_due` anyhow, it waits for nothing.
+/// An answer of each target. Where it `is_due` anyhow, it waits for nothing.
 pub(super) async fn gather(
     shared: &Shared,
     targets: &[Target],
     is_due: bool,
     terms: Terms,
-) -> (Vec<PartitionData>, Option<Permit>) {
+) -> Answers {
     // However little a client wants, so much is read at once.
     let least = targets.len().min(AT_ONCE) * PART_BYTES_MIN;
     let usual = terms.bytes_max.max(least);
@@ -276,7 +293,7 @@ pub(super) async fn gather(
             .then(|| shared.waiting_room.try_acquire(targets.len(), 0).ok());
         let Some(_waits) = waits.flatten() else {
             let kept = room.split(1, read.bytes.min(room_bytes));
-            return (read.into_answers(), kept);
+            return read.into_answers(kept);
         };
         // Nothing is held while it waits.
         let (had, ends) = read.into_ends();
@@ -301,12 +318,7 @@ pub(super) async fn gather(
 
 /// What comes to a single partition in time, if it is in memory and there is room for it then; or that
 /// nothing has come.
-async fn follow(
-    shared: &Shared,
-    only: &Target,
-    terms: Terms,
-    usual: usize,
-) -> Option<(Vec<PartitionData>, Option<Permit>)> {
+async fn follow(shared: &Shared, only: &Target, terms: Terms, usual: usize) -> Option<Answers> {
     let bytes_max = only.bytes_max(terms);
     let woken = only.wait(terms, only.offset(), terms.bytes_min, bytes_max).await;
     let given = only.given(woken, terms, bytes_max);
@@ -316,7 +328,7 @@ async fn follow(
     }
     let mut room = shared.answer_room.try_acquire(1, usual).ok()?;
     let kept = room.split(1, given.bytes().min(usual));
-    Some((vec![given.data], kept))
+    Some(Answers { given: vec![given.data], left_out: None, room: kept })
 }
 
 /// Reads what there is, without waiting: all of `first`, and of the others what fits beside it.

@@ -4,10 +4,12 @@
 //! A session belongs to its connection and ends with it: a consumer that comes back over another one
 //! is told so (`FETCH_SESSION_ID_NOT_FOUND`) and begins anew.
 //!
+//! Who has no session is remembered one thing: what to begin with the next time (see [`super::gather`]).
+//!
 //! What all sessions follow is counted against one room of the node. Who finds none is given no
 //! session, and names its partitions each time, as clients do where a broker has no sessions at all.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, mem};
 
 use bytestring::ByteString;
 use flumen_runtime::credit::{Credit, Permit};
@@ -32,11 +34,21 @@ pub(super) struct TopicKey {
     pub(super) name: ByteString,
 }
 
+/// A partition, by its topic and number.
+type Key = (TopicKey, i32);
+
 /// One partition that is to be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Want {
     pub(super) topic: TopicKey,
     pub(super) partition: FetchPartition,
+}
+
+impl Want {
+    /// Its topic and number.
+    pub(super) fn key(&self) -> Key {
+        (self.topic.clone(), self.partition.partition)
+    }
 }
 
 /// What was last told of a partition.
@@ -62,7 +74,9 @@ pub(in crate::gateway) struct Session {
     id: i32,
     epoch: i32,
     turn: u64,
-    followed: BTreeMap<(TopicKey, i32), Followed>,
+    followed: BTreeMap<Key, Followed>,
+    /// Where there is none: what the next request begins with.
+    first: Option<Key>,
     /// Its part of the node's room for sessions: a count of partitions.
     room: Option<Permit>,
 }
@@ -89,9 +103,12 @@ impl Session {
     ) -> Result<Round, ErrorCode> {
         let (id, epoch) = (request.session_id, request.session_epoch);
         if epoch == FINAL_EPOCH || epoch == INITIAL_EPOCH {
-            *self = Session::default();
+            let first = mem::take(self).first;
             if epoch == FINAL_EPOCH || !self.make_room(&request.topics, room) {
-                let wants = request.topics.into_iter().flat_map(wants).collect();
+                let mut wants: Vec<Want> = request.topics.into_iter().flat_map(wants).collect();
+                let is_first = |want: &Want| first.as_ref().is_some_and(|key| want.key() == *key);
+                let at = wants.iter().position(is_first).unwrap_or(0);
+                wants.rotate_left(at);
                 return Ok(Round { session_id: 0, wants, is_incremental: false });
             }
             (self.id, self.epoch) = (new_id, INITIAL_EPOCH + 1);
@@ -163,9 +180,16 @@ impl Session {
         followed.into_iter().map(want).collect()
     }
 
-    /// Takes in what is to be answered, and leaves out what an incremental answer need not say.
-    pub(super) fn end(&mut self, round: &Round, answers: &mut Vec<(TopicKey, PartitionData)>) {
+    /// Takes in what is to be answered, and leaves out what an incremental answer need not say. Without a
+    /// session the next request begins with what was `left_out`.
+    pub(super) fn end(
+        &mut self,
+        round: &Round,
+        left_out: Option<Key>,
+        answers: &mut Vec<(TopicKey, PartitionData)>,
+    ) {
         if round.session_id == 0 {
+            self.first = left_out;
             return;
         }
         answers.retain(|(topic, data)| {
@@ -257,7 +281,7 @@ mod tests {
             (key, data)
         };
         let mut answers = marks.iter().map(answer).collect();
-        session.end(round, &mut answers);
+        session.end(round, None, &mut answers);
         answers.iter().map(|(_, data)| data.partition_index).collect()
     }
 
@@ -272,6 +296,22 @@ mod tests {
         assert_eq!(numbers(&round), [2, 3, 1]);
         let next = [(2, 0, ""), (3, 9, ""), (1, 5, "")];
         assert_eq!(answers(&mut session, &round, &next), [3], "its high watermark moved");
+    }
+
+    #[test]
+    fn without_a_session_what_was_left_out_comes_first_and_all_have_their_turn() {
+        let mut session = Session::default();
+        let mut turn = |left_out: i32| {
+            let request = request(0, -1, vec![topic("t", &[1, 2, 3])]);
+            let round = session.begin(request, 7, &room()).unwrap();
+            let key = (TopicKey { id: Uuid::nil(), name: "t".into() }, left_out);
+            session.end(&round, Some(key), &mut Vec::new());
+            numbers(&round)
+        };
+        assert_eq!(turn(2), [1, 2, 3]);
+        assert_eq!(turn(3), [2, 3, 1]);
+        assert_eq!(turn(9), [3, 1, 2]);
+        assert_eq!(turn(1), [1, 2, 3], "it is not asked for any more");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use flumen_runtime::batch::{self, BatchBuilder, RecordRef};
 
 use super::*;
-use crate::broker::partition::validate::Limits;
+use crate::broker::partition::{messages::Appended, validate::Limits};
 
 const LOG_APPEND_TIME: u16 = 8;
 
@@ -31,6 +31,22 @@ fn where_the_log_gives_the_time_it_gives_that_of_the_append_whatever_the_produce
         assert_eq!(header.max_timestamp, 5_000);
         assert!(accepted.appended.is_append_time);
         assert_eq!(accepted.appended.timestamp_ms, 5_000);
+    }
+}
+
+#[test]
+fn the_repeat_of_a_batch_is_told_the_time_that_the_log_gave_it() {
+    for (is_append_time, given) in [(true, 5_000), (false, 7)] {
+        let mut state = with(Limits { is_append_time, ..Limits::default() });
+        let spec = Spec { max_timestamp: 7, producer: (7, 0, 0), ..Spec::default() };
+        let (_, first) = written(&mut state, spec.build()).unwrap();
+        let (now_ms, mut effects) = (9_000, Vec::new());
+        let repeat =
+            state.append(spec.build(), Origin::Client, Expected::default(), now_ms, &mut effects);
+        assert!(effects.is_empty());
+        let repeat = repeat.unwrap().appended;
+        assert_eq!(repeat, Appended { is_duplicate: true, ..first.appended });
+        assert_eq!((repeat.timestamp_ms, repeat.is_append_time), (given, is_append_time));
     }
 }
 
