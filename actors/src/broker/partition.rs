@@ -384,7 +384,7 @@ impl Partition {
     }
 
     fn look_up_again(
-        &self,
+        &mut self,
         from_ms: Option<i64>,
         end: Offset,
         answer: FoundAnswer,
@@ -394,17 +394,6 @@ impl Partition {
         match &self.stage {
             Stage::Open(open) => open.look_up(from_ms, end, answer, tries, ctx),
             _ => answer.give(Err(self.unreadable(Offset::ZERO, &ReadFailure::Removed))),
-        }
-    }
-
-    /// What to say of a read that failed: perhaps the log was trimmed past it meanwhile.
-    fn unreadable(&self, offset: Offset, error: &ReadFailure) -> FetchError {
-        match &self.stage {
-            Stage::Open(open) if offset < open.log.start() => {
-                let (log_start, log_end) = (open.log.start(), open.log.end());
-                FetchError::OutOfRange { offset, log_start, log_end }
-            }
-            _ => FetchError::Unreadable { offset, reason: error.to_string() },
         }
     }
 

@@ -83,6 +83,7 @@ pub(super) async fn open(
     let place = LogPlace { dir: shared.dir.clone(), id: shared.log, ticket };
     let now_ms = local.clock().now_ms();
     if let Some(closed) = shared.handover.take_closed()
+        && closed.log.is_as_left(&disk, &shared.dir).await.unwrap_or(false)
         && let Some(at_rest) = AtRest::new(closed, &place.ticket, &disk)
     {
         return Ok(Opened::AtRest(Box::new(at_rest)));

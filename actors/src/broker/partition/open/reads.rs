@@ -5,6 +5,7 @@ use flumen_runtime::{ids::Offset, log::ReadFailure};
 
 use super::{Open, Partition, READ_TRIES};
 use crate::broker::partition::{
+    Stage,
     messages::{At, EpochEnd, FetchError, Fetched, FindEpochEnd, FindOffset, FoundOffset},
     request::{FetchAnswer, FoundAnswer},
     state::ReadRange,
@@ -59,6 +60,7 @@ impl Open {
                 actor.look_up_again(from_ms, end, answer, tries - 1, ctx);
             }
             Err(error) => {
+                actor.tell(&error);
                 let offset = Offset::ZERO;
                 answer.give(Err(FetchError::Unreadable { offset, reason: error.to_string() }));
             }
@@ -117,5 +119,34 @@ impl Open {
                 Err(error) => answer.give(Err(actor.unreadable(offset, &error))),
             }
         }));
+    }
+}
+
+impl Partition {
+    /// What to say of a read that failed: perhaps the log was trimmed past it meanwhile.
+    pub(in crate::broker::partition) fn unreadable(
+        &mut self,
+        offset: Offset,
+        error: &ReadFailure,
+    ) -> FetchError {
+        if let Stage::Open(open) = &self.stage
+            && offset < open.log.start()
+        {
+            let (log_start, log_end) = (open.log.start(), open.log.end());
+            return FetchError::OutOfRange { offset, log_start, log_end };
+        }
+        self.tell(error);
+        FetchError::Unreadable { offset, reason: error.to_string() }
+    }
+
+    /// Says to whoever runs the node what cannot be read, for Kafka's clients hear a number only: once,
+    /// since they ask again and again.
+    fn tell(&mut self, error: &ReadFailure) {
+        let Stage::Open(open) = &mut self.stage else { return };
+        let reason = error.to_string();
+        if *error != ReadFailure::Removed && open.told != reason {
+            tracing::error!(partition = %self.shared.partition, %reason, "records cannot be read");
+            open.told = reason;
+        }
     }
 }
