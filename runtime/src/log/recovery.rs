@@ -496,6 +496,7 @@ impl Recovery<'_> {
                 let batch = bytes.slice(at..at + header.batch_bytes as usize);
                 at += batch.len();
                 if header.base_offset == active.segment.end {
+                    self.cut(active).await?;
                     let position = active.segment.size;
                     self.take(active, &header, &batch, Offset::ZERO);
                     self.disk
@@ -515,6 +516,16 @@ impl Recovery<'_> {
             }
         }
         Ok(filled)
+    }
+
+    /// Cuts what follows the last batch, before another is written there: a sync that failed may have lost
+    /// the file's length, and none brings that to the disk unless it changes.
+    async fn cut(&self, active: &mut Scan) -> Result<(), OpenError> {
+        if active.len > active.segment.size {
+            active.len = active.segment.size;
+            self.disk.truncate(&active.file, active.len, &self.place.ticket).await?;
+        }
+        Ok(())
     }
 
     /// Makes the recovery point that is missing, at the beginning of the last segment: all before it

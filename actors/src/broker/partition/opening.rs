@@ -47,9 +47,7 @@ impl OpeningError {
     /// What would mend it by itself: where the disk was full, or no more files could be open.
     pub(super) fn lacks(&self) -> Option<&'static str> {
         match self {
-            OpeningError::Log(OpenError::Disk(error)) if error.is_full() => {
-                Some("make room on its disk")
-            }
+            OpeningError::Log(error) if error.lacks_room() => Some("make room on its disk"),
             OpeningError::Log(OpenError::Disk(error)) if error.is_out_of_files() => {
                 Some("let the process open more files (`ulimit -n`)")
             }
