@@ -329,7 +329,15 @@ fn announce(node: &Node, directories: &[DataDir]) -> Result<(), NodeError> {
     };
     let addresses: Vec<SocketAddr> = node.gateway.listeners().iter().map(here).collect();
     if !addresses.is_empty() {
-        directories.iter().try_for_each(|directory| directory.announce(&addresses))?;
+        for directory in directories {
+            match directory.announce(&addresses) {
+                // A full disk keeps no node from serving what it has.
+                Err(error) if error.is_full() => tracing::warn!(
+                    %error, "commands on its data directory do not find this node: give them `--bootstrap`"
+                ),
+                announced => announced?,
+            }
+        }
     }
     Ok(())
 }

@@ -240,6 +240,15 @@ pub fn from_kafka_id(text: &str) -> Option<Uuid> {
     properties::from_base64(text)
 }
 
+impl DataDirError {
+    /// Whether there was no room on its disk.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        use io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(self, Self::Io { error, .. } if matches!(error.kind(), StorageFull | QuotaExceeded))
+    }
+}
+
 fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DataDirError {
     move |error| DataDirError::Io { action, path: path.to_path_buf(), error }
 }

@@ -389,8 +389,18 @@ impl DiskError {
     /// finds no room (thin provisioning, quotas, delayed allocation) has lost what it was to save.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        let full = |code: i32| code == libc::ENOSPC || code == libc::EDQUOT;
-        matches!(self, DiskError::Os { code, .. } if full(*code)) && !self.is_failed_sync()
+        self.is_without_room() && !self.is_failed_sync()
+    }
+
+    /// Whether the disk is full, also where something is lost by it.
+    fn is_without_room(&self) -> bool {
+        matches!(self, DiskError::Os { code: libc::ENOSPC | libc::EDQUOT, .. })
+    }
+
+    /// Whether a sync of a file has found no room for what it was to save.
+    pub(crate) fn is_full_sync(&self) -> bool {
+        let is_of_file = matches!(self, DiskError::Os { action, .. } if *action == SYNC);
+        self.is_without_room() && is_of_file
     }
 
     /// Whether a sync has failed, of a file or of a directory: DISK-3 says what that means.

@@ -36,6 +36,7 @@ struct GateState {
     /// Writes that were submitted and have not completed, of any era.
     in_flight: usize,
     failed_sync: Option<Box<DiskError>>,
+    was_opened: bool,
     deferred: Option<Box<Deferred>>,
 }
 
@@ -74,7 +75,8 @@ impl EraGate {
     /// A gate for the writers of `what` (a log's directory, for messages); nobody may write yet.
     #[must_use]
     pub fn new(what: impl Into<Arc<Path>>) -> Arc<EraGate> {
-        let state = GateState { current: Era(0), in_flight: 0, failed_sync: None, deferred: None };
+        let (current, in_flight, was_opened) = (Era(0), 0, false);
+        let state = GateState { current, in_flight, failed_sync: None, was_opened, deferred: None };
         Arc::new(EraGate { what: what.into(), state: Mutex::new(state) })
     }
 
@@ -105,6 +107,16 @@ impl EraGate {
     #[must_use]
     pub fn failed_sync(&self) -> Option<DiskError> {
         self.lock().failed_sync.as_deref().cloned()
+    }
+
+    /// Remembers, for the rest of this process, that what is written here has been open: somebody may have
+    /// read what only the page cache has.
+    pub(crate) fn note_opened(&self) {
+        self.lock().was_opened = true;
+    }
+
+    pub(crate) fn was_opened(&self) -> bool {
+        self.lock().was_opened
     }
 
     /// Puts off a write of `bufs` to `position` in `file`.

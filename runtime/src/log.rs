@@ -29,8 +29,9 @@
 //! the pages of an unsynced write reach the disk in any order.
 //!
 //! Closed segments below it are trusted by their names until they are read: one that does not go to
-//! where the next begins is damage that the reader is told of. Where the first begins above the log's
-//! start, the log refuses to open.
+//! where the next begins is damage that the reader is told of, and one whose file is gone while the log
+//! is open is named to whoever reads it. Where the first begins above the log's start, the log refuses
+//! to open.
 //!
 //! No checksum covers a batch's base offset and epoch, so these must be what they can only be: a batch
 //! begins where the one before it ends, and is of the epoch that led there. Where compaction took

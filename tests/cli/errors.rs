@@ -137,3 +137,16 @@ fn damage_is_named_and_repaired_by_the_command_that_it_names() {
     assert!(again.status.success());
     again.tells(&["whole", "nothing was changed"]);
 }
+
+#[test]
+fn a_repair_that_makes_a_recovery_point_anew_says_what_is_there_again() {
+    let Some(place) = filled(100) else { return };
+    place.succeed("topics trim t --to 60 --data data");
+    let kept = place.succeed("consume t --data data");
+    assert_eq!(kept.lines().next(), Some("line 60"));
+    fs::write(place.path("data/t-0/recovery-point"), "no longer one").unwrap();
+    let repaired = place.run("log repair data/t-0");
+    assert!(repaired.status.success(), "{}", repaired.err);
+    repaired.tells(&["made anew", "begins at offset 0", "deleted are in it again", "topics trim"]);
+    assert_eq!(place.succeed("consume t --data data").lines().count(), 100);
+}

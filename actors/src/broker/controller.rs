@@ -10,7 +10,9 @@
 //!
 //! # Failure
 //! Permanent. A new life reads the catalogue from its log, and starts whatever of it does not run:
-//! the partitions themselves live on meanwhile, under a supervisor of their own.
+//! the partitions themselves live on meanwhile, under a supervisor of their own. Where the catalogue's
+//! disk is full, the same life reads it again, and again until there is room; what it is asked
+//! meanwhile it refuses.
 
 mod carry_out;
 mod start;
@@ -39,6 +41,8 @@ use crate::answer::{Answer, Answering, later};
 
 /// How often it looks how much room there is.
 const ROOM_INTERVAL: Duration = Duration::from_secs(1);
+/// How long it waits before it opens the catalogue again whose disk was full.
+const REOPEN_PAUSE: Duration = Duration::from_secs(1);
 /// How often it looks whether retention has something to do in partitions at rest.
 const REST_INTERVAL: Duration = Duration::from_secs(30);
 /// How often it tries again to start or remove what could not be.
@@ -80,7 +84,8 @@ pub struct Controller {
     shared: Arc<Shared>,
     incarnation: Incarnation<Controller>,
     catalogue: Catalogue,
-    coordination: Option<Box<dyn Coordination>>,
+    /// Or why there is none.
+    coordination: Result<Box<dyn Coordination>, TopicError>,
     waiting: VecDeque<(Command, Answer<Result<Changed, TopicError>>)>,
     is_busy: bool,
     /// Whether every partition runs and nothing deleted is left, as far as is known.
@@ -96,9 +101,9 @@ pub(super) fn child_spec(shared: Arc<Shared>) -> (ChildSpec, Addr<Controller>) {
             shared: shared.clone(),
             incarnation: incarnation.clone(),
             catalogue: Catalogue::default(),
-            coordination: None,
+            coordination: Err(TopicError::Stopped),
             waiting: VecDeque::new(),
-            is_busy: true,
+            is_busy: false,
             is_whole: true,
             is_looking: false,
             draining: None,
@@ -110,14 +115,7 @@ impl Actor for Controller {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        let starting = start::start(self.shared.clone(), self.incarnation.local().clone());
-        ctx.spawn(starting.into_actor(self).map(|started, actor, ctx| match started {
-            Ok(started) => actor.on_started(started, ctx),
-            Err(error) => {
-                actor.shared.is_ready(Err(error.clone()));
-                actor.incarnation.fail(error);
-            }
-        }));
+        self.begin(ctx);
         ctx.run_interval(ROOM_INTERVAL, |actor, ctx| {
             if std::mem::replace(&mut actor.is_looking, true) {
                 return;
@@ -161,8 +159,39 @@ impl Handler<Drain> for Controller {
 }
 
 impl Controller {
+    /// Reads the catalogue, and starts whatever of it does not run.
+    fn begin(&mut self, ctx: &mut Context<Self>) {
+        if std::mem::replace(&mut self.is_busy, true) {
+            ctx.run_later(REOPEN_PAUSE, Self::begin);
+            return;
+        }
+        let starting = start::start(self.shared.clone(), self.incarnation.local().clone());
+        ctx.spawn(starting.into_actor(self).map(|started, actor, ctx| match started {
+            Ok(started) => actor.on_started(started, ctx),
+            Err(error) => {
+                actor.shared.is_ready(Err(error.clone()));
+                actor.read_anew(error, ctx);
+            }
+        }));
+    }
+
+    /// Nobody knows what the catalogue says now: what is there is read again, by the next life, or by this
+    /// one where only its disk is full, since that may go on for longer than there are lives.
+    fn read_anew(&mut self, error: TopicError, ctx: &mut Context<Self>) {
+        if !matches!(&error, TopicError::Coordination(CoordinationError { is_full: true, .. })) {
+            return self.incarnation.fail(error);
+        }
+        if !matches!(self.coordination, Err(TopicError::Coordination(_))) {
+            tracing::warn!(%error, "it is opened again");
+        }
+        self.coordination = Err(error);
+        ctx.run_later(REOPEN_PAUSE, Self::begin);
+        self.is_busy = false;
+        self.next(ctx);
+    }
+
     fn on_started(&mut self, started: Started, ctx: &mut Context<Self>) {
-        self.coordination = Some(started.coordination);
+        self.coordination = Ok(started.coordination);
         self.catalogue = started.catalogue;
         self.is_whole = started.is_whole;
         self.shared.publish(&self.catalogue);
@@ -195,6 +224,10 @@ impl Controller {
     fn next(&mut self, ctx: &mut Context<Self>) {
         while !self.is_busy {
             let Some((command, answer)) = self.waiting.pop_front() else { break };
+            if let Err(why) = &self.coordination {
+                answer.give(Err(why.clone()));
+                continue;
+            }
             match command {
                 Command::TryOut(command) => {
                     answer.give(self.decide(*command).map(|_| Changed::Nothing));
@@ -209,7 +242,8 @@ impl Controller {
             && let Some(answer) = self.draining.take()
         {
             self.is_busy = true;
-            let coordination = self.coordination.take();
+            let stopped = Err(TopicError::Stopped);
+            let coordination = std::mem::replace(&mut self.coordination, stopped).ok();
             let stopping =
                 start::stop(self.shared.clone(), self.incarnation.local().clone(), coordination);
             ctx.spawn(stopping.into_actor(self).map(|(), _, _| answer.give(())));
@@ -268,8 +302,9 @@ impl Controller {
         answer: Answer<Result<Changed, TopicError>>,
         ctx: &mut Context<Self>,
     ) {
-        let Some(coordination) = &mut self.coordination else {
-            return answer.give(Err(TopicError::Stopped));
+        let coordination = match &mut self.coordination {
+            Ok(coordination) => coordination,
+            Err(why) => return answer.give(Err(why.clone())),
         };
         self.is_busy = true;
         let committing = coordination.commit(slice::from_ref(&change));
@@ -288,8 +323,7 @@ impl Controller {
     ) {
         if let Err(error) = committed {
             answer.give(Err(error.clone().into()));
-            // Nobody knows whether it was committed: the next life reads what is there.
-            return self.incarnation.fail(error);
+            return self.read_anew(error.into(), ctx);
         }
         let before = change.topic().and_then(|id| self.catalogue.topic_by_id(id)).cloned();
         self.catalogue.apply(change.clone());
@@ -314,8 +348,7 @@ impl Controller {
     /// The directories of deleted topics are gone: that they were there may be forgotten. Then goes
     /// on with the next change.
     fn on_removed(&mut self, mut removed: VecDeque<Change>, ctx: &mut Context<Self>) {
-        let (Some(coordination), Some(change)) = (&mut self.coordination, removed.pop_front())
-        else {
+        let (Ok(coordination), Some(change)) = (&mut self.coordination, removed.pop_front()) else {
             self.is_busy = false;
             return self.next(ctx);
         };
@@ -325,7 +358,10 @@ impl Controller {
                 actor.catalogue.apply(change);
                 actor.on_removed(removed, ctx);
             }
-            Err(error) => actor.incarnation.fail(error),
+            Err(error) => {
+                actor.is_whole = false;
+                actor.read_anew(error.into(), ctx);
+            }
         }));
     }
 }

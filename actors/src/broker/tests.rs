@@ -2,6 +2,7 @@
 
 mod compaction;
 mod epochs;
+mod full;
 mod node_settings;
 mod rest;
 mod stopping;

@@ -68,6 +68,13 @@ pub fn run(LogCommand::Repair { dir }: LogCommand) -> Result<(), CliError> {
                 "files of its beginning were gone: the log begins at offset {begins} now"
             ));
         }
+        if let Some(start) = repaired.as_ref().and_then(|repaired| repaired.forgot_start) {
+            tell(format_args!(
+                "where the log began was kept in the lost recovery point only: it begins at offset {start} \
+                 now, and records of its first file that had been deleted are in it again; if any were, \
+                 delete them once more with `flumen topics trim`"
+            ));
+        }
         match repaired {
             None if given_up > 0 => {}
             None => tell(format_args!("the log in `{}` is whole: nothing was changed", dir.display())),

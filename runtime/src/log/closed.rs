@@ -1,9 +1,14 @@
 //! What a cleanly closed log says of itself.
 
+use std::{collections::BTreeMap, path::Path};
+
 use serde::{Deserialize, Serialize};
 
-use super::{Epochs, LogConfig, Segment};
-use crate::ids::Offset;
+use super::{Epochs, LogConfig, Segment, recovery::files, segment::Kind};
+use crate::{
+    disk::{DiskError, DiskHandle},
+    ids::Offset,
+};
 
 /// What a cleanly closed log says of itself, so that it can be opened without a look at its files.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +56,37 @@ impl ClosedLog {
     pub fn ends_before(&self, from_ms: i64) -> bool {
         let is_older = |segment: &Segment| segment.newest.is_some_and(|(ms, _)| ms < from_ms);
         self.segments.iter().all(|segment| segment.is_empty() || is_older(segment))
+    }
+
+    /// Whether the files of its segments are in `dir` as they were left; one that is not is told by its
+    /// name. A log of one segment, of which a node may have thousands that nobody uses, is not looked at:
+    /// whoever uses it is told.
+    ///
+    /// # Errors
+    /// Where the disk refuses.
+    pub async fn is_as_left(&self, disk: &DiskHandle, dir: &Path) -> Result<bool, DiskError> {
+        if self.segments.len() == 1 {
+            return Ok(true);
+        }
+        let found = disk.list(dir).await?;
+        let lens: BTreeMap<Offset, u64> = files(&found, Kind::Log).collect();
+        let mut is_as_left = true;
+        for Segment { base, size, .. } in &self.segments {
+            let file = Kind::Log.path(dir, *base);
+            match lens.get(base) {
+                Some(len) if len == size => continue,
+                Some(len) => tracing::error!(
+                    file = %file.display(), len, left = size,
+                    "a segment is not as the last stop left it: its log is recovered"
+                ),
+                None => tracing::error!(
+                    file = %file.display(),
+                    "a segment is gone since the last stop: its log is recovered; restore it from a copy"
+                ),
+            }
+            is_as_left = false;
+        }
+        Ok(is_as_left)
     }
 
     /// The time (Unix ms) before which such a log would do nothing by itself if it were open; `None`

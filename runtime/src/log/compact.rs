@@ -131,7 +131,7 @@ pub(super) struct Compactor {
     asked: Option<Box<Decided>>,
     /// Up to here each key's last record is the only one; `None`: not read yet.
     pub(super) cleaned_to: Option<Offset>,
-    /// Goes up when a swap begins and when it is done.
+    /// Goes up when a swap begins and when it is done, and when the log is cut.
     swaps: Rc<Cell<u64>>,
     gave_way: u32,
     not_before_ms: i64,
@@ -181,12 +181,13 @@ impl Compactor {
         }
     }
 
-    fn count_swap(&self) {
+    /// Segments are swapped, or cut: what was planned before may meet others, or none.
+    pub(super) fn count_swap(&self) {
         self.swaps.set(self.swaps.get() + 1);
     }
 }
 
-/// Tells whether segments were swapped since it was made.
+/// Tells whether segments were swapped, or the log was cut, since it was made.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Swaps {
     now: Rc<Cell<u64>>,

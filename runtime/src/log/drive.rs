@@ -497,6 +497,7 @@ impl Log {
         self.queue.clear();
         self.queued_bytes = 0;
         self.next_checkpoint = None;
+        self.compactor.count_swap();
         let kept = self.closed.partition_point(|segment| segment.end <= offset);
         let mut gone: Vec<Offset> = self.segments().skip(kept + 1).map(|s| s.base).collect();
         gone.reverse();

@@ -72,9 +72,8 @@ impl LookupPlan {
             }
             let mut extent = extent.clone();
             let begin = match self.begin(disk, &extent, wanted).await {
-                // The segment was removed since the plan was made.
-                Err(error) if error.is_not_found() && !self.swaps.were_made() => continue,
-                Err(error) if error.is_not_found() => return Err(ReadFailure::Removed),
+                // Reading it tells why.
+                Err(error) if error.is_not_found() => (0, Meets::Base(extent.base)),
                 begun => begun?,
             };
             (extent.from, extent.meets) = begin;
@@ -93,6 +92,7 @@ impl LookupPlan {
                     swaps: self.swaps.clone(),
                 };
                 let done = match plan.run(disk.clone()).await {
+                    // Since the plan was made.
                     Err(ReadFailure::Removed) if !self.swaps.were_made() => break,
                     read => read?,
                 };
@@ -141,7 +141,7 @@ impl LookupPlan {
         Ok(Some(older).filter(|older| *older >= 0))
     }
 
-    /// As [`newest::of`]; −1 where no batch has a time, and `None` where the segment is gone.
+    /// As [`newest::of`]; −1 where no batch has a time, and `None` where the segment was removed.
     async fn newest_of(
         &self,
         disk: &DiskHandle,
@@ -155,8 +155,13 @@ impl LookupPlan {
             return Err(ReadFailure::Removed);
         }
         match found {
-            // It was removed since the plan was made.
-            Err(ReadFailure::Disk(error)) if error.is_not_found() => Ok(None),
+            Err(ReadFailure::Disk(error)) if error.is_not_found() => {
+                match read::gone(&self.place, disk, extent, &self.swaps).await {
+                    // Since the plan was made.
+                    ReadFailure::Removed if !self.swaps.were_made() => Ok(None),
+                    failure => Err(failure),
+                }
+            }
             found => Ok(Some(found?.map_or(-1, |(timestamp, _)| timestamp))),
         }
     }

@@ -100,6 +100,22 @@ pub enum OpenError {
     },
 }
 
+impl OpenError {
+    /// Whether the disk had no room for what opening must write: the log may be opened again, from the
+    /// beginning, once there is some.
+    ///
+    /// Also where the sync of a file found that: it has lost what it was to save, and another would say
+    /// that all is well. But opening again rests on nothing that it left in the page cache: the recovery
+    /// point, and what is read from there on, are dropped from it first, what else is synced is written
+    /// anew, and a tail whose cut is lost is cut once more by the next recovery. Names are not made anew:
+    /// where the sync of a directory fails, whatever the reason, the log is offline. So is one that this
+    /// process has had open before: it may have shown readers what the sync has lost.
+    #[must_use]
+    pub fn lacks_room(&self) -> bool {
+        matches!(self, OpenError::Disk(error) if error.is_full() || error.is_full_sync())
+    }
+}
+
 impl From<SettleError> for OpenError {
     fn from(error: SettleError) -> Self {
         match error {
@@ -118,7 +134,7 @@ impl From<SettleError> for OpenError {
 ///
 /// # Errors
 /// [`OpenError`], in which case nothing was changed, but for what a crash left unfinished. Where the
-/// disk [is full](DiskError::is_full), the same may be tried again once there is room.
+/// disk [is full](OpenError::lacks_room), the same may be tried again once there is room.
 pub async fn open(
     disk: DiskHandle,
     place: LogPlace,
@@ -127,10 +143,29 @@ pub async fn open(
     replay: &mut dyn Replay,
     now_ms: i64,
 ) -> Result<(Log, Opened), OpenError> {
-    if let Some(error) = place.ticket.gate.failed_sync() {
-        return Err(LogFailure { dir: place.dir.to_path_buf(), error }.into());
+    let (gate, dir) = (place.ticket.gate.clone(), place.dir.to_path_buf());
+    if let Some(error) = gate.failed_sync() {
+        return Err(LogFailure { dir, error }.into());
     }
-    let (place, config) = (Rc::new(place), config.into());
+    match open_left(disk, place.into(), config.into(), journaled, replay, now_ms).await {
+        // Readers of an earlier life would not notice that other records come to stand there.
+        Err(OpenError::Disk(error)) if error.is_failed_sync() && gate.was_opened() => {
+            gate.note_failed_sync(&error);
+            Err(LogFailure { dir, error }.into())
+        }
+        opened => opened,
+    }
+}
+
+/// Opens what is left of the log.
+async fn open_left(
+    disk: DiskHandle,
+    place: Rc<LogPlace>,
+    config: Arc<LogConfig>,
+    journaled: Vec<Journaled>,
+    replay: &mut dyn Replay,
+    now_ms: i64,
+) -> Result<(Log, Opened), OpenError> {
     // What an earlier life has put off, which only the journal has otherwise.
     disk.write_deferred(&place.ticket).await?;
     let found = match disk.list(&*place.dir).await {
@@ -266,6 +301,7 @@ impl Log {
         if !found.is_clean && !active.is_empty() {
             active.begun_ms = Some(active.begun_ms.map_or(now_ms, |begun| begun.min(now_ms)));
         }
+        place.ticket.gate.note_opened();
         let end = Mark { offset: active.end, position: active.size };
         let newest =
             active.newest.map(|(timestamp, _)| timestamp).filter(|_| active.indexed.times > 0);

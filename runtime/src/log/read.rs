@@ -14,6 +14,7 @@ use bytes::Bytes;
 
 use super::{
     LogPlace,
+    checkpoint::{self, Checkpoint},
     compact::{self, Swaps},
     epochs::Epochs,
     index::{OFFSET_ENTRY, OffsetEntry},
@@ -107,6 +108,9 @@ pub enum ReadFailure {
     /// The segment was removed, cut or compacted since the plan was made: plan anew.
     #[error("the segment was removed, cut or compacted while it was read; ask again")]
     Removed,
+    /// A segment's file is gone, and it was not the log that removed it.
+    #[error("`{}` is gone, which the log did not remove; restore it from a copy, or give it up with `flumen log repair {}`", .0.display(), .0.parent().unwrap_or(.0).display())]
+    Lost(PathBuf),
     /// The bytes are not those that were written.
     #[error("`{}` is damaged at byte {position}: {reason}; restore the file, or cut the log there with `flumen log repair`", file.display())]
     Damaged {
@@ -147,7 +151,9 @@ impl ReadPlan {
         let ReadPlan { place, extent, from, end, bytes_max, is_strict, has_holes, epochs, swaps } =
             self;
         let file = match open(&place.dir, &disk, &extent).await {
-            Err(error) if error.is_not_found() => return Err(ReadFailure::Removed),
+            Err(error) if error.is_not_found() => {
+                return Err(gone(&place, &disk, &extent, &swaps).await);
+            }
             opened => opened?,
         };
         // What was opened now may be another segment than what was planned for.
@@ -394,6 +400,27 @@ pub(super) async fn open(
         Some(file) => Ok(file.clone()),
         None => disk.open(Kind::Log.path(dir, extent.base), OpenMode::Read).await,
     }
+}
+
+/// Why a segment that was planned for has no file: where a trim has removed it, the log's start was
+/// durable before. So a file that was lost is told from one that somebody else may have removed.
+pub(super) async fn gone(
+    place: &LogPlace,
+    disk: &DiskHandle,
+    extent: &Extent,
+    swaps: &Swaps,
+) -> ReadFailure {
+    let slots = async {
+        let file = disk.open(place.dir.join(checkpoint::FILE), OpenMode::Read).await?;
+        disk.read(&file, 0, 2 * checkpoint::SLOT_BYTES).await
+    };
+    let point = slots.await.ok().and_then(|slots| Checkpoint::newest(&slots).ok());
+    let is_trimmed = point.is_some_and(|point| point.start >= extent.end);
+    // Whoever has taken the log over may have removed anything.
+    if is_trimmed || swaps.were_made() || place.ticket.check().is_err() {
+        return ReadFailure::Removed;
+    }
+    ReadFailure::Lost(Kind::Log.path(&place.dir, extent.base))
 }
 
 /// Where to begin to look for the batch that holds `offset`: by the index file, or from the best

@@ -14,6 +14,8 @@
 //!
 //! Recovery may itself be cut short anywhere: it changes nothing that the next one would miss.
 
+mod filling;
+
 use std::path::{Path, PathBuf};
 
 use super::{
@@ -462,66 +464,19 @@ impl Recovery<'_> {
         }
     }
 
-    /// Writes into the active segment what only the journal holds. Returns how many batches.
-    async fn fill_from_journal(
-        &mut self,
-        active: &mut Scan,
-        journaled: Vec<Journaled>,
-    ) -> Result<usize, OpenError> {
-        let mut filled = 0;
-        for entry in journaled {
-            let Journaled { base_offset, end_offset, payload: bytes, .. } = entry;
-            if end_offset <= active.segment.end {
-                continue;
-            }
-            if base_offset > active.segment.end {
-                let reason = format!(
-                    "the journal goes on at offset {base_offset}, and the log ends at {}",
-                    active.segment.end
-                );
-                return Err(self.damaged(
-                    active.file.path().to_owned(),
-                    active.segment.size,
-                    reason,
-                ));
-            }
-            let mut at = 0;
-            while at < bytes.len() {
-                let header = BatchHeader::parse(&bytes[at..])
-                    .and_then(|header| batch::check(&bytes[at..], &header).map(|()| header));
-                let Ok(header) = header else { break };
-                if header.next_offset() > end_offset {
-                    break;
-                }
-                let batch = bytes.slice(at..at + header.batch_bytes as usize);
-                at += batch.len();
-                if header.base_offset == active.segment.end {
-                    let position = active.segment.size;
-                    self.take(active, &header, &batch, Offset::ZERO);
-                    self.disk
-                        .write(&active.file, position, vec![batch], &self.place.ticket)
-                        .await?;
-                    active.len = active.len.max(active.segment.size);
-                    filled += 1;
-                }
-            }
-            if active.segment.end < end_offset {
-                let reason = format!("the journal lacks offset {}", active.segment.end);
-                return Err(self.damaged(
-                    active.file.path().to_owned(),
-                    active.segment.size,
-                    reason,
-                ));
-            }
-        }
-        Ok(filled)
-    }
-
     /// Makes the recovery point that is missing, at the beginning of the last segment: all before it
     /// was whole, and offsets may be missing there.
     async fn make_point(&mut self, last: Offset) -> Result<(), OpenError> {
         let newest = (-1, last);
         self.point = Checkpoint { end: last, segment: last, newest, ..self.point };
+        // A log that never had one has no such file yet.
+        if self.found.iter().any(|entry| entry.name == epochs::FILE) {
+            tracing::warn!(
+                dir = %self.place.dir.display(), start = %self.point.start,
+                "the recovery point was lost, and with it where the log began: records of its first file that \
+                 had been deleted are in it again"
+            );
+        }
         if last > self.point.start {
             // Below a point batches are held against what this file says.
             epochs::write(self.place, self.disk, &self.epochs).await?;

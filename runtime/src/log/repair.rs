@@ -31,6 +31,9 @@ pub struct Repaired {
     pub position: u64,
     /// Where the log begins now, where the files of its beginning were gone.
     pub begins: Option<Offset>,
+    /// Where the log begins now, where its recovery point was lost, and with it where it began: records that
+    /// had been removed from its beginning, and still lie in its first file, are in it again.
+    pub forgot_start: Option<Offset>,
     /// Offset that the next record will get.
     pub end: Offset,
     /// What was cut off, in order: copies of it stand in these files.
@@ -114,7 +117,8 @@ pub async fn repair(disk: DiskHandle, place: &LogPlace) -> Result<Option<Repaire
     let start = point.map_or(first, |point| point.start.max(first)).min(seen.end);
     let cutting = Cutting { file, segment, position, len, gone, start, number };
     let repaired = cut(disk, place, cutting, &seen).await?;
-    Ok(Some(Repaired { begins: is_headless.then_some(start), ..repaired }))
+    let forgot_start = point.is_none().then_some(start);
+    Ok(Some(Repaired { begins: is_headless.then_some(start), forgot_start, ..repaired }))
 }
 
 /// A segment that ends in what is no batch: its file, where, its length, and whether it is the last.
@@ -196,8 +200,15 @@ async fn make_point_anew(
     epochs::write(place, disk, &epochs).await?;
     let point = Checkpoint { start, ..Checkpoint::empty(segment) };
     make_checkpoint(disk, place, &point).await?;
-    let (file, end) = (file.path().to_owned(), seen.end);
-    Ok(Some(Repaired { file, position, begins: None, end, set_aside: Vec::new(), bytes_cut: 0 }))
+    Ok(Some(Repaired {
+        file: file.path().to_owned(),
+        position,
+        begins: None,
+        forgot_start: Some(start),
+        end: seen.end,
+        set_aside: Vec::new(),
+        bytes_cut: 0,
+    }))
 }
 
 /// Up to which byte of a segment compaction may have left holes: below the recovery point only.
@@ -255,6 +266,7 @@ async fn cut(
         file: file.path().to_owned(),
         position,
         begins: None,
+        forgot_start: None,
         end,
         set_aside: Vec::new(),
         bytes_cut: len - position,

@@ -15,10 +15,12 @@ use super::state::Change;
 
 /// The change was not committed, or nobody can say whether it was.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-#[error("the catalogue cannot be changed: {reason}")]
+#[error("the catalogue of topics cannot be opened or changed: {reason}")]
 pub struct CoordinationError {
     /// What went wrong, and what to do.
     pub reason: String,
+    /// Whether the disk that keeps it is full, and nothing else is wrong: it may be opened again.
+    pub is_full: bool,
 }
 
 /// Decides the order of changes, and keeps them.

@@ -49,6 +49,8 @@ pub struct LocalCoordination {
 }
 
 struct Kept {
+    /// The data directory that it is in.
+    data: Box<Path>,
     log: Log,
     state: State,
 }
@@ -103,7 +105,14 @@ impl Replay for State {
 }
 
 fn failed(reason: impl ToString) -> CoordinationError {
-    CoordinationError { reason: reason.to_string() }
+    CoordinationError { reason: reason.to_string(), is_full: false }
+}
+
+/// The disk that keeps `data` is full, which was seen by `what`.
+fn full(data: &Path, what: impl ToString) -> CoordinationError {
+    let (data, what) = (data.display(), what.to_string());
+    let reason = format!("the disk of `{data}` is full: {what}; make room there, and try again");
+    CoordinationError { reason, is_full: true }
 }
 
 /// Makes the catalogue of a node whose first data directory is `data` of `changes`, before any node runs
@@ -163,12 +172,12 @@ impl LocalCoordination {
         let now_ms = local.clock().now_ms();
         let (log, _) = log::open(disk.clone(), place, config, Vec::new(), &mut state, now_ms)
             .await
-            .map_err(failed)?;
+            .map_err(|error| if error.lacks_room() { full(data, error) } else { failed(error) })?;
         if let Some(reason) = state.unreadable {
             return Err(failed(format!("`{}` cannot be read: {reason}", dir.display())));
         }
         let catalogue = state.catalogue.clone();
-        let kept = Rc::new(Mutex::new(Kept { log, state }));
+        let kept = Rc::new(Mutex::new(Kept { data: data.into(), log, state }));
         Ok((Self { kept, disk, clock: local.clock().clone() }, catalogue))
     }
 }
@@ -203,7 +212,7 @@ impl Kept {
         if self.log.durable_end() == self.log.end() {
             return Ok(());
         }
-        Err(failed("the disk that keeps it is full; make room there, and ask again"))
+        Err(full(&self.data, "a change was not written"))
     }
 
     /// Carries out what the log wants until it wants nothing more.

@@ -49,8 +49,11 @@ pub(super) async fn start(shared: Arc<Shared>, local: Rc<Local>) -> Result<Start
     let topics = catalogue.topics().cloned().collect();
     let deleting = catalogue.deleting().cloned().collect();
     let healed = heal(shared.clone(), local, topics, deleting).await;
-    commit(&mut coordination, &mut catalogue, healed.removed).await?;
-    let is_whole = healed.is_whole;
+    let removed = commit(&mut coordination, &mut catalogue, healed.removed).await;
+    if let Err(error) = &removed {
+        tracing::warn!(%error, "deleted topics are not forgotten yet; it is tried again");
+    }
+    let is_whole = healed.is_whole && removed.is_ok();
     Ok(Started { coordination: Box::new(coordination), catalogue, is_whole, replayed })
 }
 

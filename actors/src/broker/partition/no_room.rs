@@ -3,7 +3,8 @@
 //!
 //! Opening writes: what only the journal holds, indexes, a cut, the first files of a new log. Where
 //! the disk refuses that because it is full, nothing is lost, and the whole opening is tried again,
-//! after pauses that grow. Meanwhile requests are refused as passing and not kept, for this may take
+//! after pauses that grow; also where it was a sync that found no room
+//! ([`OpenError::lacks_room`](flumen_runtime::log::OpenError::lacks_room)). Meanwhile requests are refused as passing and not kept, for this may take
 //! hours, and what waits holds permits that partitions on other disks need. Who asks to stop is
 //! answered at once: there is nothing to close.
 

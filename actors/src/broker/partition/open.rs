@@ -94,6 +94,8 @@ pub(super) struct Open {
     ahead_room: Credit,
     effects: Effects<Held, FetchAnswer>,
     trims: Vec<(Offset, OffsetAnswer)>,
+    /// What it has said last that it cannot read.
+    told: String,
     /// Parked fetches from which on it is looked whether they are still wanted.
     parked_max: usize,
     /// Asked to stop, or being cut: finishes what is in, closes the log, and stays closed.
@@ -131,6 +133,7 @@ impl Open {
             ahead_room,
             effects: Vec::new(),
             trims: Vec::new(),
+            told: String::new(),
             parked_max: PARKED_MIN,
             is_stopping: false,
             preparing: None,

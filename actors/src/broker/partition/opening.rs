@@ -47,9 +47,7 @@ impl OpeningError {
     /// What would mend it by itself: where the disk was full, or no more files could be open.
     pub(super) fn lacks(&self) -> Option<&'static str> {
         match self {
-            OpeningError::Log(OpenError::Disk(error)) if error.is_full() => {
-                Some("make room on its disk")
-            }
+            OpeningError::Log(error) if error.lacks_room() => Some("make room on its disk"),
             OpeningError::Log(OpenError::Disk(error)) if error.is_out_of_files() => {
                 Some("let the process open more files (`ulimit -n`)")
             }
@@ -83,6 +81,7 @@ pub(super) async fn open(
     let place = LogPlace { dir: shared.dir.clone(), id: shared.log, ticket };
     let now_ms = local.clock().now_ms();
     if let Some(closed) = shared.handover.take_closed()
+        && closed.log.is_as_left(&disk, &shared.dir).await.unwrap_or(false)
         && let Some(at_rest) = AtRest::new(closed, &place.ticket, &disk)
     {
         return Ok(Opened::AtRest(Box::new(at_rest)));

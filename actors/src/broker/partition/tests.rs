@@ -27,6 +27,7 @@ use crate::broker::names::{Acks, Isolation, PartitionId, ProducerId, TopicName, 
 mod ahead;
 mod asked;
 mod full;
+mod lost;
 
 const DATA: &str = "/data";
 const SECOND: Duration = Duration::from_secs(1);

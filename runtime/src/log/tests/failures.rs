@@ -4,14 +4,17 @@ use std::path::Path;
 
 use super::{
     super::*,
-    driver::{Driver, place},
+    driver::{Driver, batch_of, place},
     stories::{DIR, Machine, in_simulation, segment, without_checkpoints},
 };
 use crate::{
-    disk::{DiskHandle, sim::Faults},
+    disk::{
+        DiskHandle,
+        sim::{Faults, SimDisks},
+    },
     era::EraGate,
-    ids::{ArbiterId, LogId},
-    journal::{self, JournalEntry},
+    ids::{ArbiterId, LeaderEpoch, LogId},
+    journal::{self, JournalEntry, Journaled},
     rng::Rng,
 };
 
@@ -85,6 +88,55 @@ fn a_sync_that_finds_no_room_is_a_failed_sync_and_no_full_disk() {
         assert_eq!(driver.log.end(), driver.log.durable_end());
         assert_eq!(driver.log.segments().count(), 1, "nothing was begun behind what was lost");
     });
+}
+
+#[test]
+fn a_log_whose_opening_finds_no_room_to_sync_opens_another_time_and_believes_no_cache() {
+    let (mut tries, mut lost) = (0, 0);
+    for seed in 0..100 {
+        let outcome = crate::sim::run(seed, &[], |_| async move {
+            let lazy = LogConfig { sync_batches: u64::MAX, ..without_checkpoints() };
+            let mut machine = Machine::new(LogConfig { segment_bytes: 2_000, ..lazy });
+            machine.disks = SimDisks::new(&Rng::seeded(seed), Faults::none());
+            machine.disks.install(Path::new("/d/.keep"), b"");
+            let mut driver = machine.open().await;
+            // The first batch of a segment brings the recovery point there, with a sync.
+            for tags in [0..8, 8..10] {
+                tags.for_each(|tag| drop(driver.append(3, 100, tag)));
+                driver.idle().await.unwrap();
+            }
+            let (durable, written) = (driver.log.durable_end(), driver.log.written_end());
+            drop(driver);
+            machine.disks.kill();
+            machine.gate = EraGate::new(Path::new(DIR));
+            // What the journal has is durable, and not in the segment.
+            let payload = batch_of(durable, 3, 100, 1_000_000, 99);
+            let (base_offset, end_offset) = (durable, durable.plus(3));
+            let epoch = LeaderEpoch(0);
+            let journaled = vec![Journaled { epoch, base_offset, end_offset, payload }];
+            machine.disks.set_faults(Faults { sync_errors: 300, ..without_syncs(libc::ENOSPC) });
+            let mut tries = 0;
+            let mut driver = loop {
+                match machine.try_open(journaled.clone()).await {
+                    Ok((driver, _)) => break driver,
+                    Err(error) => assert!(error.lacks_room(), "{error}"),
+                }
+                tries += 1;
+            };
+            machine.disks.set_faults(Faults::none());
+            assert!(driver.log.end() >= end_offset, "LOG-2: the journal held more");
+            let opened = driver.read_all(1 << 20).await.unwrap();
+            let is_lost = driver.log.end() < written;
+            drop(driver);
+            machine.disks.crash();
+            let mut driver = machine.open().await;
+            assert_eq!(driver.read_all(1 << 20).await.unwrap(), opened, "LOG-2: it was durable");
+            (tries, u32::from(is_lost))
+        });
+        let met = outcome.result.unwrap_or_else(|why| panic!("{seed}: {why}"));
+        (tries, lost) = (tries + met.0, lost + met.1);
+    }
+    assert!(tries > 50 && lost > 10, "{tries} openings failed, {lost} lost what was not durable");
 }
 
 /// A log whose first ten batches it has synced itself, and whose later five only the journal has; and

@@ -145,3 +145,60 @@ fn a_log_that_lost_the_segment_of_its_recovery_point_opens_again_once_it_is_repa
         assert_eq!(machine.open().await.log.start(), Offset(6));
     });
 }
+
+#[test]
+fn a_segment_that_was_lost_since_a_clean_stop_is_named_by_reads_and_lookups() {
+    in_simulation(|| async {
+        let (machine, batches) = of_five_segments(None).await;
+        let driver = machine.open().await;
+        let (disk, owner) = (driver.disk.clone(), driver.owner.clone());
+        let closed = driver.close().await;
+        assert_eq!(closed.is_as_left(&disk, DIR.as_ref()).await, Ok(true));
+        remove(&machine, 0).await;
+        assert_eq!(closed.is_as_left(&disk, DIR.as_ref()).await, Ok(false));
+        let place = place(DIR, &machine.gate).await;
+        let log = Log::reopen(place, machine.config.clone(), closed.clone(), 1_000_000);
+        let mut driver = Driver::new(log, &disk, owner, 1_000_000);
+        let lost = ReadFailure::Lost(segment(0));
+        assert_eq!(read(&driver, 3).await, Err(lost.clone()));
+        let text = lost.to_string();
+        assert!(text.contains("00000.log") && text.contains("flumen log repair /d/log"), "{text}");
+        let looked = driver.log.plan_lookup(1_000_000, Offset(30)).run(disk.clone()).await;
+        assert_eq!(looked, Err(lost), "there may be an older one there");
+        assert_eq!(read(&driver, 6).await, Ok(Offset(12)));
+        driver.append(3, 100, 77);
+        driver.settle().await.unwrap();
+        // One that is not as long as it was is not as it was left either.
+        machine.disks.install(&segment(0), &batches[0]);
+        assert_eq!(closed.is_as_left(&disk, DIR.as_ref()).await, Ok(false));
+    });
+}
+
+#[test]
+fn a_segment_that_nobody_can_look_into_any_more_makes_no_other_the_newest() {
+    in_simulation(|| async {
+        let (machine, _) = of_five_segments(None).await;
+        let driver = machine.open().await;
+        remove(&machine, 12).await;
+        let newest = driver.log.plan_newest(Offset(30)).run(driver.disk.clone()).await;
+        assert_eq!(newest, Err(ReadFailure::Lost(segment(12))));
+    });
+}
+
+#[test]
+fn what_a_trim_or_a_cut_removes_is_not_lost() {
+    in_simulation(|| async {
+        let (machine, _) = of_five_segments(None).await;
+        let mut driver = machine.open().await;
+        let plan = |driver: &Driver, from| {
+            driver.log.plan_read(Offset(from), driver.log.end(), 1 << 20).unwrap()
+        };
+        let (trimmed, cut) = (plan(&driver, 3), plan(&driver, 18));
+        driver.log.trim_to(Offset(8));
+        driver.settle().await.unwrap();
+        assert_eq!(trimmed.run(driver.disk.clone()).await.unwrap_err(), ReadFailure::Removed);
+        driver.log.truncate_to(Offset(14));
+        driver.settle().await.unwrap();
+        assert_eq!(cut.run(driver.disk.clone()).await.unwrap_err(), ReadFailure::Removed);
+    });
+}

@@ -73,6 +73,7 @@ fn a_repair_makes_a_lost_recovery_point_anew_and_gives_up_nothing() {
             }
             let done = repaired(&machine).await.expect("it lacks its point");
             assert_eq!((done.end, done.bytes_cut, done.set_aside), (Offset(30), 0, Vec::new()));
+            assert_eq!(done.forgot_start, Some(Offset(0)), "it is said what nobody knows");
             for _ in 0..2 {
                 let mut driver = machine.open().await;
                 assert_eq!(driver.log.end(), Offset(30));

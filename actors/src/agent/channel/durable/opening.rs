@@ -53,10 +53,7 @@ impl From<DiskError> for Refusal {
 
 impl From<OpenError> for Refusal {
     fn from(error: OpenError) -> Self {
-        match error {
-            OpenError::Disk(error) => error.into(),
-            other => other.to_string().into(),
-        }
+        Self { why: error.to_string(), is_full: error.lacks_room() }
     }
 }
 

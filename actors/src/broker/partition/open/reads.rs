@@ -63,6 +63,7 @@ impl Open {
                 actor.look_up_again(from_ms, end, answer, tries - 1, ctx);
             }
             Err(error) => {
+                actor.tell(&error);
                 let offset = Offset::ZERO;
                 answer.give(Err(FetchError::Unreadable { offset, reason: error.to_string() }));
             }
@@ -179,7 +180,7 @@ impl Partition {
     }
 
     fn look_up_again(
-        &self,
+        &mut self,
         from_ms: Option<i64>,
         end: Offset,
         answer: FoundAnswer,
@@ -193,13 +194,25 @@ impl Partition {
     }
 
     /// What to say of a read that failed: perhaps the log was trimmed past it meanwhile.
-    fn unreadable(&self, offset: Offset, error: &ReadFailure) -> FetchError {
-        match &self.stage {
-            Stage::Open(open) if offset < open.log.start() => {
-                let (log_start, log_end) = (open.log.start(), open.log.end());
-                FetchError::OutOfRange { offset, log_start, log_end }
-            }
-            _ => FetchError::Unreadable { offset, reason: error.to_string() },
+    fn unreadable(&mut self, offset: Offset, error: &ReadFailure) -> FetchError {
+        if let Stage::Open(open) = &self.stage
+            && offset < open.log.start()
+        {
+            let (log_start, log_end) = (open.log.start(), open.log.end());
+            return FetchError::OutOfRange { offset, log_start, log_end };
+        }
+        self.tell(error);
+        FetchError::Unreadable { offset, reason: error.to_string() }
+    }
+
+    /// Says to whoever runs the node what cannot be read, for Kafka's clients hear a number only: once,
+    /// since they ask again and again.
+    fn tell(&mut self, error: &ReadFailure) {
+        let Stage::Open(open) = &mut self.stage else { return };
+        let reason = error.to_string();
+        if *error != ReadFailure::Removed && open.told != reason {
+            tracing::error!(partition = %self.shared.partition, %reason, "records cannot be read");
+            open.told = reason;
         }
     }
 }

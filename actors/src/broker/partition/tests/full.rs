@@ -4,6 +4,11 @@ use flumen_runtime::journal::Journaled;
 
 use super::*;
 
+/// Numbers of `errno(3)`.
+const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
+const EDQUOT: i32 = 122;
+
 fn without_room() -> Faults {
     Faults { capacity: 0, ..Faults::none() }
 }
@@ -42,6 +47,59 @@ fn a_log_that_lacks_room_to_be_opened_opens_by_itself_and_holds_what_only_the_jo
             node.append(record(1, "b")).await.unwrap();
             assert_eq!(node.status().await.condition, Condition::Leading);
             assert_eq!(node.restarts().await, 0);
+        })
+        .await;
+    });
+}
+
+#[test]
+fn a_log_that_finds_no_room_when_it_is_synced_at_its_opening_opens_by_itself() {
+    for (sync_error, is_full) in [(ENOSPC, true), (EDQUOT, true), (EIO, false)] {
+        simulate(async |world| {
+            life(&world, options(), End::Kill, async |node| {
+                node.append(record(0, "a")).await.unwrap();
+            })
+            .await;
+            let faults = Faults { sync_errors: 1_000, sync_error, ..Faults::none() };
+            world.disks.set_faults(faults);
+            life(&world, options(), End::Exit, async |node| {
+                let refused = node.append(record(1, "b")).await;
+                let Err(AppendError::Offline(why)) = &refused else { panic!("{refused:?}") };
+                assert_eq!(why.is_passing, is_full, "{why}");
+                world.disks.set_faults(Faults::none());
+                world.pass(16 * SECOND).await;
+                if is_full {
+                    node.append(record(1, "b")).await.unwrap();
+                    assert_eq!(node.read_all(Offset(0)).await, ["a", "b"]);
+                }
+                let condition = node.status().await.condition;
+                assert_eq!(condition == Condition::Leading, is_full, "{condition:?}");
+                assert_eq!(node.restarts().await, 0);
+            })
+            .await;
+        });
+    }
+}
+
+#[test]
+fn records_that_were_read_before_a_sync_had_no_room_for_them_are_not_replaced_in_the_same_process()
+{
+    simulate(async |world| {
+        let log = LogConfig { sync_batches: u64::MAX, ..LogConfig::default() }.into();
+        let config = PartitionConfig { log, ..PartitionConfig::default() }.into();
+        let lazy = PartitionOptions { config, ..options() };
+        life(&world, lazy, End::Exit, async |node| {
+            node.append(record(0, "a")).await.unwrap();
+            assert_eq!(node.read_all(Offset(0)).await, ["a"]);
+            let (sync_errors, sync_error) = (1_000, ENOSPC);
+            world.disks.set_faults(Faults { sync_errors, sync_error, ..Faults::none() });
+            node.root.inject_panic("partition/orders-0").await.unwrap();
+            world.pass(SECOND).await;
+            world.disks.set_faults(Faults::none());
+            world.pass(60 * SECOND).await;
+            let refused = node.append(record(1, "b")).await;
+            let Err(AppendError::Offline(why)) = &refused else { panic!("{refused:?}") };
+            assert!(!why.is_passing, "{why}");
         })
         .await;
     });
