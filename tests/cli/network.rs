@@ -146,6 +146,15 @@ fn a_group_is_moved_and_forgotten() {
         place.succeed_with(&["groups", "reset", "g", "--to", to, "--data", "data"]);
         assert_eq!(at(&place), wanted, "{to}");
     }
+    let said = place.run("groups reset g --to 99 --json --data data");
+    assert!(said.status.success(), "{}", said.err);
+    said.tells(&["`t-0` ends at offset 20: the group goes on there, and not at 99"]);
+    let done: Value = serde_json::from_str(&said.out).unwrap();
+    let cut = &done["partitions"][0];
+    assert_eq!((&cut["asked"], &cut["to"]), (&99.into(), &20.into()), "{done}");
+    let said = place.run("groups reset g --to -21 --data data");
+    said.tells(&["`t-0` begins at offset 0: the group goes on there, and not at -1"]);
+    assert_eq!(place.run("groups reset g --to 7 --data data").err, "", "there is such an offset");
     place.succeed("groups reset g --to beginning --topic t --data data");
     assert_eq!(place.succeed("consume t -g g --data data").lines().count(), 20);
     place.refuse("groups reset g --to lunch --data data", &["--to lunch", "beginning", "2h ago"]);
@@ -153,6 +162,27 @@ fn a_group_is_moved_and_forgotten() {
     place.refuse("groups h --data data", &["no group `h`", "the groups here are g"]);
     place.succeed("groups delete g --data data");
     place.refuse("groups g --data data", &["no group `g`", "no groups yet"]);
+}
+
+#[test]
+fn the_lag_of_all_groups_is_told_at_once() {
+    let Some(place) = Place::new() else { return };
+    let none = place.run("groups describe --all --data data");
+    assert!(!none.status.success(), "there is no such directory");
+    place.feed("produce t --data data", &"line\n".repeat(20));
+    place.run("groups describe --all --data data").tells(&["there are no groups yet"]);
+    assert_eq!(json(&place, "groups describe --all --data data"), serde_json::json!([]));
+    for (group, read) in [("g", 20), ("h", 5)] {
+        place.succeed(&format!("consume t -g {group} --max {read} --data data"));
+    }
+    let told = json(&place, "groups describe --all --data data");
+    let lag = |at: usize| (told[at]["group"].as_str().unwrap(), told[at]["lag"].as_i64().unwrap());
+    assert_eq!((lag(0), lag(1)), (("g", 0), ("h", 15)), "{told}");
+    assert_eq!(told, json(&place, "groups describe g h --data data"), "as if each were named");
+    let table = place.succeed("groups describe --all --data data");
+    assert!(table.contains("g  empty") && table.contains("15 records behind"), "{table}");
+    place.refuse("groups describe --all g --data data", &["--all", "Usage"]);
+    place.refuse("groups describe --data data", &["Usage"]);
 }
 
 #[test]
