@@ -1,7 +1,13 @@
 //! The commands that speak with a node: the same over the network, over the data directory of a node
 //! that runs, and over that of one that does not.
 
-use std::{fs, io::Write as _, net::TcpListener, thread};
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    thread,
+    time::Duration,
+};
 
 use serde_json::Value;
 
@@ -285,7 +291,7 @@ fn who_is_no_node_or_cannot_be_asked_is_said_in_a_sentence() {
         }
     });
     place.refuse(&format!("topics -b {at}"), &[&at.to_string(), "no Kafka node", "HTTP/1.1 400"]);
-    place.refuse(&format!("topics -b {at}"), &[&at.to_string(), "no Kafka node"]);
+    place.refuse(&format!("topics -b {at}"), &[&at.to_string(), "closed the connection", "TLS"]);
     web.join().unwrap();
     place.refuse(&format!("topics -b {at}"), &["nobody listens there", "flumen serve"]);
     place.refuse("topics -b nonsense", &["`nonsense`", "HOST:PORT"]);
@@ -296,6 +302,42 @@ fn who_is_no_node_or_cannot_be_asked_is_said_in_a_sentence() {
     wait_until("the lines are in", || log.metadata().is_ok_and(|is| is.len() > 0));
     place.refuse("topics --data data", &["in use by another process", "flumen serve"]);
     assert!(tail.interrupt().status.success());
+}
+
+#[test]
+fn of_several_addresses_the_first_that_answers_is_asked() {
+    let Some(place) = Place::new() else { return };
+    let (_node, address) = serve(&place);
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    place.succeed(&format!("topics create t -b {nobody},{address}"));
+    let lines = "one\ntwo\n";
+    place.feed(&format!("produce t -b {address},{nobody}"), lines);
+    for given in [format!("{nobody}, {address}"), format!("{nobody},{nobody},{address}")] {
+        assert_eq!(place.succeed_with(&["consume", "t", "-b", &given]), lines, "{given}");
+    }
+    place.succeed(&format!("groups -b {nobody} -b {address}"));
+    let said = place.refuse(
+        &format!("topics -b {nobody},nonsense"),
+        &["none of these addresses", &nobody.to_string(), "nobody listens there", "`nonsense`"],
+    );
+    assert_eq!(said.lines().count(), 3, "{said}");
+    place.refuse(&format!("topics -b {address},"), &["an address is empty", "HOST:PORT"]);
+}
+
+#[test]
+fn a_node_that_has_as_many_connections_as_it_may_is_no_stranger() {
+    let Some(place) = Place::new() else { return };
+    let node = place.start("serve --listen 127.0.0.1:0 --data data --set max.connections.per.ip=1");
+    node.has_said("an acknowledged record");
+    let address = node.word_after("listening on ");
+    let mut only = TcpStream::connect(&address).unwrap();
+    // ApiVersions, version 0; the answer shows that the connection is counted.
+    only.write_all(b"\0\0\0\x0a\0\x12\0\0\0\0\0\x07\xff\xff").unwrap();
+    only.read_exact(&mut [0; 8]).unwrap();
+    let why = ["closed the connection before it answered", "`max.connections.per.ip`", &address];
+    place.refuse(&format!("topics -b {address}"), &why);
+    drop(only);
+    wait_until("its place is free", || place.run(&format!("topics -b {address}")).status.success());
 }
 
 #[test]

@@ -27,6 +27,19 @@ pub enum ClientError {
         /// What it did.
         why: String,
     },
+    /// It takes connections and closes them, which has more than one reason.
+    #[error(
+        "`{address}` closed the connection before it answered: it has as many connections as it may have \
+         (`max.connections`, `max.connections.per.ip`; the node's own output says so), it is being \
+         stopped, or it is no Kafka listener without TLS: look at the node, and at the address and its port"
+    )]
+    Closed {
+        /// Where.
+        address: String,
+    },
+    /// None of several addresses leads to a node.
+    #[error("none of these addresses leads to a node:{}", listed(.0))]
+    Nowhere(Vec<ClientError>),
     /// The connection broke.
     #[error("the connection to `{address}` broke: {why}; the node may have stopped: try again")]
     Broken {
@@ -87,6 +100,11 @@ pub enum ClientError {
     /// A partition that nobody leads.
     #[error("`{0}` has no leader now; see `flumen topics describe`, and try again")]
     NoLeader(String),
+}
+
+/// Each on a line of its own.
+fn listed(errors: &[ClientError]) -> String {
+    errors.iter().map(|error| format!("\n  {error}")).collect()
 }
 
 fn remedy(error: &io::Error) -> &'static str {
@@ -155,9 +173,11 @@ impl ClientError {
     pub fn is_passing(&self) -> bool {
         match self {
             ClientError::Unreachable { .. }
+            | ClientError::Closed { .. }
             | ClientError::Broken { .. }
             | ClientError::Late { .. }
             | ClientError::NoLeader(_) => true,
+            ClientError::Nowhere(errors) => errors.iter().any(ClientError::is_passing),
             ClientError::Refused { code, .. } => is_passing(*code),
             _ => false,
         }
