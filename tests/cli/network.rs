@@ -211,6 +211,38 @@ fn a_topic_is_followed_until_ctrl_c_or_so_many_records() {
 }
 
 #[test]
+fn several_topics_are_read_by_one_command_and_as_a_group() {
+    let Some(place) = Place::new() else { return };
+    let (_node, address) = serve(&place);
+    place.succeed(&format!("topics create a -p 2 -b {address}"));
+    place.feed(&format!("produce a -p 0 -b {address}"), "a0\n");
+    place.feed(&format!("produce a -p 1 -b {address}"), "a1\n");
+    place.feed(&format!("produce b -b {address}"), "b0\nb1\n");
+    let read = |args: &str| {
+        let out = place.succeed(&format!("consume {args} -b {address}"));
+        let mut lines: Vec<String> = out.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(read("a b"), ["a0", "a1", "b0", "b1"]);
+    let shown = read("a b --show topic,partition,offset,value --separator :");
+    assert_eq!(shown, ["a:0:0:a0", "a:1:0:a1", "b:0:0:b0", "b:0:1:b1"]);
+    assert_eq!(read("a b --from -1 --partition 0"), ["a0", "b1"]);
+    assert_eq!(read("a b --group g --max 3").len(), 3);
+    assert_eq!(read("a b --group g").len(), 1, "it goes on in both");
+    assert_eq!(json(&place, &format!("groups g -b {address}"))[0]["lag"], 0);
+    place.refuse(&format!("consume a c -b {address}"), &["no topic `c`", "a, b"]);
+
+    let follower = place.start(&format!("consume b a --follow --group g -b {address}"));
+    place.feed(&format!("produce b -b {address}"), "b2\n");
+    follower.has_printed("b2\n");
+    place.succeed(&format!("topics grow a 3 -b {address}"));
+    place.feed(&format!("produce a -p 2 -b {address}"), "a2\n");
+    follower.has_printed("a2\n");
+    assert_eq!(follower.interrupt().out, "b2\na2\n");
+}
+
+#[test]
 fn partitions_that_a_followed_topic_is_given_are_followed_too() {
     let Some(place) = Place::new() else { return };
     let (_node, address) = serve(&place);

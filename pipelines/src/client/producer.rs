@@ -90,11 +90,10 @@ impl Client {
         partition: i32,
         batch: Bytes,
     ) -> Result<PartitionProduceResponse, ClientError> {
-        let leader = topic.partitions.get(&partition).and_then(|part| part.leader);
-        let no_leader = || ClientError::NoLeader(format!("{}-{partition}", topic.name));
+        let leader = topic.leader(partition)?;
         let data = PartitionProduceData { index: partition, records: Some(batch) };
         let request = request(topic, Acks::All, vec![data]);
-        let told = self.ask_node(leader.ok_or_else(no_leader)?, &request, WITHIN).await?;
+        let told = self.ask_node(leader, &request, WITHIN).await?;
         let told = told.responses.into_iter().flat_map(|topic| topic.partition_responses).next();
         let told = told.unwrap_or_default();
         verdict(topic, &told)?;
@@ -259,10 +258,7 @@ impl Producer {
     ) -> Result<(), ClientError> {
         let mut by_leader: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
         for partition in waiting.keys() {
-            let leader = self.topic.partitions.get(partition).and_then(|part| part.leader);
-            let leader = leader
-                .ok_or_else(|| ClientError::NoLeader(format!("{}-{partition}", self.topic.name)))?;
-            by_leader.entry(leader).or_default().push(*partition);
+            by_leader.entry(self.topic.leader(*partition)?).or_default().push(*partition);
         }
         // What was taken of an answer is counted, whatever became of the rest.
         let (mut passing, mut refused) = (None, None);

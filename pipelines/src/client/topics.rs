@@ -76,6 +76,17 @@ pub struct ConfigEntry {
 /// A change of a setting: a value, or none for the default.
 pub type ConfigChange = (String, Option<String>);
 
+impl Topic {
+    /// Who leads `partition`.
+    ///
+    /// # Errors
+    /// [`ClientError::NoLeader`].
+    pub fn leader(&self, partition: i32) -> Result<i32, ClientError> {
+        let leader = self.partitions.get(&partition).and_then(|part| part.leader);
+        leader.ok_or_else(|| ClientError::NoLeader(format!("{}-{partition}", self.name)))
+    }
+}
+
 impl From<MetadataResponseTopic> for Topic {
     fn from(told: MetadataResponseTopic) -> Self {
         let partitions = told.partitions.iter().map(|told| {
@@ -215,10 +226,8 @@ impl Client {
     ) -> Result<BTreeMap<i32, Result<i64, ErrorCode>>, ClientError> {
         let mut by_leader: BTreeMap<i32, Vec<DeleteRecordsPartition>> = BTreeMap::new();
         for (partition, offset) in before {
-            let leader = topic.partitions.get(partition).and_then(|part| part.leader);
-            let no_leader = || ClientError::NoLeader(format!("{}-{partition}", topic.name));
             let asked = DeleteRecordsPartition { partition_index: *partition, offset: *offset };
-            by_leader.entry(leader.ok_or_else(no_leader)?).or_default().push(asked);
+            by_leader.entry(topic.leader(*partition)?).or_default().push(asked);
         }
         let mut begins = BTreeMap::new();
         for (leader, partitions) in by_leader {
@@ -343,12 +352,11 @@ impl Client {
         partition: i32,
         producer: i64,
     ) -> Result<Option<i32>, ClientError> {
-        let leader = topic.partitions.get(&partition).and_then(|part| part.leader);
-        let no_leader = || ClientError::NoLeader(format!("{}-{partition}", topic.name));
+        let leader = topic.leader(partition)?;
         let asked =
             TopicRequest { name: topic.name.as_str().into(), partition_indexes: vec![partition] };
         let request = DescribeProducersRequest { topics: vec![asked] };
-        let told = self.ask_node(leader.ok_or_else(no_leader)?, &request, Duration::ZERO).await?;
+        let told = self.ask_node(leader, &request, Duration::ZERO).await?;
         let told = told.topics.into_iter().flat_map(|topic| topic.partitions).next();
         let told = told.unwrap_or_default();
         let what = || format!("the producers of `{}-{partition}`", topic.name);
