@@ -10,6 +10,7 @@ use std::{
 };
 
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::program::{Place, Running, wait_until};
 
@@ -258,15 +259,50 @@ fn partitions_that_a_followed_topic_is_given_are_followed_too() {
 #[test]
 fn what_was_taken_is_counted_where_another_partition_refuses() {
     let Some(place) = Place::new() else { return };
-    place.succeed("topics create t -p 2 --set max.message.bytes=1000 --data data");
-    let object = |partition: u32, bytes: usize| {
-        format!("{{\"partition\":{partition},\"value\":\"{}\"}}\n", "x".repeat(bytes))
-    };
-    let lines = object(0, 2_000) + &object(1, 10);
-    let said = place.fed("produce t --format json --data data", &lines);
+    place.succeed("topics create t -p 2 --set cleanup.policy=compact --data data");
+    let lines = "{\"partition\":0,\"value\":\"no key\"}\n\
+                 {\"partition\":1,\"key\":\"k\",\"value\":\"v\"}\n";
+    let said = place.fed("produce t --format json --data data", lines);
     assert!(!said.status.success());
-    said.tells(&["1 record went into `t`", "`t-0`", "larger"]);
-    assert_eq!(place.succeed("consume t --data data"), format!("{}\n", "x".repeat(10)));
+    said.tells(&["1 record went into `t`", "`t-0`", "have no key"]);
+    assert_eq!(place.succeed("consume t --data data"), "v\n");
+}
+
+#[test]
+fn a_record_that_is_too_large_is_named_by_its_line_and_those_before_it_are_sent() {
+    let Some(place) = Place::new() else { return };
+    place.succeed("topics create t --set max.message.bytes=1000 --data data");
+    let large = "x".repeat(2_000);
+    let lines = format!("first\n{large}\nlast\n");
+    let said = place.fed("produce t --data data", &lines);
+    assert!(!said.status.success());
+    let words = ["line 2 of standard input", "1000 at most", "the topic's `max.message.bytes`"];
+    said.tells(&words);
+    said.tells(&["1 record went into `t`"]);
+    assert_eq!(place.succeed("consume t --data data"), "first\n");
+    let object = format!("{{\"value\":\"{large}\"}}\n");
+    place.fed("produce t --format json --data data", &object).tells(&["line 1", words[1]]);
+    // What is small enough once it is compressed is none of these.
+    place.feed("produce t -z zstd --data data", &lines);
+    assert_eq!(place.succeed("consume t --data data"), format!("first\n{lines}"));
+}
+
+#[test]
+fn a_node_that_takes_small_requests_is_sent_such_and_no_record_is_tried_in_vain() {
+    let Some(place) = Place::new() else { return };
+    let args = "serve --listen 127.0.0.1:0 --data data --set socket.request.max.bytes=2000";
+    let node = place.start(args);
+    node.has_said("an acknowledged record");
+    let address = node.word_after("listening on ");
+    place.succeed(&format!("topics create t -p 4 -b {address}"));
+    let lines: String = (0..400).map(|line| format!("{line}=of some length, {line}\n")).collect();
+    place.feed(&format!("produce t --key-separator = -b {address}"), &lines);
+    assert_eq!(place.succeed(&format!("consume t -b {address}")).lines().count(), 400);
+    let began = Instant::now();
+    let said = place.fed(&format!("produce t -b {address}"), &"x".repeat(3_000));
+    assert!(!said.status.success());
+    said.tells(&["line 1 of standard input", "the node's `socket.request.max.bytes`"]);
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
 }
 
 #[test]
@@ -292,7 +328,11 @@ fn records_go_through_json_as_they_are_and_a_bad_line_is_named() {
     assert_eq!(copied.replace("\"copy\"", "\"t\""), lines);
     let said = place.fed("produce t --data data --format json", "{\"value\":\"x\"}\nnonsense\n");
     assert!(!said.status.success());
-    said.tells(&["line 2 of standard input", "1 record went into `t`"]);
+    said.tells(&["line 2 of standard input", "{\"key\":\"k\"", "1 record went into `t`"]);
+    let array = "[null,null,0,0,\"k\",null,\"v\",null,[]]\n";
+    place
+        .fed("produce t --data data --format json", array)
+        .tells(&["line 1", "expected an object"]);
     let lines = place.succeed("consume t --data data --json");
     assert_eq!(lines.lines().count(), 4, "the one before it was taken");
 }

@@ -94,6 +94,18 @@ pub enum ClientError {
         /// The node's own words.
         message: Option<String>,
     },
+    /// A record that is not taken, even alone in its batch.
+    #[error(
+        "the record takes {bytes} bytes, and {most} at most are taken: make it smaller, or raise {setting}"
+    )]
+    TooLarge {
+        /// What it takes.
+        bytes: usize,
+        /// What it may.
+        most: usize,
+        /// Which setting says so.
+        setting: &'static str,
+    },
     /// The node in this process stops.
     #[error("the node stops")]
     Stopped,
