@@ -11,6 +11,7 @@
 
 mod error;
 mod groups;
+mod health;
 mod limits;
 mod link;
 mod member;

@@ -139,6 +139,44 @@ fn a_topic_is_trimmed_to_a_place_in_each_partition() {
 }
 
 #[test]
+fn a_partition_that_cannot_be_read_does_not_look_well() {
+    let Some(place) = Place::new() else { return };
+    let lines = "line\n".repeat(1_000);
+    place.succeed("topics create t -p 2 --data data");
+    for partition in [0, 1] {
+        place.feed(&format!("produce t -p {partition} --data data"), &lines);
+    }
+    let states = |node: &str| {
+        let told = json(&place, &format!("topics describe t {node}"));
+        let parts = told[0]["partitions"].as_array().unwrap().clone();
+        let state = |part: &Value| part["state"].as_str().unwrap().to_owned();
+        let why = |part: &Value| part["error"].as_str().unwrap_or_default().to_owned();
+        parts.iter().map(|part| (state(part), why(part))).collect::<Vec<_>>()
+    };
+    let well = ("online".to_owned(), String::new());
+    assert_eq!(states("--data data"), [well.clone(), well.clone()]);
+    // What a log was when it was closed is still known of one that is gone.
+    fs::rename(place.path("data/t-1"), place.path("elsewhere")).unwrap();
+    let gone = states("--data data");
+    assert_eq!((&gone[0], &*gone[1].0), (&well, "unreadable"), "{gone:?}");
+    assert!(gone[1].1.contains("t-1"), "{gone:?}");
+    let table = place.succeed("topics t --data data");
+    assert!(table.contains("online") && table.contains("unreadable"), "{table}");
+
+    // A node that was killed looks through its logs when it begins.
+    let (node, _) = serve(&place);
+    node.kill();
+    let log = place.path("data/t-0/00000000000000000000.log");
+    let mut bytes = fs::read(&log).unwrap();
+    bytes[70] ^= 1;
+    fs::write(&log, bytes).unwrap();
+    let (_node, address) = serve(&place);
+    let damaged = states(&format!("-b {address}"));
+    assert_ne!(damaged[0].0, "online", "{damaged:?}");
+    assert!(damaged[0].1.contains("t-0"), "{damaged:?}");
+}
+
+#[test]
 fn a_group_is_moved_and_forgotten() {
     let Some(place) = Place::new() else { return };
     place.feed("produce t --data data", &"line\n".repeat(20));

@@ -164,10 +164,19 @@ impl Session {
     }
 
     /// Why a partition answers with an error, as far as that can be known.
-    pub async fn why(&self, topic: &str, partition: i32, offset: i64, code: ErrorCode) -> CliError {
+    pub async fn why(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+        code: ErrorCode,
+    ) -> CliError {
         let name = format!("{topic}-{partition}");
         if let Some(told) = self.told_by_node(topic, partition, offset).await {
             return CliError::Unreadable(format!("`{name}` {told}"));
+        }
+        if let Some(told) = self.client.told_wrong(topic, partition).await {
+            return CliError::Unreadable(told);
         }
         let why = match code {
             ErrorCode::KafkaStorageError => {
