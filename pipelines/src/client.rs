@@ -11,6 +11,8 @@
 
 mod error;
 mod groups;
+mod health;
+mod limits;
 mod link;
 mod member;
 mod offsets;
@@ -67,7 +69,7 @@ impl Client {
     /// A client of the nodes at these addresses, of which the first that answers is asked.
     ///
     /// # Errors
-    /// [`ClientError`] of the last one, where none answers.
+    /// [`ClientError`] where none answers: what is wrong with each.
     pub async fn connect(addresses: Vec<String>) -> Result<Self, ClientError> {
         Self::by(Way::Network(addresses)).await
     }
@@ -122,14 +124,15 @@ impl Client {
                 Link::connect(address).await
             }
             Way::Network(addresses) => {
-                let mut outcome = Err(ClientError::Stopped);
+                let mut errors = Vec::new();
                 for address in addresses {
-                    outcome = Link::connect(address).await;
-                    if outcome.is_ok() {
-                        break;
+                    match Link::connect(address).await {
+                        Ok(link) => return Ok(link),
+                        Err(error) => errors.push(error),
                     }
                 }
-                outcome
+                let only = errors.pop_if(|_| addresses.len() == 1);
+                Err(only.unwrap_or(ClientError::Nowhere(errors)))
             }
         }
     }

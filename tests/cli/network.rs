@@ -1,9 +1,16 @@
 //! The commands that speak with a node: the same over the network, over the data directory of a node
 //! that runs, and over that of one that does not.
 
-use std::{fs, io::Write as _, net::TcpListener, thread};
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    thread,
+    time::Duration,
+};
 
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::program::{Place, Running, wait_until};
 
@@ -132,6 +139,44 @@ fn a_topic_is_trimmed_to_a_place_in_each_partition() {
 }
 
 #[test]
+fn a_partition_that_cannot_be_read_does_not_look_well() {
+    let Some(place) = Place::new() else { return };
+    let lines = "line\n".repeat(1_000);
+    place.succeed("topics create t -p 2 --data data");
+    for partition in [0, 1] {
+        place.feed(&format!("produce t -p {partition} --data data"), &lines);
+    }
+    let states = |node: &str| {
+        let told = json(&place, &format!("topics describe t {node}"));
+        let parts = told[0]["partitions"].as_array().unwrap().clone();
+        let state = |part: &Value| part["state"].as_str().unwrap().to_owned();
+        let why = |part: &Value| part["error"].as_str().unwrap_or_default().to_owned();
+        parts.iter().map(|part| (state(part), why(part))).collect::<Vec<_>>()
+    };
+    let well = ("online".to_owned(), String::new());
+    assert_eq!(states("--data data"), [well.clone(), well.clone()]);
+    // What a log was when it was closed is still known of one that is gone.
+    fs::rename(place.path("data/t-1"), place.path("elsewhere")).unwrap();
+    let gone = states("--data data");
+    assert_eq!((&gone[0], &*gone[1].0), (&well, "unreadable"), "{gone:?}");
+    assert!(gone[1].1.contains("t-1"), "{gone:?}");
+    let table = place.succeed("topics t --data data");
+    assert!(table.contains("online") && table.contains("unreadable"), "{table}");
+
+    // A node that was killed looks through its logs when it begins.
+    let (node, _) = serve(&place);
+    node.kill();
+    let log = place.path("data/t-0/00000000000000000000.log");
+    let mut bytes = fs::read(&log).unwrap();
+    bytes[70] ^= 1;
+    fs::write(&log, bytes).unwrap();
+    let (_node, address) = serve(&place);
+    let damaged = states(&format!("-b {address}"));
+    assert_ne!(damaged[0].0, "online", "{damaged:?}");
+    assert!(damaged[0].1.contains("t-0"), "{damaged:?}");
+}
+
+#[test]
 fn a_group_is_moved_and_forgotten() {
     let Some(place) = Place::new() else { return };
     place.feed("produce t --data data", &"line\n".repeat(20));
@@ -146,6 +191,15 @@ fn a_group_is_moved_and_forgotten() {
         place.succeed_with(&["groups", "reset", "g", "--to", to, "--data", "data"]);
         assert_eq!(at(&place), wanted, "{to}");
     }
+    let said = place.run("groups reset g --to 99 --json --data data");
+    assert!(said.status.success(), "{}", said.err);
+    said.tells(&["`t-0` ends at offset 20: the group goes on there, and not at 99"]);
+    let done: Value = serde_json::from_str(&said.out).unwrap();
+    let cut = &done["partitions"][0];
+    assert_eq!((&cut["asked"], &cut["to"]), (&99.into(), &20.into()), "{done}");
+    let said = place.run("groups reset g --to -21 --data data");
+    said.tells(&["`t-0` begins at offset 0: the group goes on there, and not at -1"]);
+    assert_eq!(place.run("groups reset g --to 7 --data data").err, "", "there is such an offset");
     place.succeed("groups reset g --to beginning --topic t --data data");
     assert_eq!(place.succeed("consume t -g g --data data").lines().count(), 20);
     place.refuse("groups reset g --to lunch --data data", &["--to lunch", "beginning", "2h ago"]);
@@ -153,6 +207,27 @@ fn a_group_is_moved_and_forgotten() {
     place.refuse("groups h --data data", &["no group `h`", "the groups here are g"]);
     place.succeed("groups delete g --data data");
     place.refuse("groups g --data data", &["no group `g`", "no groups yet"]);
+}
+
+#[test]
+fn the_lag_of_all_groups_is_told_at_once() {
+    let Some(place) = Place::new() else { return };
+    let none = place.run("groups describe --all --data data");
+    assert!(!none.status.success(), "there is no such directory");
+    place.feed("produce t --data data", &"line\n".repeat(20));
+    place.run("groups describe --all --data data").tells(&["there are no groups yet"]);
+    assert_eq!(json(&place, "groups describe --all --data data"), serde_json::json!([]));
+    for (group, read) in [("g", 20), ("h", 5)] {
+        place.succeed(&format!("consume t -g {group} --max {read} --data data"));
+    }
+    let told = json(&place, "groups describe --all --data data");
+    let lag = |at: usize| (told[at]["group"].as_str().unwrap(), told[at]["lag"].as_i64().unwrap());
+    assert_eq!((lag(0), lag(1)), (("g", 0), ("h", 15)), "{told}");
+    assert_eq!(told, json(&place, "groups describe g h --data data"), "as if each were named");
+    let table = place.succeed("groups describe --all --data data");
+    assert!(table.contains("g  empty") && table.contains("15 records behind"), "{table}");
+    place.refuse("groups describe --all g --data data", &["--all", "Usage"]);
+    place.refuse("groups describe --data data", &["Usage"]);
 }
 
 #[test]
@@ -175,6 +250,38 @@ fn a_topic_is_followed_until_ctrl_c_or_so_many_records() {
 }
 
 #[test]
+fn several_topics_are_read_by_one_command_and_as_a_group() {
+    let Some(place) = Place::new() else { return };
+    let (_node, address) = serve(&place);
+    place.succeed(&format!("topics create a -p 2 -b {address}"));
+    place.feed(&format!("produce a -p 0 -b {address}"), "a0\n");
+    place.feed(&format!("produce a -p 1 -b {address}"), "a1\n");
+    place.feed(&format!("produce b -b {address}"), "b0\nb1\n");
+    let read = |args: &str| {
+        let out = place.succeed(&format!("consume {args} -b {address}"));
+        let mut lines: Vec<String> = out.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(read("a b"), ["a0", "a1", "b0", "b1"]);
+    let shown = read("a b --show topic,partition,offset,value --separator :");
+    assert_eq!(shown, ["a:0:0:a0", "a:1:0:a1", "b:0:0:b0", "b:0:1:b1"]);
+    assert_eq!(read("a b --from -1 --partition 0"), ["a0", "b1"]);
+    assert_eq!(read("a b --group g --max 3").len(), 3);
+    assert_eq!(read("a b --group g").len(), 1, "it goes on in both");
+    assert_eq!(json(&place, &format!("groups g -b {address}"))[0]["lag"], 0);
+    place.refuse(&format!("consume a c -b {address}"), &["no topic `c`", "a, b"]);
+
+    let follower = place.start(&format!("consume b a --follow --group g -b {address}"));
+    place.feed(&format!("produce b -b {address}"), "b2\n");
+    follower.has_printed("b2\n");
+    place.succeed(&format!("topics grow a 3 -b {address}"));
+    place.feed(&format!("produce a -p 2 -b {address}"), "a2\n");
+    follower.has_printed("a2\n");
+    assert_eq!(follower.interrupt().out, "b2\na2\n");
+}
+
+#[test]
 fn partitions_that_a_followed_topic_is_given_are_followed_too() {
     let Some(place) = Place::new() else { return };
     let (_node, address) = serve(&place);
@@ -190,15 +297,50 @@ fn partitions_that_a_followed_topic_is_given_are_followed_too() {
 #[test]
 fn what_was_taken_is_counted_where_another_partition_refuses() {
     let Some(place) = Place::new() else { return };
-    place.succeed("topics create t -p 2 --set max.message.bytes=1000 --data data");
-    let object = |partition: u32, bytes: usize| {
-        format!("{{\"partition\":{partition},\"value\":\"{}\"}}\n", "x".repeat(bytes))
-    };
-    let lines = object(0, 2_000) + &object(1, 10);
-    let said = place.fed("produce t --format json --data data", &lines);
+    place.succeed("topics create t -p 2 --set cleanup.policy=compact --data data");
+    let lines = "{\"partition\":0,\"value\":\"no key\"}\n\
+                 {\"partition\":1,\"key\":\"k\",\"value\":\"v\"}\n";
+    let said = place.fed("produce t --format json --data data", lines);
     assert!(!said.status.success());
-    said.tells(&["1 record went into `t`", "`t-0`", "larger"]);
-    assert_eq!(place.succeed("consume t --data data"), format!("{}\n", "x".repeat(10)));
+    said.tells(&["1 record went into `t`", "`t-0`", "have no key"]);
+    assert_eq!(place.succeed("consume t --data data"), "v\n");
+}
+
+#[test]
+fn a_record_that_is_too_large_is_named_by_its_line_and_those_before_it_are_sent() {
+    let Some(place) = Place::new() else { return };
+    place.succeed("topics create t --set max.message.bytes=1000 --data data");
+    let large = "x".repeat(2_000);
+    let lines = format!("first\n{large}\nlast\n");
+    let said = place.fed("produce t --data data", &lines);
+    assert!(!said.status.success());
+    let words = ["line 2 of standard input", "1000 at most", "the topic's `max.message.bytes`"];
+    said.tells(&words);
+    said.tells(&["1 record went into `t`"]);
+    assert_eq!(place.succeed("consume t --data data"), "first\n");
+    let object = format!("{{\"value\":\"{large}\"}}\n");
+    place.fed("produce t --format json --data data", &object).tells(&["line 1", words[1]]);
+    // What is small enough once it is compressed is none of these.
+    place.feed("produce t -z zstd --data data", &lines);
+    assert_eq!(place.succeed("consume t --data data"), format!("first\n{lines}"));
+}
+
+#[test]
+fn a_node_that_takes_small_requests_is_sent_such_and_no_record_is_tried_in_vain() {
+    let Some(place) = Place::new() else { return };
+    let args = "serve --listen 127.0.0.1:0 --data data --set socket.request.max.bytes=2000";
+    let node = place.start(args);
+    node.has_said("an acknowledged record");
+    let address = node.word_after("listening on ");
+    place.succeed(&format!("topics create t -p 4 -b {address}"));
+    let lines: String = (0..400).map(|line| format!("{line}=of some length, {line}\n")).collect();
+    place.feed(&format!("produce t --key-separator = -b {address}"), &lines);
+    assert_eq!(place.succeed(&format!("consume t -b {address}")).lines().count(), 400);
+    let began = Instant::now();
+    let said = place.fed(&format!("produce t -b {address}"), &"x".repeat(3_000));
+    assert!(!said.status.success());
+    said.tells(&["line 1 of standard input", "the node's `socket.request.max.bytes`"]);
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
 }
 
 #[test]
@@ -224,7 +366,11 @@ fn records_go_through_json_as_they_are_and_a_bad_line_is_named() {
     assert_eq!(copied.replace("\"copy\"", "\"t\""), lines);
     let said = place.fed("produce t --data data --format json", "{\"value\":\"x\"}\nnonsense\n");
     assert!(!said.status.success());
-    said.tells(&["line 2 of standard input", "1 record went into `t`"]);
+    said.tells(&["line 2 of standard input", "{\"key\":\"k\"", "1 record went into `t`"]);
+    let array = "[null,null,0,0,\"k\",null,\"v\",null,[]]\n";
+    place
+        .fed("produce t --data data --format json", array)
+        .tells(&["line 1", "expected an object"]);
     let lines = place.succeed("consume t --data data --json");
     assert_eq!(lines.lines().count(), 4, "the one before it was taken");
 }
@@ -255,7 +401,7 @@ fn who_is_no_node_or_cannot_be_asked_is_said_in_a_sentence() {
         }
     });
     place.refuse(&format!("topics -b {at}"), &[&at.to_string(), "no Kafka node", "HTTP/1.1 400"]);
-    place.refuse(&format!("topics -b {at}"), &[&at.to_string(), "no Kafka node"]);
+    place.refuse(&format!("topics -b {at}"), &[&at.to_string(), "closed the connection", "TLS"]);
     web.join().unwrap();
     place.refuse(&format!("topics -b {at}"), &["nobody listens there", "flumen serve"]);
     place.refuse("topics -b nonsense", &["`nonsense`", "HOST:PORT"]);
@@ -266,6 +412,42 @@ fn who_is_no_node_or_cannot_be_asked_is_said_in_a_sentence() {
     wait_until("the lines are in", || log.metadata().is_ok_and(|is| is.len() > 0));
     place.refuse("topics --data data", &["in use by another process", "flumen serve"]);
     assert!(tail.interrupt().status.success());
+}
+
+#[test]
+fn of_several_addresses_the_first_that_answers_is_asked() {
+    let Some(place) = Place::new() else { return };
+    let (_node, address) = serve(&place);
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    place.succeed(&format!("topics create t -b {nobody},{address}"));
+    let lines = "one\ntwo\n";
+    place.feed(&format!("produce t -b {address},{nobody}"), lines);
+    for given in [format!("{nobody}, {address}"), format!("{nobody},{nobody},{address}")] {
+        assert_eq!(place.succeed_with(&["consume", "t", "-b", &given]), lines, "{given}");
+    }
+    place.succeed(&format!("groups -b {nobody} -b {address}"));
+    let said = place.refuse(
+        &format!("topics -b {nobody},nonsense"),
+        &["none of these addresses", &nobody.to_string(), "nobody listens there", "`nonsense`"],
+    );
+    assert_eq!(said.lines().count(), 3, "{said}");
+    place.refuse(&format!("topics -b {address},"), &["an address is empty", "HOST:PORT"]);
+}
+
+#[test]
+fn a_node_that_has_as_many_connections_as_it_may_is_no_stranger() {
+    let Some(place) = Place::new() else { return };
+    let node = place.start("serve --listen 127.0.0.1:0 --data data --set max.connections.per.ip=1");
+    node.has_said("an acknowledged record");
+    let address = node.word_after("listening on ");
+    let mut only = TcpStream::connect(&address).unwrap();
+    // ApiVersions, version 0; the answer shows that the connection is counted.
+    only.write_all(b"\0\0\0\x0a\0\x12\0\0\0\0\0\x07\xff\xff").unwrap();
+    only.read_exact(&mut [0; 8]).unwrap();
+    let why = ["closed the connection before it answered", "`max.connections.per.ip`", &address];
+    place.refuse(&format!("topics -b {address}"), &why);
+    drop(only);
+    wait_until("its place is free", || place.run(&format!("topics -b {address}")).status.success());
 }
 
 #[test]

@@ -114,7 +114,11 @@ flush.messages = 9223372036854775807
     };
     assert_eq!(value("retention.ms").as_deref(), Some("7000"), "{settings}");
     assert_eq!(value("flush.messages").as_deref(), Some("9223372036854775807"), "{settings}");
-    assert_eq!(settings.lines().filter(|line| line.ends_with(" 0")).count(), 3, "{settings}");
+    assert_eq!(
+        settings.lines().filter(|line| line.ends_with(" 0  online")).count(),
+        3,
+        "{settings}"
+    );
     assert!(node.terminate().status.success());
     assert!(place.path("data/t-0").exists() != place.path("more/t-0").exists());
 }

@@ -67,6 +67,13 @@ fn consuming_begins_where_it_is_told_and_a_group_goes_on() {
     assert_eq!(consume(" --group readers"), lines(0..20));
     assert_eq!(consume(" --group readers"), lines(0..0), "it has read them");
     assert_eq!(consume(" --group others --from 18"), lines(18..20));
+    let again = place.run("consume t --data data --group others --from 3");
+    assert!(again.status.success() && again.out.is_empty(), "{}", again.err);
+    again.tells(&["group `others` goes on where it has committed", "`--from 3`", "groups reset"]);
+    let apart = place.run("consume t --data data --group others --partition 0 --from 3");
+    apart.tells(&["group `others` goes on where it has committed"]);
+    let quiet = place.run("consume t --data data --group others");
+    assert_eq!(quiet.err, "", "nothing else was asked for");
     place.write("a.log", 20..25);
     let running = place.start("tail logs/*.log --topic t --data data");
     wait_until("the rest is in", || {

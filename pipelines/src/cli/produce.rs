@@ -1,6 +1,7 @@
 //! `flumen produce`: a record for each line of standard input.
 
 mod lines;
+mod object;
 
 use std::{io, os::fd::AsFd as _, time::Duration};
 
@@ -195,9 +196,14 @@ impl Work {
                 return finish(Box::pin(self.flush()), &mut signals).await;
             };
             let Some(chunk) = chunk else { return Ok(false) };
-            // All that was read before a line that is none is sent.
+            // All that was read before a line that is none, or that is not taken, is sent.
             let (lines, trouble) = chunk;
-            let is_full = self.push(&lines)?;
+            let mut is_full = false;
+            let pushed = lines.iter().try_for_each(|line| {
+                is_full |= self.push(line)? >= BATCH_BYTES;
+                Ok(())
+            });
+            let trouble = pushed.err().or(trouble);
             if is_full || trouble.is_some() || is_drained(&chunks) {
                 let stop = Box::pin(signals.told_to_stop());
                 let flushing = match select(stop, Box::pin(self.flush())).await {
@@ -224,38 +230,30 @@ impl Work {
         Ok(())
     }
 
-    /// Puts lines into batches; whether one of these is large enough to be sent.
-    fn push(&mut self, lines: &[Line]) -> Result<bool, CliError> {
-        let now = SystemClock.now_ms();
-        let mut is_full = false;
-        for line in lines {
-            self.bytes += line.read;
-            self.records += 1;
-            let partition = line.partition.or(self.args.partition);
-            let partition = partition.unwrap_or_else(|| self.partition(line.key.as_deref()));
-            if !self.producer.topic().partitions.contains_key(&partition) {
-                return Err(CliError::Unreadable(format!(
-                    "line {}: `{}` has no partition {partition}",
-                    line.number,
-                    self.producer.topic().name
-                )));
-            }
-            let common =
-                self.args.header.iter().map(|(name, value)| (&**name, Some(value.as_bytes())));
-            let own = line.headers.iter().map(|(name, value)| (&**name, value.as_deref()));
-            let headers: Vec<(&str, Option<&[u8]>)> = common.chain(own).collect();
-            let bytes = self.producer.push(
-                partition,
-                RecordRef {
-                    timestamp: line.timestamp.unwrap_or(now),
-                    key: line.key.as_deref(),
-                    value: line.value.as_deref(),
-                    headers: &headers,
-                },
-            );
-            is_full |= bytes >= BATCH_BYTES;
+    /// Puts a line into the batch of its partition; how many bytes its batches have now.
+    fn push(&mut self, line: &Line) -> Result<usize, CliError> {
+        let partition = line.partition.or(self.args.partition);
+        let partition = partition.unwrap_or_else(|| self.partition(line.key.as_deref()));
+        let wrong = |why: &dyn std::fmt::Display| {
+            CliError::Unreadable(format!("line {} of standard input: {why}", line.number))
+        };
+        let Topic { name, partitions, .. } = self.producer.topic();
+        if !partitions.contains_key(&partition) {
+            return Err(wrong(&format!("`{name}` has no partition {partition}")));
         }
-        Ok(is_full)
+        let common = self.args.header.iter().map(|(name, value)| (&**name, Some(value.as_bytes())));
+        let own = line.headers.iter().map(|(name, value)| (&**name, value.as_deref()));
+        let headers: Vec<(&str, Option<&[u8]>)> = common.chain(own).collect();
+        let record = RecordRef {
+            timestamp: line.timestamp.unwrap_or_else(|| SystemClock.now_ms()),
+            key: line.key.as_deref(),
+            value: line.value.as_deref(),
+            headers: &headers,
+        };
+        let bytes = self.producer.push(partition, record).map_err(|error| wrong(&error))?;
+        self.bytes += line.read;
+        self.records += 1;
+        Ok(bytes)
     }
 
     /// Where a record belongs: by its key, or to the partition whose turn it is.

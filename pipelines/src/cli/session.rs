@@ -29,9 +29,17 @@ pub const DEFAULT_ADDRESS: &str = "127.0.0.1:9092";
 /// Which node to speak with.
 #[derive(Clone, Debug, Args)]
 pub struct NodeArgs {
-    /// Address of a node; may be given more than once, and the first that answers is asked. Without
-    /// this and without `--data`: 127.0.0.1:9092.
-    #[arg(long, short = 'b', value_name = "HOST:PORT", global = true, conflicts_with = "data")]
+    /// Address of a node, or several with commas between them; each is tried in turn, and the first
+    /// that answers is asked. Without this and without `--data`: 127.0.0.1:9092.
+    #[arg(
+        long,
+        short = 'b',
+        value_name = "HOST:PORT",
+        value_delimiter = ',',
+        value_parser = address,
+        global = true,
+        conflicts_with = "data"
+    )]
     bootstrap: Vec<String>,
     /// Data directory of a node: the one that runs on it, where it listens; otherwise its files are
     /// opened for as long as this takes.
@@ -43,6 +51,14 @@ pub struct NodeArgs {
     /// Whether data directories are made where they are missing: who only reads makes none.
     #[arg(skip)]
     makes: bool,
+}
+
+/// An address; there may be blanks around it where it stands in a list.
+fn address(text: &str) -> Result<String, &'static str> {
+    match text.trim() {
+        "" => Err("an address is empty: give HOST:PORT, and commas only between addresses"),
+        address => Ok(address.to_owned()),
+    }
 }
 
 /// How a node is reached.
@@ -148,10 +164,19 @@ impl Session {
     }
 
     /// Why a partition answers with an error, as far as that can be known.
-    pub async fn why(&self, topic: &str, partition: i32, offset: i64, code: ErrorCode) -> CliError {
+    pub async fn why(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+        code: ErrorCode,
+    ) -> CliError {
         let name = format!("{topic}-{partition}");
         if let Some(told) = self.told_by_node(topic, partition, offset).await {
             return CliError::Unreadable(format!("`{name}` {told}"));
+        }
+        if let Some(told) = self.client.told_wrong(topic, partition).await {
+            return CliError::Unreadable(told);
         }
         let why = match code {
             ErrorCode::KafkaStorageError => {

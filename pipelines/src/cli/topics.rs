@@ -1,21 +1,22 @@
 //! `flumen topics`: what topics there are, how each partition is, and changes of them.
 
+mod describe;
 mod trim;
 
-use std::io::{self, Write};
+use std::io;
 
 use clap::{Args, Subcommand};
-use flumen_actors::broker::{catalogue::settings::FLUSH_NEVER, names::TopicName};
+use flumen_actors::broker::names::TopicName;
 use flumen_runtime::data_dir::kafka_id;
 use serde_json::{Value, json};
 
 use super::{
     CliError,
-    print::{self, Table, counted, known},
+    print::{self, Table, counted},
     session::{self, NodeArgs, Session},
     tell,
 };
-use crate::client::{ConfigChange, ConfigEntry, Place, Topic};
+use crate::client::ConfigChange;
 
 /// Options of `flumen topics`.
 #[derive(Debug, Args)]
@@ -40,7 +41,7 @@ pub struct TopicsArgs {
 enum Action {
     /// Lists all topics.
     List,
-    /// Describes topics: settings, offsets and bytes of each partition.
+    /// Describes topics: settings; of each partition its offsets, its bytes, and whether it can be read.
     Describe {
         /// Which.
         #[arg(required = true)]
@@ -136,7 +137,7 @@ async fn act(
     let done = match action {
         Action::List => return list(&mut session, internal, json).await,
         Action::Describe { topics, settings } => {
-            return describe(&mut session, &topics, settings, json).await;
+            return describe::run(&mut session, &topics, settings, json).await;
         }
         Action::Create { topic, partitions, replicas, set, if_missing } => {
             TopicName::new(&topic)?;
@@ -227,40 +228,6 @@ async fn list(session: &mut Session, internal: bool, json: bool) -> Result<(), C
     Ok(table.print(&mut io::stdout().lock())?)
 }
 
-/// What there is to be said of a partition.
-struct Described {
-    number: i32,
-    leader: Option<i32>,
-    first: Option<i64>,
-    end: Option<i64>,
-    bytes: Option<i64>,
-    trouble: Option<String>,
-}
-
-async fn partitions(session: &mut Session, topic: &Topic) -> Result<Vec<Described>, CliError> {
-    let numbers: Vec<i32> = topic.partitions.keys().copied().collect();
-    let first = session.client.offsets(topic, &numbers, Place::Earliest).await?;
-    let end = session.client.offsets(topic, &numbers, Place::Latest).await?;
-    let bytes = session.client.sizes(topic).await?;
-    let mut all = Vec::new();
-    for number in numbers {
-        let trouble = match end[&number] {
-            Ok(_) => None,
-            Err(code) => Some(session.why(&topic.name, number, 0, code).await.to_string()),
-        };
-        let offset = |of: &Result<Option<i64>, _>| of.ok().flatten();
-        all.push(Described {
-            number,
-            leader: topic.partitions[&number].leader,
-            first: offset(&first[&number]),
-            end: offset(&end[&number]),
-            bytes: bytes.get(&number).copied(),
-            trouble,
-        });
-    }
-    Ok(all)
-}
-
 /// Refuses to reset what is no setting: a node takes that for done.
 async fn check_known(session: &mut Session, topic: &str, names: &[String]) -> Result<(), CliError> {
     if names.is_empty() {
@@ -275,96 +242,4 @@ async fn check_known(session: &mut Session, topic: &str, names: &[String]) -> Re
             expected: format!("`flumen topics describe {topic} --settings` lists all there are"),
         }),
     }
-}
-
-async fn describe(
-    session: &mut Session,
-    names: &[String],
-    all_settings: bool,
-    json: bool,
-) -> Result<(), CliError> {
-    let mut told = Vec::new();
-    for name in names {
-        let topic = session.topic(name).await?;
-        let mut configs = session.client.topic_configs(name).await?;
-        let is_lazy = configs.iter().any(is_lazy);
-        configs.retain(|entry| all_settings || entry.is_set);
-        let parts = partitions(session, &topic).await?;
-        if json {
-            told.push(as_json(&topic, &configs, &parts));
-        } else {
-            print_topic(&mut io::stdout().lock(), &topic, &configs, all_settings, is_lazy, &parts)?;
-        }
-    }
-    if json {
-        print::json(&told)?;
-    }
-    Ok(())
-}
-
-fn is_lazy(entry: &ConfigEntry) -> bool {
-    entry.name == "flush.messages" && entry.value.parse() == Ok(FLUSH_NEVER)
-}
-
-fn as_json(topic: &Topic, configs: &[ConfigEntry], parts: &[Described]) -> Value {
-    let settings = configs.iter().map(|entry| (entry.name.clone(), json!(entry.value)));
-    let parts = parts.iter().map(|part| {
-        json!({
-            "partition": part.number,
-            "leader": part.leader,
-            "first_offset": part.first,
-            "end_offset": part.end,
-            "bytes": part.bytes,
-            "error": part.trouble,
-        })
-    });
-    json!({
-        "topic": topic.name,
-        "id": kafka_id(topic.id),
-        "internal": topic.is_internal,
-        "settings": settings.collect::<serde_json::Map<_, _>>(),
-        "partitions": parts.collect::<Vec<_>>(),
-    })
-}
-
-fn print_topic(
-    out: &mut impl Write,
-    topic: &Topic,
-    configs: &[ConfigEntry],
-    all_settings: bool,
-    is_lazy: bool,
-    parts: &[Described],
-) -> Result<(), CliError> {
-    writeln!(out, "{}  id {}", topic.name, kafka_id(topic.id))?;
-    let promise = if is_lazy {
-        "an acknowledged record may be lost in a power cut (flush.messages)"
-    } else {
-        "an acknowledged record is on the disk"
-    };
-    writeln!(out, "  {promise}")?;
-    if all_settings {
-        let mut table = Table::new(&["SETTING", "VALUE", "", "MEANING"]).indented();
-        for entry in configs {
-            let set = if entry.is_set { "set" } else { "" };
-            let doc = entry.doc.clone().unwrap_or_default();
-            table.row([entry.name.clone(), entry.value.clone(), set.to_owned(), doc]);
-        }
-        table.print(out)?;
-    } else {
-        for entry in configs {
-            writeln!(out, "  {}={}", entry.name, entry.value)?;
-        }
-    }
-    let heading = ["PARTITION", "LEADER", "FIRST OFFSET", "END OFFSET", "BYTES"];
-    let mut table = Table::new(&heading).indented();
-    for part in parts {
-        let Described { number, leader, first, end, bytes, .. } = part;
-        let cells = [number.to_string(), known(*leader), known(*first), known(*end), known(*bytes)];
-        table.row(cells);
-    }
-    table.print(out)?;
-    for trouble in parts.iter().filter_map(|part| part.trouble.as_ref()) {
-        writeln!(out, "  {trouble}")?;
-    }
-    Ok(())
 }

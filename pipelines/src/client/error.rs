@@ -27,6 +27,19 @@ pub enum ClientError {
         /// What it did.
         why: String,
     },
+    /// It takes connections and closes them, which has more than one reason.
+    #[error(
+        "`{address}` closed the connection before it answered: it has as many connections as it may have \
+         (`max.connections`, `max.connections.per.ip`; the node's own output says so), it is being \
+         stopped, or it is no Kafka listener without TLS: look at the node, and at the address and its port"
+    )]
+    Closed {
+        /// Where.
+        address: String,
+    },
+    /// None of several addresses leads to a node.
+    #[error("none of these addresses leads to a node:{}", listed(.0))]
+    Nowhere(Vec<ClientError>),
     /// The connection broke.
     #[error("the connection to `{address}` broke: {why}; the node may have stopped: try again")]
     Broken {
@@ -81,12 +94,29 @@ pub enum ClientError {
         /// The node's own words.
         message: Option<String>,
     },
+    /// A record that is not taken, even alone in its batch.
+    #[error(
+        "the record takes {bytes} bytes, and {most} at most are taken: make it smaller, or raise {setting}"
+    )]
+    TooLarge {
+        /// What it takes.
+        bytes: usize,
+        /// What it may.
+        most: usize,
+        /// Which setting says so.
+        setting: &'static str,
+    },
     /// The node in this process stops.
     #[error("the node stops")]
     Stopped,
     /// A partition that nobody leads.
     #[error("`{0}` has no leader now; see `flumen topics describe`, and try again")]
     NoLeader(String),
+}
+
+/// Each on a line of its own.
+fn listed(errors: &[ClientError]) -> String {
+    errors.iter().map(|error| format!("\n  {error}")).collect()
 }
 
 fn remedy(error: &io::Error) -> &'static str {
@@ -155,9 +185,11 @@ impl ClientError {
     pub fn is_passing(&self) -> bool {
         match self {
             ClientError::Unreachable { .. }
+            | ClientError::Closed { .. }
             | ClientError::Broken { .. }
             | ClientError::Late { .. }
             | ClientError::NoLeader(_) => true,
+            ClientError::Nowhere(errors) => errors.iter().any(ClientError::is_passing),
             ClientError::Refused { code, .. } => is_passing(*code),
             _ => false,
         }

@@ -65,18 +65,19 @@ impl Link {
     pub(super) async fn over(stream: Box<dyn Stream>, address: &str) -> Result<Self, ClientError> {
         let (input, versions) = (BytesMut::new(), BTreeMap::new());
         let mut link = Self { address: address.into(), stream, input, next: 0, versions };
-        // Version 0 is the one that every node understands.
-        let asked = link.write(0, &ApiVersionsRequest::default()).await?;
-        let told: ApiVersionsResponse = match link.read(&asked, ANSWER_WITHIN).await {
-            Err(ClientError::Broken { address, .. }) => {
-                let why = "it closes the connection when it is greeted in Kafka's protocol".into();
-                return Err(ClientError::NotKafka { address, why });
-            }
-            told => told?,
-        };
+        let told = link.greet().await.map_err(|error| match error {
+            ClientError::Broken { address, .. } => ClientError::Closed { address },
+            error => error,
+        })?;
         let keys = told.api_keys.iter();
         link.versions = keys.map(|key| (key.api_key, (key.min_version, key.max_version))).collect();
         Ok(link)
+    }
+
+    async fn greet(&mut self) -> Result<ApiVersionsResponse, ClientError> {
+        // Version 0 is the one that every node understands.
+        let asked = self.write(0, &ApiVersionsRequest::default()).await?;
+        self.read(&asked, ANSWER_WITHIN).await
     }
 
     /// The newest version of `api` that both sides speak.

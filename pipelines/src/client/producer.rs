@@ -20,7 +20,10 @@ use flumen_actors::gateway::{
 };
 use flumen_runtime::batch::{self, BatchBuilder, BatchHeader, Compression, RecordRef};
 
-use super::{Client, ClientError, Patience, Topic, is_passing};
+use super::{
+    Client, ClientError, Patience, Topic, is_passing,
+    limits::{Limits, PARTITION_OVERHEAD},
+};
 
 /// Whose word is awaited before records count as sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,11 +93,10 @@ impl Client {
         partition: i32,
         batch: Bytes,
     ) -> Result<PartitionProduceResponse, ClientError> {
-        let leader = topic.partitions.get(&partition).and_then(|part| part.leader);
-        let no_leader = || ClientError::NoLeader(format!("{}-{partition}", topic.name));
+        let leader = topic.leader(partition)?;
         let data = PartitionProduceData { index: partition, records: Some(batch) };
         let request = request(topic, Acks::All, vec![data]);
-        let told = self.ask_node(leader.ok_or_else(no_leader)?, &request, WITHIN).await?;
+        let told = self.ask_node(leader, &request, WITHIN).await?;
         let told = told.responses.into_iter().flat_map(|topic| topic.partition_responses).next();
         let told = told.unwrap_or_default();
         verdict(topic, &told)?;
@@ -138,8 +140,7 @@ pub struct Producer {
     identity: Option<(i64, i16)>,
     /// The next sequence number of each partition.
     sequences: BTreeMap<i32, i32>,
-    /// Most bytes of a batch (the topic's `max.message.bytes`).
-    batch_bytes_max: usize,
+    limits: Limits,
     /// Batches of each partition, all but the last of them full.
     open: BTreeMap<i32, Vec<BatchBuilder>>,
     sent: u64,
@@ -158,10 +159,10 @@ impl Producer {
             Acks::All => Some(client.new_producer().await?),
             Acks::Leader | Acks::None => None,
         };
-        let batch_bytes_max = client.batch_bytes_max(&topic.name).await;
+        let limits = client.limits(&topic.name).await;
         let (sequences, open) = (BTreeMap::new(), BTreeMap::new());
         let compression = Compression::None;
-        Ok(Self { topic, acks, compression, identity, sequences, batch_bytes_max, open, sent: 0 })
+        Ok(Self { topic, acks, compression, identity, sequences, limits, open, sent: 0 })
     }
 
     /// The same, with batches compressed so.
@@ -184,19 +185,39 @@ impl Producer {
 
     /// Puts a record into the batch of `partition`, or into a new one where it would make that larger
     /// than the topic takes; how many bytes its batches have now.
-    pub fn push(&mut self, partition: i32, record: RecordRef<'_>) -> usize {
-        let batches = self.open.entry(partition).or_default();
-        let has_room =
-            |batch: &&mut BatchBuilder| batch.bytes_with(&record) <= self.batch_bytes_max;
-        match batches.last_mut().filter(has_room) {
-            Some(batch) => batch.push(record),
-            None => {
-                let mut batch = BatchBuilder::new(record.timestamp);
-                batch.push(record);
-                batches.push(batch);
+    ///
+    /// # Errors
+    /// [`ClientError::TooLarge`] where the record is, even alone.
+    pub fn push(&mut self, partition: i32, record: RecordRef<'_>) -> Result<usize, ClientError> {
+        let most = self.limits.batch.bytes;
+        let has_room = |batch: &&mut BatchBuilder| batch.bytes_with(&record) <= most;
+        let last = self.open.get_mut(&partition).and_then(|batches| batches.last_mut());
+        if let Some(batch) = last.filter(has_room) {
+            batch.push(record);
+        } else {
+            let alone = self.alone(record)?;
+            self.open.entry(partition).or_default().push(alone);
+        }
+        let batches = self.open.get(&partition).into_iter().flatten();
+        Ok(batches.map(BatchBuilder::bytes).sum())
+    }
+
+    /// A batch of one record, which is no larger than it may be once it is compressed.
+    fn alone(&self, record: RecordRef<'_>) -> Result<BatchBuilder, ClientError> {
+        let batch = |record: RecordRef<'_>| {
+            let mut batch = BatchBuilder::new(record.timestamp);
+            batch.push(record);
+            batch
+        };
+        let (alone, limit) = (batch(record), self.limits.batch);
+        if alone.bytes() > limit.bytes {
+            let plain = batch(record).build().freeze();
+            let bytes = compress(plain, self.compression, limit.bytes).len();
+            if bytes > limit.bytes {
+                return Err(limit.too_large(bytes));
             }
         }
-        batches.iter().map(BatchBuilder::bytes).sum()
+        Ok(alone)
     }
 
     /// Sends all that was put into batches, and waits until it is taken.
@@ -234,7 +255,7 @@ impl Producer {
                     *sequence = sequence.wrapping_add(count as i32) & i32::MAX;
                 }
                 let plain = batch.build().freeze();
-                let bytes = compress(plain, self.compression, self.batch_bytes_max);
+                let bytes = compress(plain, self.compression, self.limits.batch.bytes);
                 let batch = Batch { records: count.into(), bytes };
                 closed.entry(partition).or_default().push_back(batch);
             }
@@ -259,14 +280,12 @@ impl Producer {
     ) -> Result<(), ClientError> {
         let mut by_leader: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
         for partition in waiting.keys() {
-            let leader = self.topic.partitions.get(partition).and_then(|part| part.leader);
-            let leader = leader
-                .ok_or_else(|| ClientError::NoLeader(format!("{}-{partition}", self.topic.name)))?;
-            by_leader.entry(leader).or_default().push(*partition);
+            by_leader.entry(self.topic.leader(*partition)?).or_default().push(*partition);
         }
         // What was taken of an answer is counted, whatever became of the rest.
         let (mut passing, mut refused) = (None, None);
         for (leader, partitions) in by_leader {
+            let partitions = self.first_of(partitions, waiting);
             let request = self.request(&partitions, waiting);
             if self.acks == Acks::None {
                 client.tell_node(leader, &request).await?;
@@ -286,6 +305,19 @@ impl Producer {
             }
         }
         refused.or(passing).map_or(Ok(()), Err)
+    }
+
+    /// Those of `partitions` whose batches have room in one request: the others wait for the next.
+    fn first_of(&self, mut partitions: Vec<i32>, waiting: &Waiting) -> Vec<i32> {
+        let mut bytes = 0;
+        let has_room = |number: &&i32| {
+            let batch = waiting.get(*number).and_then(VecDeque::front);
+            bytes += batch.map_or(0, |batch| batch.bytes.len() + PARTITION_OVERHEAD);
+            bytes <= self.limits.request_bytes
+        };
+        let count = partitions.iter().take_while(has_room).count();
+        partitions.truncate(count.max(1));
+        partitions
     }
 
     fn request(&self, partitions: &[i32], waiting: &Waiting) -> ProduceRequest {

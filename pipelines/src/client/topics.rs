@@ -26,13 +26,14 @@ use flumen_actors::gateway::{
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{Client, ClientError, Patience, check};
+use super::{ANY, Client, ClientError, Patience, check};
 
 /// How long a node may take to make or delete topics.
 const WITHIN_MS: i32 = 30_000;
 const WITHIN: Duration = Duration::from_millis(WITHIN_MS as u64);
-/// The kind of resource that a topic is (`ConfigResource.Type`).
+/// The kinds of resources that topics and nodes are (`ConfigResource.Type`).
 const TOPIC: i8 = 2;
+const NODE: i8 = 4;
 /// Where a setting of the topic itself comes from (`ConfigSource`).
 const SET_ON_TOPIC: i8 = 1;
 
@@ -73,8 +74,28 @@ pub struct ConfigEntry {
     pub doc: Option<String>,
 }
 
+/// What has settings.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Resource<'a> {
+    /// The topic of that name.
+    Topic(&'a str),
+    /// The node of that number, which alone can tell its own.
+    Node(i32),
+}
+
 /// A change of a setting: a value, or none for the default.
 pub type ConfigChange = (String, Option<String>);
+
+impl Topic {
+    /// Who leads `partition`.
+    ///
+    /// # Errors
+    /// [`ClientError::NoLeader`].
+    pub fn leader(&self, partition: i32) -> Result<i32, ClientError> {
+        let leader = self.partitions.get(&partition).and_then(|part| part.leader);
+        leader.ok_or_else(|| ClientError::NoLeader(format!("{}-{partition}", self.name)))
+    }
+}
 
 impl From<MetadataResponseTopic> for Topic {
     fn from(told: MetadataResponseTopic) -> Self {
@@ -215,10 +236,8 @@ impl Client {
     ) -> Result<BTreeMap<i32, Result<i64, ErrorCode>>, ClientError> {
         let mut by_leader: BTreeMap<i32, Vec<DeleteRecordsPartition>> = BTreeMap::new();
         for (partition, offset) in before {
-            let leader = topic.partitions.get(partition).and_then(|part| part.leader);
-            let no_leader = || ClientError::NoLeader(format!("{}-{partition}", topic.name));
             let asked = DeleteRecordsPartition { partition_index: *partition, offset: *offset };
-            by_leader.entry(leader.ok_or_else(no_leader)?).or_default().push(asked);
+            by_leader.entry(topic.leader(*partition)?).or_default().push(asked);
         }
         let mut begins = BTreeMap::new();
         for (leader, partitions) in by_leader {
@@ -270,26 +289,22 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn topic_configs(&mut self, name: &str) -> Result<Vec<ConfigEntry>, ClientError> {
-        self.some_configs(name, None).await
+        self.configs(Resource::Topic(name), None).await
     }
 
-    /// Most bytes of a batch that a topic takes; any number where it cannot be told, for then it is the
-    /// node that says no.
-    pub(super) async fn batch_bytes_max(&mut self, name: &str) -> usize {
-        let found = self.some_configs(name, Some("max.message.bytes")).await.ok();
-        let found = found.and_then(|mut found| found.pop()?.value.parse().ok());
-        found.unwrap_or(usize::MAX)
-    }
-
-    /// The settings of a topic, or the one that is asked for.
-    async fn some_configs(
+    /// The settings of a topic or node, or the one that is asked for.
+    pub(super) async fn configs(
         &mut self,
-        name: &str,
+        of: Resource<'_>,
         only: Option<&'static str>,
     ) -> Result<Vec<ConfigEntry>, ClientError> {
+        let (node, resource_type, name) = match of {
+            Resource::Topic(name) => (ANY, TOPIC, name.to_owned()),
+            Resource::Node(node) => (node, NODE, node.to_string()),
+        };
         let resource = DescribeConfigsResource {
-            resource_type: TOPIC,
-            resource_name: name.into(),
+            resource_type,
+            resource_name: name.as_str().into(),
             configuration_keys: only.map(|key| vec![key.into()]),
         };
         let request = DescribeConfigsRequest {
@@ -297,7 +312,7 @@ impl Client {
             include_synonyms: false,
             include_documentation: true,
         };
-        let told = self.ask(&request).await?;
+        let told = self.ask_node(node, &request, Duration::ZERO).await?;
         let mut entries = Vec::new();
         for topic in told.results {
             let what = || format!("cannot describe `{name}`");
@@ -343,12 +358,11 @@ impl Client {
         partition: i32,
         producer: i64,
     ) -> Result<Option<i32>, ClientError> {
-        let leader = topic.partitions.get(&partition).and_then(|part| part.leader);
-        let no_leader = || ClientError::NoLeader(format!("{}-{partition}", topic.name));
+        let leader = topic.leader(partition)?;
         let asked =
             TopicRequest { name: topic.name.as_str().into(), partition_indexes: vec![partition] };
         let request = DescribeProducersRequest { topics: vec![asked] };
-        let told = self.ask_node(leader.ok_or_else(no_leader)?, &request, Duration::ZERO).await?;
+        let told = self.ask_node(leader, &request, Duration::ZERO).await?;
         let told = told.topics.into_iter().flat_map(|topic| topic.partitions).next();
         let told = told.unwrap_or_default();
         let what = || format!("the producers of `{}-{partition}`", topic.name);

@@ -6,6 +6,8 @@ use bytes::Bytes;
 use flumen_runtime::batch::Record;
 use serde_json::{Map, Value, json};
 
+use super::super::{print::NONE, time};
+
 /// What is printed of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Form {
@@ -17,37 +19,100 @@ pub(super) enum Form {
     Json,
 }
 
-/// Prints records to standard output.
-pub(super) struct Printer {
-    form: Form,
+/// Something that there is to be said of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Field {
+    Topic,
+    Partition,
+    Offset,
+    Timestamp,
+    Key,
+    Headers,
+    Value,
+}
+
+/// How a record is printed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// These, with a separator between them.
+    Fields(Vec<Field>),
+    /// All of it, as an object.
+    Object,
+}
+
+impl From<Form> for Shape {
+    fn from(form: Form) -> Self {
+        match form {
+            Form::Value => Shape::Fields(vec![Field::Value]),
+            Form::KeyValue => Shape::Fields(vec![Field::Key, Field::Value]),
+            Form::Json => Shape::Object,
+        }
+    }
+}
+
+/// Prints records to `out`.
+pub(super) struct Printer<W = BufWriter<Stdout>> {
+    shape: Shape,
     separator: String,
-    topic: String,
-    out: BufWriter<Stdout>,
+    out: W,
 }
 
 impl Printer {
-    pub(super) fn new(form: Form, separator: &str, topic: &str) -> Self {
+    /// To standard output.
+    pub(super) fn new(shape: Shape, separator: &str) -> Self {
         let out = BufWriter::with_capacity(64 << 10, io::stdout());
-        Self { form, separator: separator.to_owned(), topic: topic.to_owned(), out }
+        Self { shape, separator: separator.to_owned(), out }
     }
+}
 
-    pub(super) fn print(&mut self, partition: i32, record: &Record) -> io::Result<()> {
-        match self.form {
-            Form::Json => {
-                serde_json::to_writer(&mut self.out, &object(&self.topic, partition, record))?;
+impl<W: Write> Printer<W> {
+    pub(super) fn print(&mut self, topic: &str, partition: i32, record: &Record) -> io::Result<()> {
+        match &self.shape {
+            Shape::Object => {
+                serde_json::to_writer(&mut self.out, &object(topic, partition, record))?;
             }
-            Form::KeyValue => {
-                self.out.write_all(record.key.as_deref().unwrap_or_default())?;
-                self.out.write_all(self.separator.as_bytes())?;
-                self.out.write_all(record.value.as_deref().unwrap_or_default())?;
+            Shape::Fields(fields) => {
+                for (at, field) in fields.iter().enumerate() {
+                    if at > 0 {
+                        self.out.write_all(self.separator.as_bytes())?;
+                    }
+                    put_field(&mut self.out, *field, topic, partition, record)?;
+                }
             }
-            Form::Value => self.out.write_all(record.value.as_deref().unwrap_or_default())?,
         }
         self.out.write_all(b"\n")
     }
 
     pub(super) fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
+    }
+}
+
+/// Bytes as they are, and nothing where there are none.
+fn put_field(
+    out: &mut impl Write,
+    field: Field,
+    topic: &str,
+    partition: i32,
+    record: &Record,
+) -> io::Result<()> {
+    match field {
+        Field::Topic => out.write_all(topic.as_bytes()),
+        Field::Partition => write!(out, "{partition}"),
+        Field::Offset => write!(out, "{}", record.offset.0),
+        Field::Timestamp => {
+            out.write_all(time::rfc3339(record.timestamp).as_deref().unwrap_or(NONE).as_bytes())
+        }
+        Field::Key => out.write_all(record.key.as_deref().unwrap_or_default()),
+        Field::Value => out.write_all(record.value.as_deref().unwrap_or_default()),
+        Field::Headers => {
+            for (at, (name, value)) in record.headers().enumerate() {
+                let comma = if at > 0 { "," } else { "" };
+                write!(out, "{comma}{name}=")?;
+                out.write_all(value.as_deref().unwrap_or_default())?;
+            }
+            Ok(())
+        }
     }
 }
 
@@ -89,8 +154,7 @@ mod tests {
     use super::*;
     use flumen_runtime::batch::{self, BatchBuilder, BatchHeader, RecordRef};
 
-    #[test]
-    fn all_of_a_record_is_in_its_object() {
+    fn record() -> Record {
         let mut builder = BatchBuilder::new(1_000);
         builder.push(RecordRef {
             timestamp: 1_000,
@@ -100,12 +164,35 @@ mod tests {
         });
         let bytes = builder.build().freeze();
         let header = BatchHeader::parse(&bytes).unwrap();
-        let record = batch::records(&bytes, &header).unwrap().next().unwrap().unwrap();
+        batch::records(&bytes, &header).unwrap().next().unwrap().unwrap()
+    }
+
+    fn printed(shape: Shape, separator: &str) -> Vec<u8> {
+        let mut printer = Printer { shape, separator: separator.to_owned(), out: Vec::new() };
+        printer.print("t", 3, &record()).unwrap();
+        printer.out
+    }
+
+    #[test]
+    fn what_is_asked_for_is_shown_in_that_order() {
+        use Field::{Headers, Key, Offset, Partition, Timestamp, Topic, Value};
+        let fields = vec![Topic, Partition, Offset, Timestamp, Key, Headers];
+        let wanted = "t|3|0|1970-01-01T00:00:01Z|k|name=v,empty=\n";
+        assert_eq!(printed(Shape::Fields(fields), "|"), wanted.as_bytes());
+        assert_eq!(printed(Shape::Fields(vec![Value, Offset]), " "), b"\xff\0 0\n");
+        assert_eq!(printed(Form::Value.into(), "|"), b"\xff\0\n");
+        assert_eq!(printed(Form::KeyValue.into(), "|"), b"k|\xff\0\n");
+    }
+
+    #[test]
+    fn all_of_a_record_is_in_its_object() {
         let wanted = json!({
             "topic": "t", "partition": 3, "offset": 0, "timestamp": 1000, "key": "k",
             "value_hex": "ff00",
             "headers": [{"name": "name", "value": "v"}, {"name": "empty", "value": null}],
         });
-        assert_eq!(object("t", 3, &record), wanted);
+        assert_eq!(object("t", 3, &record()), wanted);
+        let printed = printed(Form::Json.into(), "|");
+        assert_eq!(serde_json::from_slice::<Value>(&printed).unwrap(), wanted);
     }
 }

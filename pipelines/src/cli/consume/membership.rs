@@ -12,27 +12,30 @@ use flumen_actors::{
 
 use super::{
     super::{CliError, print::counted, tell},
-    committed,
-    reader::{Group, Reader},
+    reader::{Group, Part, Reader, Topics},
 };
-use crate::client::{Change, Client, ClientError, Membership, Place, Topic};
+use crate::client::{Change, Client, ClientError, Committed, Membership, Place};
 
-/// A turn of `member`, who may be the one that shares out the partitions of `topic`.
+/// A turn of `member`, who may be the one that shares out the partitions of `topics`.
 pub(super) async fn turn(
     member: &mut Membership,
     client: &mut Client,
-    topic: &Topic,
+    topics: &Topics,
 ) -> Result<Vec<Change>, ClientError> {
-    if let Ok(name) = TopicName::new(&topic.name) {
-        member.counts(name, topic.partitions.len() as u32);
+    for topic in topics.values() {
+        if let Ok(name) = TopicName::new(&topic.name) {
+            member.counts(name, topic.partitions.len() as u32);
+        }
     }
     member.turn(client).await
 }
 
-/// Those of `partitions` that are of `topic`, by their numbers.
-fn numbers(topic: &Topic, partitions: &[TopicPartition]) -> Vec<i32> {
-    let of = partitions.iter().filter(|partition| partition.topic.as_str() == topic.name);
-    of.filter_map(|partition| i32::try_from(partition.partition.0).ok()).collect()
+/// Those of `partitions` that are of `topics`.
+fn parts(topics: &Topics, partitions: &[TopicPartition]) -> Vec<Part> {
+    let of = partitions.iter().filter(|partition| topics.contains_key(partition.topic.as_str()));
+    let part =
+        |of: &TopicPartition| Some((of.topic.to_string(), i32::try_from(of.partition.0).ok()?));
+    of.filter_map(part).collect()
 }
 
 impl Reader {
@@ -40,9 +43,9 @@ impl Reader {
     pub(super) async fn change(&mut self, changes: Vec<Change>) -> Result<(), CliError> {
         for change in changes {
             match change {
-                Change::Taken(partitions) => self.let_go(&numbers(&self.topic, &partitions)),
+                Change::Taken(partitions) => self.let_go(&parts(&self.topics, &partitions)),
                 Change::Given(partitions) => {
-                    let given = numbers(&self.topic, &partitions);
+                    let given = parts(&self.topics, &partitions);
                     if !given.is_empty() {
                         let positions = self.positions_of(&given).await?;
                         self.take_up(positions);
@@ -54,44 +57,45 @@ impl Reader {
     }
 
     /// Where the group goes on in these partitions, or begins.
-    async fn positions_of(&mut self, given: &[i32]) -> Result<BTreeMap<i32, i64>, CliError> {
-        let client = &mut self.session.client;
-        // The topic may have grown since it was looked at.
-        if given.iter().any(|number| !self.topic.partitions.contains_key(number))
-            && let Some(topic) = client.topic(&self.topic.name, false).await?
-        {
-            self.topic = topic;
-        }
+    async fn positions_of(&mut self, given: &[Part]) -> Result<BTreeMap<Part, i64>, CliError> {
         let group = self.options.group.name().unwrap_or_default().to_owned();
-        let committed = client.committed(&group).await?;
-        let new: Vec<i32> = given
-            .iter()
-            .copied()
-            .filter(|number| !self.options.begins.contains_key(number))
-            .collect();
-        for (number, offset) in client.offsets(&self.topic, &new, Place::Earliest).await? {
-            self.options.begins.insert(number, offset.ok().flatten().unwrap_or_default());
+        let committed = self.session.client.committed(&group).await?;
+        let mut new: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
+        for part in given.iter().filter(|part| !self.options.begins.contains_key(*part)) {
+            new.entry(&part.0).or_default().push(part.1);
         }
+        for (name, numbers) in new {
+            // It has grown since it was looked at.
+            if let Some(topic) = self.session.client.topic(name, false).await? {
+                self.topics.insert(name.to_owned(), topic);
+            }
+            let Some(topic) = self.topics.get(name) else { continue };
+            let found = self.session.client.offsets(topic, &numbers, Place::Earliest).await?;
+            let begins = found.into_iter().map(|(number, offset)| {
+                ((name.to_owned(), number), offset.ok().flatten().unwrap_or_default())
+            });
+            self.options.begins.extend(begins);
+        }
+        self.options.tell_unheeded(given.iter().any(|part| committed.contains_key(part)));
         let begins = &self.options.begins;
-        let position = |number: &i32| {
-            let kept = committed.get(&(self.topic.name.clone(), *number)).copied();
-            (*number, kept.or_else(|| begins.get(number).copied()).unwrap_or_default())
+        let position = |part: &Part| {
+            let kept = committed.get(part).or_else(|| begins.get(part)).copied();
+            (part.clone(), kept.unwrap_or_default())
         };
         Ok(given.iter().map(position).collect())
     }
 
     /// Commits how far was printed. A group that has gone on without its member lets nothing be
     /// committed: what was printed may be printed by another again.
-    pub(super) async fn commit(&mut self, moved: &BTreeMap<i32, i64>) -> Result<(), CliError> {
-        let offsets = committed(&self.topic, moved);
+    pub(super) async fn commit(&mut self, moved: &Committed) -> Result<(), CliError> {
         let client = &mut self.session.client;
         let member = match &mut self.options.group {
             Group::None => return Ok(()),
-            Group::Apart(group) => return Ok(client.commit(group, &offsets).await?),
+            Group::Apart(group) => return Ok(client.commit(group, moved).await?),
             Group::Member(member) => member,
         };
         let group = member.group().to_owned();
-        let refused = client.commit_as(&group, member.identity().as_ref(), &offsets).await;
+        let refused = client.commit_as(&group, member.identity().as_ref(), moved).await;
         let why = match refused {
             Ok(()) => return Ok(()),
             Err(ClientError::Refused { code: ErrorCode::UnknownMemberId, .. }) => {

@@ -21,7 +21,7 @@ use super::{
     membership::turn,
 };
 use crate::{
-    client::{Change, ClientError, Committed, Membership, Patience, Topic, is_passing},
+    client::{Change, ClientError, Committed, Membership, Patience, Place, Topic, is_passing},
     signals::Signals,
 };
 
@@ -33,9 +33,14 @@ const WAIT: Duration = Duration::from_millis(500);
 /// How often it is looked for partitions that the topic was given meanwhile.
 const LOOK: Duration = Duration::from_secs(5);
 
+/// A partition: its topic, and its number.
+pub(super) type Part = (String, i32);
+/// What is known of topics, by their names.
+pub(super) type Topics = BTreeMap<String, Topic>;
+
 /// What may come.
 enum Found {
-    Records(Vec<PartitionData>),
+    Records(Vec<(Part, PartitionData)>),
     Changes(Vec<Change>),
     Nothing,
 }
@@ -72,25 +77,42 @@ impl Group {
 #[derive(Debug, Default)]
 pub(super) struct Options {
     /// Where each partition begins.
-    pub(super) begins: BTreeMap<i32, i64>,
+    pub(super) begins: BTreeMap<Part, i64>,
     /// Where reading them ends; none where they are followed.
-    pub(super) ends: Option<BTreeMap<i32, i64>>,
+    pub(super) ends: Option<BTreeMap<Part, i64>>,
     /// How many records are printed at the most.
     pub(super) left: u64,
-    /// Whether partitions that the topic is given are read too.
+    /// Whether partitions that the topics are given are read too.
     pub(super) takes_new: bool,
     /// Whether it goes on at the end of what there is.
     pub(super) follows: bool,
     pub(super) group: Group,
+    /// Where a person says that it begins, until it is known whether the group knows better.
+    pub(super) from: Option<String>,
 }
 
 impl Options {
     /// Begins where the group has left off.
-    pub(super) fn go_on_after(&mut self, topic: &str, committed: &Committed) {
-        for (number, begin) in &mut self.begins {
-            if let Some(offset) = committed.get(&(topic.to_owned(), *number)) {
+    pub(super) fn go_on_after(&mut self, committed: &Committed) {
+        let mut has_committed = false;
+        for (part, begin) in &mut self.begins {
+            if let Some(offset) = committed.get(part) {
                 *begin = *offset;
+                has_committed = true;
             }
+        }
+        self.tell_unheeded(has_committed);
+    }
+
+    /// Says that where to begin is of no meaning to a group that has begun. What it commits later is our
+    /// own doing.
+    pub(super) fn tell_unheeded(&mut self, has_committed: bool) {
+        let group = self.group.name().unwrap_or_default();
+        if let Some(from) = self.from.take().filter(|_| has_committed) {
+            tell(format_args!(
+                "flumen: group `{group}` goes on where it has committed, and not at `--from {from}`; \
+                 `flumen groups reset {group} --to …` moves it"
+            ));
         }
     }
 }
@@ -98,12 +120,12 @@ impl Options {
 /// See the module.
 pub(super) struct Reader {
     pub(super) session: Session,
-    pub(super) topic: Topic,
+    pub(super) topics: Topics,
     pub(super) options: Options,
     /// The next offset of each partition that is read.
-    pub(super) positions: BTreeMap<i32, i64>,
+    positions: BTreeMap<Part, i64>,
     /// Partitions that are still read; those that had their turn stand behind.
-    pub(super) open: VecDeque<i32>,
+    open: VecDeque<Part>,
     printer: Printer,
     printed: u64,
     progress: Progress,
@@ -112,10 +134,15 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) fn new(session: Session, topic: Topic, options: Options, printer: Printer) -> Self {
+    pub(super) fn new(
+        session: Session,
+        topics: Topics,
+        options: Options,
+        printer: Printer,
+    ) -> Self {
         let mut reader = Self {
             session,
-            topic,
+            topics,
             options,
             positions: BTreeMap::new(),
             open: VecDeque::new(),
@@ -132,12 +159,12 @@ impl Reader {
     }
 
     /// Reads these partitions from now on, too.
-    pub(super) fn take_up(&mut self, positions: BTreeMap<i32, i64>) {
-        self.open.extend(positions.keys());
+    pub(super) fn take_up(&mut self, positions: BTreeMap<Part, i64>) {
+        self.open.extend(positions.keys().cloned());
         self.positions.extend(positions);
         if let Some(ends) = &self.options.ends {
-            let left = ends.iter().map(|(number, end)| {
-                self.positions.get(number).map_or(0, |position| (end - position).max(0))
+            let left = ends.iter().map(|(part, end)| {
+                self.positions.get(part).map_or(0, |position| (end - position).max(0))
             });
             let all = self.printed.saturating_add(left.sum::<i64>().unsigned_abs());
             self.progress = Progress::new(Some(all));
@@ -146,15 +173,15 @@ impl Reader {
     }
 
     /// Does not read these any more.
-    pub(super) fn let_go(&mut self, numbers: &[i32]) {
-        self.positions.retain(|number, _| !numbers.contains(number));
-        self.open.retain(|number| !numbers.contains(number));
+    pub(super) fn let_go(&mut self, parts: &[Part]) {
+        self.positions.retain(|part, _| !parts.contains(part));
+        self.open.retain(|part| !parts.contains(part));
     }
 
     fn close_ended(&mut self) {
         let (ends, positions) = (&self.options.ends, &self.positions);
-        let end_of = |number: &i32| ends.as_ref().and_then(|ends| ends.get(number));
-        self.open.retain(|number| end_of(number).is_none_or(|end| positions[number] < *end));
+        let end_of = |part: &Part| ends.as_ref().and_then(|ends| ends.get(part));
+        self.open.retain(|part| end_of(part).is_none_or(|end| positions[part] < *end));
     }
 
     /// Whether there may be something to print.
@@ -218,7 +245,7 @@ impl Reader {
         if let Group::Member(member) = &mut self.options.group {
             let now = Instant::now();
             if now >= member.due() {
-                return turn(member, &mut self.session.client, &self.topic)
+                return turn(member, &mut self.session.client, &self.topics)
                     .await
                     .map(Found::Changes)
                     .map_err(Trouble::Group);
@@ -231,61 +258,81 @@ impl Reader {
         self.fetch().await.map(Found::Records).map_err(Trouble::Fetch)
     }
 
+    fn leader(&self, (topic, number): &Part) -> Option<i32> {
+        self.topics.get(topic)?.leader(*number).ok()
+    }
+
     /// What one leader has of its partitions: the one whose partition has waited longest.
-    async fn fetch(&mut self) -> Result<Vec<PartitionData>, ClientError> {
-        let leader = |number: &i32| self.topic.partitions.get(number).and_then(|part| part.leader);
-        let first = self.open.front().copied().unwrap_or_default();
-        let node = leader(&first)
-            .ok_or_else(|| ClientError::NoLeader(format!("{}-{first}", self.topic.name)))?;
-        let theirs = self.open.iter().filter(|number| leader(number) == Some(node));
-        let partitions = theirs.map(|number| FetchPartition {
-            partition: *number,
-            fetch_offset: self.positions[number],
-            partition_max_bytes: PARTITION_BYTES,
-            ..FetchPartition::default()
-        });
-        let topic = FetchTopic {
-            topic: self.topic.name.as_str().into(),
-            topic_id: self.topic.id,
-            partitions: partitions.collect(),
-        };
+    async fn fetch(&mut self) -> Result<Vec<(Part, PartitionData)>, ClientError> {
+        let first = self.open.front().cloned().unwrap_or_default();
+        let node = self
+            .leader(&first)
+            .ok_or_else(|| ClientError::NoLeader(format!("{}-{}", first.0, first.1)))?;
         // With other leaders to be asked, nobody waits for one.
-        let is_alone = self.open.iter().all(|number| leader(number) == Some(node));
+        let is_alone = self.open.iter().all(|part| self.leader(part) == Some(node));
         let wait = if is_alone { WAIT } else { WAIT / 10 };
         let request = FetchRequest {
             max_wait_ms: i32::try_from(wait.as_millis()).unwrap_or(i32::MAX),
             min_bytes: 1,
             max_bytes: ANSWER_BYTES,
-            topics: vec![topic],
+            topics: self.asked_of(node),
             ..FetchRequest::default()
         };
         let told = self.session.client.ask_node(node, &request, wait).await?;
-        crate::client::check(told.error_code, None, || {
-            format!("cannot read `{}`", self.topic.name)
-        })?;
-        Ok(told.responses.into_iter().flat_map(|topic| topic.partitions).collect())
+        crate::client::check(told.error_code, None, || format!("cannot read `{}`", first.0))?;
+        let parts = told.responses.into_iter().flat_map(|topic| {
+            let name = topic.topic.to_string();
+            topic
+                .partitions
+                .into_iter()
+                .map(move |part| ((name.clone(), part.partition_index), part))
+        });
+        Ok(parts.collect())
     }
 
-    async fn take(&mut self, parts: Vec<PartitionData>) -> Result<(), CliError> {
+    /// The partitions that `node` leads, those in front that have waited longest: an answer that is full
+    /// has nothing of those behind.
+    fn asked_of(&self, node: i32) -> Vec<FetchTopic> {
+        let mut topics: Vec<FetchTopic> = Vec::new();
+        for part in self.open.iter().filter(|part| self.leader(part) == Some(node)) {
+            let (name, number) = part;
+            let asked = FetchPartition {
+                partition: *number,
+                fetch_offset: self.positions[part],
+                partition_max_bytes: PARTITION_BYTES,
+                ..FetchPartition::default()
+            };
+            match topics.iter_mut().find(|topic| *topic.topic == **name) {
+                Some(topic) => topic.partitions.push(asked),
+                None => topics.push(FetchTopic {
+                    topic: name.as_str().into(),
+                    topic_id: self.topics[name].id,
+                    partitions: vec![asked],
+                }),
+            }
+        }
+        topics
+    }
+
+    async fn take(&mut self, parts: Vec<(Part, PartitionData)>) -> Result<(), CliError> {
         let mut moved = BTreeMap::new();
         if let Some(first) = self.open.pop_front() {
             self.open.push_back(first);
         }
-        for part in parts {
-            let number = part.partition_index;
-            let Some(position) = self.positions.get(&number).copied() else { continue };
-            if !part.error_code.is_none() {
-                self.trouble(number, position, part.error_code).await?;
+        for (part, data) in parts {
+            let Some(position) = self.positions.get(&part).copied() else { continue };
+            if !data.error_code.is_none() {
+                self.trouble(&part, position, data.error_code).await?;
                 continue;
             }
             self.patience = None;
-            let bytes: Vec<&Bytes> = part.records.slices().collect();
+            let bytes: Vec<&Bytes> = data.records.slices().collect();
             let next = bytes
                 .iter()
-                .try_fold(position, |position, slice| self.print(number, position, slice))?;
+                .try_fold(position, |position, slice| self.print(&part, position, slice))?;
             if next > position {
-                self.positions.insert(number, next);
-                moved.insert(number, next);
+                self.positions.insert(part.clone(), next);
+                moved.insert(part, next);
             }
         }
         self.printer.flush()?;
@@ -293,10 +340,9 @@ impl Reader {
     }
 
     /// Prints what `slice` has from `position` on, and returns the offset after the last.
-    fn print(&mut self, number: i32, mut position: i64, slice: &Bytes) -> Result<i64, CliError> {
-        let topic = self.topic.name.clone();
-        let bad =
-            move |error: &BatchError| CliError::Unreadable(format!("`{topic}-{number}`: {error}"));
+    fn print(&mut self, part: &Part, mut position: i64, slice: &Bytes) -> Result<i64, CliError> {
+        let (topic, number) = part;
+        let bad = |error: &BatchError| CliError::Unreadable(format!("`{topic}-{number}`: {error}"));
         let mut at = 0;
         while at < slice.len() {
             let whole = match BatchHeader::parse(&slice[at..]) {
@@ -318,7 +364,7 @@ impl Reader {
                     if self.options.left == 0 {
                         return Ok(position);
                     }
-                    self.printer.print(number, &record)?;
+                    self.printer.print(topic, *number, &record)?;
                     self.options.left -= 1;
                     self.printed += 1;
                     position = record.offset.as_i64() + 1;
@@ -330,14 +376,14 @@ impl Reader {
     }
 
     /// What an error of a partition means for it.
-    async fn trouble(&mut self, number: i32, at: i64, code: ErrorCode) -> Result<(), CliError> {
-        let name = format!("{}-{number}", self.topic.name);
+    async fn trouble(&mut self, part: &Part, at: i64, code: ErrorCode) -> Result<(), CliError> {
+        let (topic, number) = part;
+        let name = format!("{topic}-{number}");
         if code == ErrorCode::OffsetOutOfRange {
-            let all = &[number];
-            let first =
-                self.session.client.offsets(&self.topic, all, crate::client::Place::Earliest);
+            let (client, asked) = (&mut self.session.client, &[*number]);
+            let first = client.offsets(&self.topics[topic], asked, Place::Earliest);
             let first = match first.await {
-                Ok(found) => found.get(&number).copied().unwrap_or(Err(code)),
+                Ok(found) => found.get(number).copied().unwrap_or(Err(code)),
                 Err(error) => return self.wait_out(error).await,
             };
             if let Ok(Some(first)) = first
@@ -346,7 +392,7 @@ impl Reader {
                 tell(format_args!(
                     "flumen: `{name}` begins at offset {first} by now: what was before is gone"
                 ));
-                self.positions.insert(number, first);
+                self.positions.insert(part.clone(), first);
                 return Ok(());
             }
         }
@@ -354,7 +400,7 @@ impl Reader {
             let (what, message) = (format!("`{name}`"), None);
             return self.wait_out(ClientError::Refused { what, code, message }).await;
         }
-        Err(self.session.why(&self.topic.name, number, at, code).await)
+        Err(self.session.why(topic, *number, at, code).await)
     }
 
     /// Waits for what passes by itself, and looks who leads then.
@@ -367,24 +413,25 @@ impl Reader {
     /// Looks who leads, and whether there are more partitions to be read by now.
     async fn look(&mut self) -> Result<(), CliError> {
         self.looked = Instant::now();
-        match self.session.client.topic(&self.topic.name, false).await {
-            Ok(Some(topic)) => self.topic = topic,
-            Ok(None) => {
-                let gone = format!("`{}` was deleted", self.topic.name);
-                return Err(CliError::Unreadable(gone));
-            }
-            Err(error) => {
-                let patience = *self.patience.get_or_insert_default();
-                return Ok(patience.with(error).await?);
+        let names: Vec<String> = self.topics.keys().cloned().collect();
+        for name in names {
+            match self.session.client.topic(&name, false).await {
+                Ok(Some(topic)) => drop(self.topics.insert(name, topic)),
+                Ok(None) => return Err(CliError::Unreadable(format!("`{name}` was deleted"))),
+                Err(error) => {
+                    let patience = *self.patience.get_or_insert_default();
+                    return Ok(patience.with(error).await?);
+                }
             }
         }
         // A member is told by its group what it is to read of them.
         let takes_new = self.options.takes_new && !matches!(self.options.group, Group::Member(_));
-        let new = self.topic.partitions.keys().filter(|_| takes_new);
-        let new = new.filter(|number| !self.positions.contains_key(number));
-        let new: BTreeMap<i32, i64> = new.map(|number| (*number, 0)).collect();
-        self.open.extend(new.keys());
-        self.positions.extend(new);
+        let topics = self.topics.values().filter(|_| takes_new);
+        let parts = topics
+            .flat_map(|topic| topic.partitions.keys().map(|number| (topic.name.clone(), *number)));
+        let new: Vec<Part> = parts.filter(|part| !self.positions.contains_key(part)).collect();
+        self.open.extend(new.iter().cloned());
+        self.positions.extend(new.into_iter().map(|part| (part, 0)));
         Ok(())
     }
 }
