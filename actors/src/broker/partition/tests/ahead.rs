@@ -21,6 +21,14 @@ async fn part(node: &Node, from: u64) -> Result<Fetched, FetchError> {
     node.partition.send(Fetch { bytes_max, ..Fetch::from(Offset(from)) }).await.unwrap()
 }
 
+/// Takes two parts one after the other, and leaves time for the third to be read.
+async fn two_parts(world: &World, node: &Node) {
+    fill(node).await;
+    part(node, 0).await.unwrap();
+    part(node, 2).await.unwrap();
+    world.pass(SECOND / 10).await;
+}
+
 fn values(fetched: &Fetched) -> Vec<Bytes> {
     let mut values = Vec::new();
     for batches in &fetched.batches {
@@ -100,10 +108,7 @@ fn whoever_comes_while_it_is_read_waits_for_it_and_is_told_where_that_fails() {
 fn another_place_and_a_smaller_part_are_read_as_they_are_asked_for() {
     simulate(async |world| {
         life(&world, options(), End::Exit, async |node| {
-            fill(node).await;
-            part(node, 0).await.unwrap();
-            part(node, 2).await.unwrap();
-            world.pass(SECOND / 10).await;
+            two_parts(&world, node).await;
             let smaller = node.fetch(Fetch { bytes_max: 1, ..Fetch::from(Offset(4)) }).await;
             assert_eq!(values(&smaller), [padded(4)]);
             part(node, 5).await.unwrap();
@@ -121,10 +126,7 @@ fn another_place_and_a_smaller_part_are_read_as_they_are_asked_for() {
 fn what_nobody_asks_for_is_let_go() {
     simulate(async |world| {
         life(&world, options(), End::Exit, async |node| {
-            fill(node).await;
-            part(node, 0).await.unwrap();
-            part(node, 2).await.unwrap();
-            world.pass(SECOND / 10).await;
+            two_parts(&world, node).await;
             assert_eq!(node.handle.directory().read_ahead.out().count, 1);
             world.pass(3 * SECOND).await;
             assert_eq!(node.handle.directory().read_ahead.out().count, 0);
@@ -138,10 +140,7 @@ fn what_nobody_asks_for_is_let_go() {
 fn what_was_trimmed_since_is_not_given() {
     simulate(async |world| {
         life(&world, options(), End::Exit, async |node| {
-            fill(node).await;
-            part(node, 0).await.unwrap();
-            part(node, 2).await.unwrap();
-            world.pass(SECOND / 10).await;
+            two_parts(&world, node).await;
             node.partition.send(TrimTo { offset: Offset(6) }).await.unwrap().unwrap();
             let trimmed = part(node, 4).await;
             assert!(matches!(trimmed, Err(FetchError::OutOfRange { .. })), "{trimmed:?}");
