@@ -92,7 +92,7 @@ pub use epochs::Epochs;
 pub use io::{LogIo, LogIoDone};
 pub use lookup::LookupPlan;
 pub use open::{Cut, LogPlace, OpenError, Opened, open};
-pub use read::{OutOfRangeError, READ_BYTES_MAX, ReadDone, ReadFailure, ReadPlan};
+pub use read::{OutOfRangeError, READ_BYTES_MAX, READ_BYTES_MIN, ReadDone, ReadFailure, ReadPlan};
 pub use recovery::BATCH_BYTES_LIMIT;
 pub use repair::{RepairError, Repaired, repair};
 pub use segment::Segment;

@@ -29,8 +29,8 @@ use crate::{
 
 /// Most bytes of one answer, and of one read from the disk, but for a single larger batch.
 pub const READ_BYTES_MAX: usize = 1 << 20;
-/// Fewest bytes worth reading at once.
-const READ_BYTES_MIN: usize = 16 << 10;
+/// Fewest bytes worth reading at once: a smaller answer holds so many, too.
+pub const READ_BYTES_MIN: usize = 16 << 10;
 
 /// The part of a segment that a read may look at.
 #[derive(Clone, Debug)]

@@ -16,7 +16,7 @@ use actix::{ActorFutureExt, AsyncContext, Context, fut::wrap_future};
 use flumen_runtime::{
     credit::Permit,
     ids::Offset,
-    log::{READ_BYTES_MAX, ReadDone, ReadFailure},
+    log::{READ_BYTES_MAX, READ_BYTES_MIN, ReadDone, ReadFailure},
 };
 
 use super::{Open, Partition, READ_TRIES, TICK};
@@ -76,7 +76,8 @@ impl Open {
             return;
         }
         let bytes_max = bytes_max.min(READ_BYTES_MAX);
-        let Ok(permit) = self.ahead_room.try_acquire(1, bytes_max) else { return };
+        let held_bytes = bytes_max.max(READ_BYTES_MIN);
+        let Ok(permit) = self.ahead_room.try_acquire(1, held_bytes) else { return };
         let Ok(plan) = self.log.plan_read(from, end, bytes_max) else { return };
         let (plan, disk, asker) = (plan.strict(), self.disk.clone(), Asker::default());
         let (got, since) = (Got::Reading(asker.clone()), self.now());
@@ -98,9 +99,9 @@ impl Open {
             return;
         }
         match read {
-            Ok(done) => ahead.got = Got::Read(done, permit),
-            // Whoever asks for it reads it anew, and is told.
-            Err(_) => self.ahead = None,
+            Ok(done) if !done.batches.is_empty() => ahead.got = Got::Read(done, permit),
+            // Whoever asks for it reads it anew, and is told why.
+            _ => self.ahead = None,
         }
     }
 

@@ -1,5 +1,7 @@
 //! What is read before it is asked for.
 
+use flumen_runtime::log::READ_BYTES_MIN;
+
 use super::*;
 
 const RECORDS: i32 = 20;
@@ -63,7 +65,8 @@ fn whoever_takes_one_part_after_the_other_finds_the_next_one_read() {
             assert_eq!(room.out().count, 0, "one read is no sign that there is a next");
             part(node, 2).await.unwrap();
             world.pass(SECOND / 10).await;
-            assert_eq!(room.out().count, 1);
+            let out = room.out();
+            assert_eq!((out.count, out.bytes), (1, READ_BYTES_MIN), "what a read holds at least");
             damage(&world, 4);
             let fetched = part(node, 4).await.unwrap();
             assert_eq!(values(&fetched), [padded(4), padded(5)]);
