@@ -245,7 +245,8 @@ pub struct Log {
     room: Room,
     /// The files are as a clean stop left them.
     is_clean: bool,
-    resume: Option<Box<read::Resume>>,
+    /// Where the last reads left off, the latest one last.
+    resumes: Vec<read::Resume>,
     compactor: Compactor,
     is_closed: bool,
     failed: Option<Box<LogFailure>>,
@@ -419,17 +420,23 @@ impl Log {
         })
     }
 
-    /// Takes note of where a read left off, so that one that goes on from there needs no search.
+    /// Takes note of where a read left off, so that one that goes on from there needs no search: of a few,
+    /// since readers may take turns.
     pub fn note_read(&mut self, done: &ReadDone) {
-        let is_valid = |resume: &&read::Resume| !resume.swaps.were_made();
-        self.resume = done.resume.as_ref().filter(is_valid).cloned().map(Box::new);
+        let Some(resume) = done.resume.as_ref().filter(|_| done.still_holds()) else { return };
+        self.resumes.retain(|known| known.offset != resume.offset);
+        if self.resumes.len() == read::RESUMES_MAX {
+            self.resumes.remove(0);
+        }
+        self.resumes.push(resume.clone());
     }
 
-    /// Whether a read from `offset` on goes on where the last one left off, in the log as it was then.
+    /// Whether a read from `offset` on goes on where one of the last ones left off, in the log as it was
+    /// then.
     #[must_use]
     pub fn goes_on_at(&self, offset: Offset) -> bool {
         let goes_on = |resume: &read::Resume| resume.offset == offset && !resume.swaps.were_made();
-        self.resume.as_deref().is_some_and(goes_on)
+        self.resumes.iter().any(goes_on)
     }
 
     /// Where to look for `offset`.
@@ -451,14 +458,13 @@ impl Log {
                 extent
             }
         };
-        match &self.resume {
-            Some(resume) if resume.segment == extent.base && resume.offset == offset => {
-                extent.from = resume.position;
-                extent.meets = Meets::Base(resume.offset);
-                extent.is_exact = true;
-                extent.file = Some(resume.file.clone());
-            }
-            _ => {}
+        let left_off =
+            |resume: &&read::Resume| resume.segment == extent.base && resume.offset == offset;
+        if let Some(resume) = self.resumes.iter().find(left_off) {
+            extent.from = resume.position;
+            extent.meets = Meets::Base(resume.offset);
+            extent.is_exact = true;
+            extent.file = Some(resume.file.clone());
         }
         extent
     }

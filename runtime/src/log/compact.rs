@@ -384,7 +384,7 @@ impl Log {
         assert!(segment.end <= self.checkpoint.end, "COMPACT-3: beyond the recovery point");
         self.closed.insert(at, segment);
         // A place in the old file is none in the new one.
-        self.resume = None;
+        self.resumes.clear();
         self.compactor.count_swap();
     }
 }

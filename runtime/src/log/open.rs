@@ -337,7 +337,7 @@ impl Log {
             checkpointed_ms: now_ms,
             written_since_tick: 0,
             written_last_tick: 0,
-            resume: None,
+            resumes: Vec::new(),
             compactor: Compactor::default(),
             refused: None,
             room: Room::default(),

@@ -32,6 +32,9 @@ pub const READ_BYTES_MAX: usize = 1 << 20;
 /// Fewest bytes worth reading at once: a smaller answer holds so many, too.
 pub const READ_BYTES_MIN: usize = 16 << 10;
 
+/// Readers of a log who may take turns, and each go on without a search.
+pub(super) const RESUMES_MAX: usize = 4;
+
 /// The part of a segment that a read may look at.
 #[derive(Clone, Debug)]
 pub(super) struct Extent {
@@ -87,6 +90,15 @@ pub struct ReadDone {
     /// else 0.
     pub withheld: usize,
     pub(super) resume: Option<Resume>,
+}
+
+impl ReadDone {
+    /// Whether these are still the batches of the log that it was read from: nothing was cut off or
+    /// compacted since the read was planned. `false` where it has none.
+    #[must_use]
+    pub fn still_holds(&self) -> bool {
+        self.resume.as_ref().is_some_and(|resume| !resume.swaps.were_made())
+    }
 }
 
 /// Where reading left off: the next read begins without a search.

@@ -108,6 +108,7 @@ impl Log {
                 self.start = checkpoint.start;
                 self.closed.retain(|segment| !segments.contains(&segment.base));
                 self.compactor.removed(&segments);
+                self.resumes.retain(|resume| !segments.contains(&resume.segment));
                 Rc::make_mut(&mut self.epochs).trim_to(self.start);
                 self.epochs_changed = true;
                 // Retention may have removed less than a trim wants that came meanwhile.
@@ -170,7 +171,7 @@ impl Log {
         self.active = Segment { begun_ms: self.active.begun_ms, ..segment };
         self.tail = tail;
         self.file = Some(file);
-        self.resume = None;
+        self.resumes = Vec::new();
         self.filled = end.position;
         self.reserved = 0;
         self.checkpoint = checkpoint;
@@ -190,7 +191,7 @@ impl Log {
     pub(super) fn end_in_order(&mut self) {
         self.wanted.clear();
         self.file = None;
-        self.resume = None;
+        self.resumes = Vec::new();
         self.is_closed = true;
         self.running.is_exclusive = true;
     }
@@ -204,8 +205,8 @@ impl Log {
         }
         self.written_last_tick = mem::take(&mut self.written_since_tick);
         self.room.tick();
-        // A descriptor that only reading needed is not kept.
-        self.resume = None;
+        // A descriptor that only reading needed is not kept, nor room for it.
+        self.resumes = Vec::new();
     }
 
     /// Whether the active segment should be closed although nothing comes, so that it can be

@@ -12,4 +12,5 @@ mod misplaced;
 mod model;
 mod newest;
 mod points;
+mod read_on;
 mod stories;

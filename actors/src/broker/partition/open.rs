@@ -89,8 +89,8 @@ pub(super) struct Open {
     pub(super) state: State<Held, FetchAnswer>,
     pub(super) acked_end: Offset,
     disk: DiskHandle,
-    /// Read before it is asked for; and room for that.
-    ahead: Option<Box<Ahead>>,
+    /// Read before it is asked for, the latest one last; and room for that.
+    aheads: Vec<Ahead>,
     ahead_room: Credit,
     effects: Effects<Held, FetchAnswer>,
     trims: Vec<(Offset, OffsetAnswer)>,
@@ -129,7 +129,7 @@ impl Open {
             state,
             acked_end: Offset::ZERO,
             disk,
-            ahead: None,
+            aheads: Vec::new(),
             ahead_room,
             effects: Vec::new(),
             trims: Vec::new(),
@@ -438,7 +438,7 @@ impl Open {
         let is_unsynced = self.log.durable_end() < self.log.end();
         match self.log.config().sync_interval.filter(|_| is_unsynced) {
             Some(interval) => interval.clamp(Duration::from_millis(1), TICK),
-            None if self.is_stopping || self.ahead.is_some() => TICK,
+            None if self.is_stopping || !self.aheads.is_empty() => TICK,
             None if is_unsynced || self.waits_to_compact || !self.state.is_idle() => TICK,
             None => TICK_IDLE,
         }

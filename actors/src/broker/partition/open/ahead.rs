@@ -7,8 +7,9 @@
 //!
 //! A consumer asks for the next part when it has the last one: what the disk takes would come on top
 //! of what the wire and the consumer take. So it is done at the same time, once two parts were asked
-//! for one after the other. There is one such part of a log, of a bounded number of logs, and it is
-//! let go when nobody has asked for it in a second or two.
+//! for one after the other. Readers that take turns each have a part of their own: there are at most
+//! [`AHEADS_MAX`] of a log, and of all logs of a directory as many as it has room for. One that is there
+//! is let go when nobody has asked for it in a second or two.
 
 use std::{cell::Cell, rc::Rc, time::Duration};
 
@@ -22,20 +23,26 @@ use flumen_runtime::{
 use super::{Open, Partition, READ_TRIES, TICK};
 use crate::broker::partition::{Stage, request::FetchAnswer, state::ReadRange};
 
+/// Parts of one log that are read before they are asked for.
+const AHEADS_MAX: usize = 4;
+
 /// Who came for what was still being read.
 type Asker = Rc<Cell<Option<(FetchAnswer, ReadRange)>>>;
 
-/// The part after the one that was given last.
+/// The part after one that was given.
 pub(super) struct Ahead {
     from: Offset,
     got: Got,
-    /// When it was begun.
-    since: Duration,
 }
 
 enum Got {
     Reading(Asker),
-    Read(ReadDone, Permit),
+    Read {
+        done: ReadDone,
+        permit: Permit,
+        /// Since when it is there.
+        since: Duration,
+    },
 }
 
 impl Open {
@@ -46,24 +53,18 @@ impl Open {
         range: ReadRange,
         ctx: &mut Context<Partition>,
     ) -> Option<(FetchAnswer, ReadRange)> {
-        let ahead = self.ahead.take().filter(|ahead| ahead.from == range.offset);
-        match ahead.map(|ahead| ahead.got) {
-            Some(Got::Reading(asker)) => asker.set(Some((answer, range))),
-            Some(Got::Read(done, permit)) if self.is_answered(&range, &done) => {
+        let Some(at) = self.aheads.iter().position(|ahead| ahead.from == range.offset) else {
+            return Some((answer, range));
+        };
+        match self.aheads.remove(at).got {
+            Got::Reading(asker) => asker.set(Some((answer, range))),
+            Got::Read { done, permit, .. } if is_answer(&done, &range) => {
                 drop(permit);
                 self.give_read(answer, range, done, true, ctx);
             }
-            _ => return Some((answer, range)),
+            Got::Read { .. } => return Some((answer, range)),
         }
         None
-    }
-
-    /// Whether this answers it: at least something, not more than was asked for, and nothing was cut off
-    /// or compacted since.
-    fn is_answered(&self, range: &ReadRange, done: &ReadDone) -> bool {
-        let bytes = done.batches.len();
-        let fits = bytes > 0 && bytes <= range.bytes_max && done.next <= range.end;
-        fits && self.log.goes_on_at(range.offset)
     }
 
     /// Reads on from where a read left off, where there is more and room for it.
@@ -80,8 +81,10 @@ impl Open {
         let Ok(permit) = self.ahead_room.try_acquire(1, held_bytes) else { return };
         let Ok(plan) = self.log.plan_read(from, end, bytes_max) else { return };
         let (plan, disk, asker) = (plan.strict(), self.disk.clone(), Asker::default());
-        let (got, since) = (Got::Reading(asker.clone()), self.now());
-        self.ahead = Some(Box::new(Ahead { from, got, since }));
+        if self.aheads.len() == AHEADS_MAX {
+            self.aheads.remove(0);
+        }
+        self.aheads.push(Ahead { from, got: Got::Reading(asker.clone()) });
         self.arm(ctx);
         let read = async move {
             // First the answer goes on its way, then its successor is read.
@@ -94,21 +97,35 @@ impl Open {
 
     /// What was read ahead is there, and nobody has come for it yet.
     fn keep_ahead(&mut self, asker: &Asker, permit: Permit, read: Result<ReadDone, ReadFailure>) {
-        let Some(ahead) = &mut self.ahead else { return };
-        if !matches!(&ahead.got, Got::Reading(current) if Rc::ptr_eq(current, asker)) {
-            return;
-        }
+        let is_it = |ahead: &Ahead| matches!(&ahead.got, Got::Reading(of) if Rc::ptr_eq(of, asker));
+        let Some(at) = self.aheads.iter().position(is_it) else { return };
         match read {
-            Ok(done) if !done.batches.is_empty() => ahead.got = Got::Read(done, permit),
+            Ok(done) if !done.batches.is_empty() => {
+                self.aheads[at].got = Got::Read { done, permit, since: self.now() };
+            }
             // Whoever asks for it reads it anew, and is told why.
-            _ => self.ahead = None,
+            _ => drop(self.aheads.remove(at)),
         }
     }
 
     /// A tick has come: what nobody has asked for in a while is let go.
     pub(super) fn age_ahead(&mut self, now: Duration) {
-        self.ahead = self.ahead.take().filter(|ahead| now < ahead.since + TICK);
+        self.aheads.retain(|ahead| match ahead.got {
+            Got::Reading(_) => true,
+            Got::Read { since, .. } => now < since + TICK,
+        });
+        if self.aheads.is_empty() {
+            self.aheads = Vec::new();
+        }
     }
+}
+
+/// Whether this answers it: at least something, not more than was asked for, and nothing was cut off or
+/// compacted since. By its own word: where other reads left off meanwhile says nothing of it.
+fn is_answer(done: &ReadDone, range: &ReadRange) -> bool {
+    let bytes = done.batches.len();
+    let fits = bytes > 0 && bytes <= range.bytes_max && done.next <= range.end;
+    fits && done.still_holds()
 }
 
 impl Partition {
@@ -127,7 +144,7 @@ impl Partition {
         };
         drop(permit);
         match (&mut self.stage, read) {
-            (Stage::Open(open), Ok(done)) if open.is_answered(&range, &done) => {
+            (Stage::Open(open), Ok(done)) if is_answer(&done, &range) => {
                 open.give_read(answer, range, done, true, ctx);
             }
             _ => self.read_again(answer, range, READ_TRIES, ctx),

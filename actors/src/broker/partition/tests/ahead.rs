@@ -31,6 +31,18 @@ async fn two_parts(world: &World, node: &Node) {
     world.pass(SECOND / 10).await;
 }
 
+/// Where the log's only segment is, and how many bytes a batch of it has.
+fn segment() -> (&'static str, u64) {
+    ("/data/orders-0/00000000000000000000.log", record(0, &padded(0)).len() as u64)
+}
+
+/// How often the disk has read from where the batch at `from` begins.
+fn reads(world: &World, from: u64) -> usize {
+    let (path, bytes) = segment();
+    let read = format!("disk read {path} {}+", from * bytes);
+    world.trace.lines().iter().filter(|line| line.contains(&read)).count()
+}
+
 fn values(fetched: &Fetched) -> Vec<Bytes> {
     let mut values = Vec::new();
     for batches in &fetched.batches {
@@ -47,10 +59,9 @@ fn values(fetched: &Fetched) -> Vec<Bytes> {
 
 /// Damages the batches from one on, or mends them again.
 fn damage(world: &World, from: u64) {
-    let (bytes, segment) =
-        (record(0, &padded(0)).len() as u64, "/data/orders-0/00000000000000000000.log");
+    let (path, bytes) = segment();
     for n in from..RECORDS as u64 {
-        assert!(world.disks.flip_bit(segment.as_ref(), n * bytes + bytes / 2, 0));
+        assert!(world.disks.flip_bit(path.as_ref(), n * bytes + bytes / 2, 0));
     }
 }
 
@@ -120,6 +131,71 @@ fn another_place_and_a_smaller_part_are_read_as_they_are_asked_for() {
             assert_eq!(values(&part(node, 7).await.unwrap()), [padded(7), padded(8)]);
             world.pass(3 * SECOND).await;
             assert_eq!(node.handle.directory().read_ahead.out().count, 0);
+        })
+        .await;
+    });
+}
+
+#[test]
+fn a_tick_and_another_reader_void_nothing_that_was_read_ahead() {
+    simulate(async |world| {
+        life(&world, options(), End::Exit, async |node| {
+            fill(node).await;
+            // The first tick of a log that was idle comes at once; that of another within the second.
+            world.pass(SECOND * 41 / 2).await;
+            part(node, 0).await.unwrap();
+            part(node, 2).await.unwrap();
+            world.pass(SECOND * 9 / 10).await;
+            part(node, 11).await.unwrap();
+            damage(&world, 4);
+            assert_eq!(values(&part(node, 4).await.unwrap()), [padded(4), padded(5)]);
+        })
+        .await;
+    });
+}
+
+#[test]
+fn whoever_waits_for_what_is_being_read_while_ticks_pass_waits_for_one_read() {
+    simulate(async |world| {
+        life(&world, options(), End::Exit, async |node| {
+            fill(node).await;
+            part(node, 0).await.unwrap();
+            world.disks.set_faults(Faults { latency_ms: 1_500, ..Faults::none() });
+            for from in (2..RECORDS as u64).step_by(2) {
+                let expected = [padded(from as i32), padded(from as i32 + 1)];
+                assert_eq!(values(&part(node, from).await.unwrap()), expected);
+            }
+            for from in (2..RECORDS as u64).step_by(2) {
+                assert_eq!(reads(&world, from), 1, "of what begins at {from}");
+            }
+        })
+        .await;
+    });
+}
+
+#[test]
+fn readers_that_take_turns_each_find_their_next_part_read() {
+    simulate(async |world| {
+        life(&world, options(), End::Exit, async |node| {
+            fill(node).await;
+            let room = &node.handle.directory().read_ahead;
+            for from in [0, 5, 10, 15, 2, 7, 12, 17] {
+                part(node, from).await.unwrap();
+            }
+            world.pass(SECOND / 10).await;
+            assert_eq!(room.out().count, 4);
+            damage(&world, 0);
+            for from in [4, 9, 14] {
+                let expected = [padded(from), padded(from + 1)];
+                assert_eq!(values(&part(node, from as u64).await.unwrap()), expected);
+            }
+            damage(&world, 0);
+            // There is no end of readers, but one of what is held for them.
+            for from in [0, 2, 5, 7, 10, 12, 1, 3] {
+                part(node, from).await.unwrap();
+            }
+            world.pass(SECOND / 10).await;
+            assert_eq!(room.out().count, 4);
         })
         .await;
     });
