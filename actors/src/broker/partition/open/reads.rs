@@ -3,7 +3,7 @@
 use actix::{AsyncContext, Context, fut::wrap_future};
 use flumen_runtime::{
     ids::Offset,
-    log::{ReadDone, ReadFailure},
+    log::{READ_BYTES_MAX, ReadDone, ReadFailure},
 };
 
 use super::{Open, Partition, READ_TRIES};
@@ -142,8 +142,11 @@ impl Open {
     ) {
         self.log.note_read(&done);
         let next = (done.next, range.end, range.bytes_max);
+        // Where nothing was given, or a batch alone was larger than that, so may be the next part: it is
+        // not read for nothing.
+        let has_fitted = (1..=range.bytes_max.min(READ_BYTES_MAX)).contains(&done.batches.len());
         answer.give(Ok(range.fetched(done)));
-        if goes_on {
+        if goes_on && has_fitted {
             self.read_ahead(next, ctx);
         }
     }

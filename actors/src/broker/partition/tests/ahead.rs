@@ -202,6 +202,30 @@ fn readers_that_take_turns_each_find_their_next_part_read() {
 }
 
 #[test]
+fn what_is_larger_than_the_part_asked_for_is_read_once_and_once_more_as_a_whole() {
+    simulate(async |world| {
+        life(&world, options(), End::Exit, async |node| {
+            fill(node).await;
+            part(node, 0).await.unwrap();
+            let strict = Fetch { portion: messages::Portion::Strict, ..Fetch::from(Offset(2)) };
+            let withheld = node.fetch(Fetch { bytes_max: 100, ..strict }).await;
+            assert_eq!((withheld.bytes(), withheld.withheld as u64), (0, segment().1));
+            let whole = node.fetch(Fetch { bytes_max: withheld.withheld, ..strict }).await;
+            assert_eq!(values(&whole), [padded(2)]);
+            assert_eq!(reads(&world, 2), 2);
+            // One that is given although it is larger says the same of the next.
+            world.pass(3 * SECOND).await;
+            part(node, 5).await.unwrap();
+            let larger = node.fetch(Fetch { bytes_max: 100, ..Fetch::from(Offset(7)) }).await;
+            assert_eq!(values(&larger), [padded(7)]);
+            world.pass(SECOND / 10).await;
+            assert_eq!(reads(&world, 8), 0);
+        })
+        .await;
+    });
+}
+
+#[test]
 fn what_nobody_asks_for_is_let_go() {
     simulate(async |world| {
         life(&world, options(), End::Exit, async |node| {
