@@ -73,7 +73,9 @@ impl Open {
         (from, end, bytes_max): (Offset, Offset, usize),
         ctx: &mut Context<Partition>,
     ) {
-        if from >= end || self.is_stopping {
+        // Two that read the same one after the other have one part ahead of them.
+        let is_there = self.aheads.iter().any(|ahead| ahead.from == from);
+        if from >= end || self.is_stopping || is_there {
             return;
         }
         let bytes_max = bytes_max.min(READ_BYTES_MAX);

@@ -226,6 +226,24 @@ fn what_is_larger_than_the_part_asked_for_is_read_once_and_once_more_as_a_whole(
 }
 
 #[test]
+fn what_is_read_ahead_of_two_who_read_the_same_is_read_once() {
+    simulate(async |world| {
+        life(&world, options(), End::Exit, async |node| {
+            fill(node).await;
+            part(node, 0).await.unwrap();
+            part(node, 2).await.unwrap();
+            part(node, 2).await.unwrap();
+            world.pass(SECOND / 10).await;
+            part(node, 2).await.unwrap();
+            world.pass(SECOND / 10).await;
+            assert_eq!(reads(&world, 4), 1);
+            assert_eq!(node.handle.directory().read_ahead.out().count, 1);
+        })
+        .await;
+    });
+}
+
+#[test]
 fn what_nobody_asks_for_is_let_go() {
     simulate(async |world| {
         life(&world, options(), End::Exit, async |node| {
