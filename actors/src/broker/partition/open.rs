@@ -412,7 +412,6 @@ impl Open {
             }
             // Also while it is being closed: only so is a full disk looked at again.
             self.log.tick(now_ms);
-            self.follow_log();
             if !self.is_stopping {
                 self.maybe_compact(now_ms, cleaners);
             }
