@@ -145,10 +145,8 @@ impl Partition {
             return;
         };
         drop(permit);
-        match (&mut self.stage, read) {
-            (Stage::Open(open), Ok(done)) if is_answer(&done, &range) => {
-                open.give_read(answer, range, done, true, ctx);
-            }
+        match read {
+            Ok(done) if is_answer(&done, &range) => self.on_read(answer, range, done, true, ctx),
             _ => self.read_again(answer, range, READ_TRIES, ctx),
         }
     }

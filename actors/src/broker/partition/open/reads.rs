@@ -62,11 +62,7 @@ impl Open {
             Err(ReadFailure::Removed) if tries > 0 => {
                 actor.look_up_again(from_ms, end, answer, tries - 1, ctx);
             }
-            Err(error) => {
-                actor.tell(&error);
-                let offset = Offset::ZERO;
-                answer.give(Err(FetchError::Unreadable { offset, reason: error.to_string() }));
-            }
+            Err(error) => answer.give(Err(actor.not_read(Offset::ZERO, &error))),
         }));
     }
 
@@ -153,7 +149,7 @@ impl Open {
 }
 
 impl Partition {
-    fn on_read(
+    pub(super) fn on_read(
         &mut self,
         answer: FetchAnswer,
         range: ReadRange,
@@ -192,7 +188,7 @@ impl Partition {
     ) {
         match &self.stage {
             Stage::Open(open) => open.look_up(from_ms, end, answer, tries, ctx),
-            _ => answer.give(Err(self.unreadable(Offset::ZERO, &ReadFailure::Removed))),
+            _ => answer.give(Err(self.not_read(Offset::ZERO, &ReadFailure::Removed))),
         }
     }
 
@@ -204,8 +200,22 @@ impl Partition {
             let (log_start, log_end) = (open.log.start(), open.log.end());
             return FetchError::OutOfRange { offset, log_start, log_end };
         }
-        self.tell(error);
-        FetchError::Unreadable { offset, reason: error.to_string() }
+        self.not_read(offset, error)
+    }
+
+    /// The same, of a log that was not trimmed. Where the partition does not serve any more, that is why it
+    /// could not be read; it may pass.
+    fn not_read(&mut self, offset: Offset, error: &ReadFailure) -> FetchError {
+        let reason = error.to_string();
+        match &self.stage {
+            Stage::Open(_) => self.tell(error),
+            Stage::Offline(offline) => return FetchError::Offline((**offline).clone()),
+            _ if *error == ReadFailure::Removed => {
+                return self.offline(&reason, "retry", true).into();
+            }
+            _ => {}
+        }
+        FetchError::Unreadable { offset, reason }
     }
 
     /// Says to whoever runs the node what cannot be read, for Kafka's clients hear a number only: once,

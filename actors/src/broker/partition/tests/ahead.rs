@@ -244,6 +244,39 @@ fn what_is_read_ahead_of_two_who_read_the_same_is_read_once() {
 }
 
 #[test]
+fn whoever_waits_for_what_is_being_read_when_the_log_is_cut_may_ask_again() {
+    simulate(async |world| {
+        let follower =
+            PartitionOptions { role: Role::Follower, epoch: LeaderEpoch(1), ..options() };
+        life(&world, follower, End::Exit, async |node| {
+            for n in 0..RECORDS {
+                let mut batch = record(n, &padded(n));
+                batch::stamp(&mut batch, Offset(n as u64), LeaderEpoch(1));
+                let (batches, leader_epoch) = (batch.freeze(), LeaderEpoch(1));
+                let high_watermark = Offset(10);
+                let append = AppendAsFollower { batches, leader_epoch, high_watermark };
+                node.partition.send(append).await.unwrap().unwrap();
+            }
+            part(node, 0).await.unwrap();
+            world.disks.set_faults(Faults { latency_ms: 500, ..Faults::none() });
+            part(node, 2).await.unwrap();
+            let bytes_max = 2 * record(0, &padded(0)).len();
+            let asked = node.partition.send(Fetch { bytes_max, ..Fetch::from(Offset(4)) });
+            let asked = actix_rt::spawn(asked);
+            let cut = actix_rt::spawn(node.partition.send(TruncateTo { offset: Offset(15) }));
+            let answer = asked.await.unwrap().unwrap();
+            assert!(
+                matches!(&answer, Err(FetchError::Offline(why)) if why.is_passing),
+                "{answer:?}"
+            );
+            cut.await.unwrap().unwrap().unwrap();
+            assert_eq!(values(&part(node, 4).await.unwrap()), [padded(4), padded(5)]);
+        })
+        .await;
+    });
+}
+
+#[test]
 fn what_nobody_asks_for_is_let_go() {
     simulate(async |world| {
         life(&world, options(), End::Exit, async |node| {
