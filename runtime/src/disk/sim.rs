@@ -18,6 +18,7 @@
 //! | write error | `EIO`, after a part has landed | take that log offline, not the node |
 //! | sync error | `EIO` once; the pages are clean from then on and never reach the disk | never trust that file again |
 //! | full | `ENOSPC`, after what fits has landed | refuse writes, go on reading, resume |
+//! | no more files | `EMFILE` when a file is opened or a directory listed | try again |
 //! | bit flip at rest ([`SimDisks::flip_bit`]) | one bit of a durable page | refuse by name, never serve |
 //! | wedge ([`SimDisks::wedge`]) | an arbiter's operations are held before the kernel sees them, and reach it after the take-over | have them refused by their era |
 //!

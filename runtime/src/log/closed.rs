@@ -68,7 +68,10 @@ impl ClosedLog {
         if self.segments.len() == 1 {
             return Ok(true);
         }
-        let found = disk.list(dir).await?;
+        let found = match disk.list(dir).await {
+            Err(error) if error.is_not_found() => Vec::new(),
+            found => found?,
+        };
         let lens: BTreeMap<Offset, u64> = files(&found, Kind::Log).collect();
         let mut is_as_left = true;
         for Segment { base, size, .. } in &self.segments {

@@ -35,7 +35,7 @@ pub(super) enum OpeningError {
     /// An earlier life still writes.
     #[error(transparent)]
     TakeOver(#[from] TakeOverError),
-    /// There is no disk actor for the data directory.
+    /// There is no disk actor for the data directory, or it could not look at the log's files.
     #[error(transparent)]
     Disk(#[from] DiskError),
     /// The log itself.
@@ -48,7 +48,9 @@ impl OpeningError {
     pub(super) fn lacks(&self) -> Option<&'static str> {
         match self {
             OpeningError::Log(error) if error.lacks_room() => Some("make room on its disk"),
-            OpeningError::Log(OpenError::Disk(error)) if error.is_out_of_files() => {
+            OpeningError::Log(OpenError::Disk(error)) | OpeningError::Disk(error)
+                if error.is_out_of_files() =>
+            {
                 Some("let the process open more files (`ulimit -n`)")
             }
             _ => None,
@@ -80,11 +82,20 @@ pub(super) async fn open(
     let disk = local.metered_disk(&shared.directory.path, "partition")?;
     let place = LogPlace { dir: shared.dir.clone(), id: shared.log, ticket };
     let now_ms = local.clock().now_ms();
-    if let Some(closed) = shared.handover.take_closed()
-        && closed.log.is_as_left(&disk, &shared.dir).await.unwrap_or(false)
-        && let Some(at_rest) = AtRest::new(closed, &place.ticket, &disk)
-    {
-        return Ok(Opened::AtRest(Box::new(at_rest)));
+    if let Some(closed) = shared.handover.take_closed() {
+        match closed.log.is_as_left(&disk, &shared.dir).await {
+            Ok(false) => {}
+            Ok(true) => {
+                if let Some(at_rest) = AtRest::new(closed, &place.ticket, &disk) {
+                    return Ok(Opened::AtRest(Box::new(at_rest)));
+                }
+            }
+            Err(error) => {
+                // Nobody knows: it is good for another look.
+                shared.handover.set_closed(closed);
+                return Err(error.into());
+            }
+        }
     }
     let mut replayed = Replayed::new(now_ms);
     let journaled = shared.handover.journaled();

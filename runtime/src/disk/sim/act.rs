@@ -15,6 +15,9 @@ use crate::disk::{
 impl World {
     pub(super) fn carry_out(&mut self, op: &Op, upto: Stamp) -> DiskResult {
         match op {
+            Op::Open { path, .. } | Op::List { path } if self.faults.out_of_files => {
+                Err(os("open", path, libc::EMFILE))
+            }
             Op::Open { path, mode, .. } => self.open(path, *mode),
             Op::Write { file, position, bufs, .. } => self.write(file, *position, &bufs.concat()),
             Op::Zero { file, position, len, .. } => self.zero(file, *position, *len),

@@ -21,6 +21,8 @@ pub struct Faults {
     pub sync_error: i32,
     /// Bytes that fit.
     pub capacity: u64,
+    /// Whether no more files can be open: opening and listing fail with `EMFILE`.
+    pub out_of_files: bool,
     /// Whether a power cut tears pages by sector.
     pub tears: bool,
     /// Whether unsynced names survive in any subset, not only as a prefix of what was done.
@@ -39,6 +41,7 @@ impl Faults {
             sync_errors: 0,
             sync_error: libc::EIO,
             capacity: 1 << 40,
+            out_of_files: false,
             tears: false,
             names_in_any_order: false,
         }

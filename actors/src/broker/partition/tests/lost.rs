@@ -46,6 +46,28 @@ fn a_lost_segment_of_a_partition_that_rests_is_named_to_who_reads_it_and_to_who_
 }
 
 #[test]
+fn what_the_last_stop_said_is_kept_while_no_more_files_can_be_open() {
+    simulate(async |world| {
+        let given = PartitionOptions { closed: stopped(&world, 3).await, ..in_segments() };
+        world.disks.set_faults(Faults { out_of_files: true, ..Faults::none() });
+        life(&world, given, End::Exit, async |node| {
+            let refused = node.append(record(3, "b")).await;
+            let Err(AppendError::Offline(why)) = &refused else { panic!("{refused:?}") };
+            assert!(why.is_passing && why.remedy.contains("ulimit"), "{why}");
+            world.disks.set_faults(Faults::none());
+            let before = world.trace.lines().len();
+            world.pass(2 * SECOND).await;
+            assert_eq!(node.append(record(3, "b")).await.unwrap().base_offset, Offset(3));
+            let lines = world.trace.lines();
+            let is_read = |line: &&String| line.contains("disk read /data/orders-0/");
+            let read: Vec<_> = lines[before..].iter().filter(is_read).collect();
+            assert!(read.is_empty(), "it was recovered: {read:?}");
+        })
+        .await;
+    });
+}
+
+#[test]
 fn a_log_of_which_a_segment_is_lost_since_the_last_stop_is_recovered_when_it_is_started() {
     simulate(async |world| {
         let given = PartitionOptions { closed: stopped(&world, 3).await, ..in_segments() };
