@@ -14,7 +14,7 @@ use flumen_runtime::{
 };
 use tokio::time::Instant;
 
-use self::ahead::Ahead;
+use self::{ahead::Ahead, reads::Told};
 use super::{
     Partition,
     messages::{
@@ -94,8 +94,8 @@ pub(super) struct Open {
     ahead_room: Credit,
     effects: Effects<Held, FetchAnswer>,
     trims: Vec<(Offset, OffsetAnswer)>,
-    /// What it has said last that it cannot read.
-    told: String,
+    /// What it has said that it cannot read.
+    told: Told,
     /// Parked fetches from which on it is looked whether they are still wanted.
     parked_max: usize,
     /// Asked to stop, or being cut: finishes what is in, closes the log, and stays closed.
@@ -133,7 +133,7 @@ impl Open {
             ahead_room,
             effects: Vec::new(),
             trims: Vec::new(),
-            told: String::new(),
+            told: Told::default(),
             parked_max: PARKED_MIN,
             is_stopping: false,
             preparing: None,
@@ -407,6 +407,7 @@ impl Open {
             let leapt_ms = now_ms.saturating_sub(expected_ms);
             (self.ticked, self.ticked_ms) = (now, now_ms);
             self.age_ahead(now);
+            self.told.tick();
             if !self.is_stopping {
                 self.state.on_tick(now_ms, leapt_ms, Answer::is_unwanted);
             }

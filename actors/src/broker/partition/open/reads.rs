@@ -14,6 +14,9 @@ use crate::broker::partition::{
     state::ReadRange,
 };
 
+/// Places that cannot be read of which it is known that they were told.
+const TOLD_MAX: usize = 16;
+
 impl Open {
     pub(in crate::broker::partition) fn find_offset(
         &mut self,
@@ -218,14 +221,40 @@ impl Partition {
         FetchError::Unreadable { offset, reason }
     }
 
-    /// Says to whoever runs the node what cannot be read, for Kafka's clients hear a number only: once,
-    /// since they ask again and again.
+    /// Says to whoever runs the node what cannot be read, for Kafka's clients hear a number only.
     fn tell(&mut self, error: &ReadFailure) {
         let Stage::Open(open) = &mut self.stage else { return };
         let reason = error.to_string();
-        if *error != ReadFailure::Removed && open.told != reason {
+        if *error != ReadFailure::Removed && open.told.is_news(&reason) {
             tracing::error!(partition = %self.shared.partition, %reason, "records cannot be read");
-            open.told = reason;
         }
+    }
+}
+
+/// What was said that cannot be read. Readers ask for it again and again: of a few places each is said
+/// once, and of however many at most one between two ticks.
+#[derive(Default)]
+pub(super) struct Told {
+    /// The latest one last.
+    reasons: Vec<String>,
+    is_enough: bool,
+}
+
+impl Told {
+    /// Whether `reason` is to be said now.
+    fn is_news(&mut self, reason: &str) -> bool {
+        if self.is_enough || self.reasons.iter().any(|told| told == reason) {
+            return false;
+        }
+        if self.reasons.len() == TOLD_MAX {
+            self.reasons.remove(0);
+        }
+        self.reasons.push(reason.to_owned());
+        self.is_enough = true;
+        true
+    }
+
+    pub(super) fn tick(&mut self) {
+        self.is_enough = false;
     }
 }

@@ -38,6 +38,41 @@ fn an_epoch_ends_where_the_next_has_its_first_record() {
     });
 }
 
+#[test]
+fn what_cannot_be_read_is_told_once_a_place_however_often_readers_ask_in_turn() {
+    simulate(async |world| {
+        life(&world, options(), End::Exit, async |node| {
+            for n in 0..40 {
+                node.append(record(n, "x")).await.unwrap();
+            }
+            let bytes = record(0, "x").len() as u64;
+            let path = "/data/orders-0/00000000000000000000.log";
+            for n in 0..40 {
+                assert!(world.disks.flip_bit(path.as_ref(), n * bytes + bytes - 1, 0));
+            }
+            let ask = async |place: u64| {
+                let asked = node.partition.send(Fetch::from(Offset(place))).await.unwrap();
+                assert!(matches!(asked, Err(FetchError::Unreadable { .. })), "{asked:?}");
+            };
+            let told = || world.trace.logged("records cannot be read");
+            for _ in 0..5 {
+                ask(0).await;
+                ask(1).await;
+                world.pass(31 * SECOND).await;
+            }
+            assert_eq!(told(), 2);
+            for _ in 0..10 {
+                for place in 0..40 {
+                    ask(place).await;
+                }
+                world.pass(31 * SECOND).await;
+            }
+            assert_eq!(told(), 2 + 10, "of more than it remembers one a tick");
+        })
+        .await;
+    });
+}
+
 async fn lead(node: &Node, epoch: u32) {
     let assume = Assume { role: Role::Leader, epoch: LeaderEpoch(epoch) };
     node.partition.send(assume).await.unwrap().unwrap();
