@@ -474,7 +474,7 @@ impl Recovery<'_> {
             tracing::warn!(
                 dir = %self.place.dir.display(), start = %self.point.start,
                 "the recovery point was lost, and with it where the log began: records of its first file that \
-                 had been deleted are in it again"
+                 had been deleted may be in it again"
             );
         }
         if last > self.point.start {

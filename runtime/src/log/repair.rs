@@ -31,8 +31,9 @@ pub struct Repaired {
     pub position: u64,
     /// Where the log begins now, where the files of its beginning were gone.
     pub begins: Option<Offset>,
-    /// Where the log begins now, where its recovery point was lost, and with it where it began: records that
-    /// had been removed from its beginning, and still lie in its first file, are in it again.
+    /// Where the log begins now, where its recovery point was lost, and with it where it began: nobody
+    /// knows whether records had been removed from its beginning; those that still lie in its first file
+    /// are in it again.
     pub forgot_start: Option<Offset>,
     /// Offset that the next record will get.
     pub end: Offset,

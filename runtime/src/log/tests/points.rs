@@ -86,6 +86,19 @@ fn a_repair_makes_a_lost_recovery_point_anew_and_gives_up_nothing() {
 }
 
 #[test]
+fn a_log_that_lost_its_point_claims_of_its_beginning_no_more_than_is_known() {
+    let outcome = crate::sim::run(1, &[], |world| async move {
+        let machine = Machine::new(LogConfig { checkpoint_bytes: 1, ..without_checkpoints() });
+        machine.with_ten_batches().await;
+        machine.disks.kill();
+        lose_point(&machine.disks, &machine.gate, Loss::Missing).await;
+        machine.open().await;
+        assert_eq!(world.trace.logged("may be in it again"), 1, "nothing was deleted");
+    });
+    outcome.result.unwrap();
+}
+
+#[test]
 fn a_compacted_log_that_lost_its_point_is_read_over_its_holes_with_and_without_a_repair() {
     for (loss, is_repaired) in
         [(Loss::Damaged, true), (Loss::Missing, true), (Loss::Missing, false)]
