@@ -30,7 +30,7 @@ use actix::Addr;
 use flumen_runtime::{
     disk::DiskError,
     ids::LogId,
-    journal::{self, Journaled},
+    journal::{self, Journaled, Replayed},
     log::LogConfig,
     registry::Directory,
     supervision::{ChildSpec, SupervisorRef, SupervisorSpec},
@@ -203,6 +203,8 @@ struct Shared {
 struct Left {
     journaled: BTreeMap<LogId, Vec<Journaled>>,
     closed: BTreeMap<LogId, ClosedPartition>,
+    /// The journals themselves, until partitions run that take what these have.
+    journals: Vec<(Arc<DataDirectory>, Replayed)>,
 }
 
 impl Shared {
@@ -295,12 +297,14 @@ impl Shared {
         self.lock_left().is_some()
     }
 
-    fn left(
-        &self,
-        journaled: BTreeMap<LogId, Vec<Journaled>>,
-        closed: BTreeMap<LogId, ClosedPartition>,
-    ) {
-        *self.lock_left() = Some(Left { journaled, closed });
+    fn left(&self, left: Left) {
+        *self.lock_left() = Some(left);
+    }
+
+    /// The journals that earlier runs left, once.
+    fn take_journals(&self) -> Vec<(Arc<DataDirectory>, Replayed)> {
+        let mut left = self.lock_left();
+        left.as_mut().map(|left| std::mem::take(&mut left.journals)).unwrap_or_default()
     }
 
     /// What was left of one log. What it said when it was closed is good for one opening; its

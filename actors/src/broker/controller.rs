@@ -198,7 +198,7 @@ impl Controller {
         self.shared.is_ready(Ok(()));
         let (shared, local) = (self.shared.clone(), self.incarnation.local().clone());
         // Nobody waits for it, and some log may take long to open.
-        let settling = start::settle_journals(shared, local, started.replayed);
+        let settling = start::settle_journals(shared, local);
         ctx.spawn(settling.into_actor(self));
         self.is_busy = false;
         self.next(ctx);

@@ -14,7 +14,7 @@ use flumen_runtime::{
 
 use super::carry_out;
 use crate::broker::{
-    Shared, TopicError,
+    Left, Shared, TopicError,
     catalogue::{
         coordination::Coordination,
         local::LocalCoordination,
@@ -31,13 +31,11 @@ pub(super) struct Started {
     pub(super) catalogue: Catalogue,
     /// Whether every partition runs and nothing deleted is left.
     pub(super) is_whole: bool,
-    /// What earlier runs left, for [`settle_journals`].
-    pub(super) replayed: Vec<(Arc<DataDirectory>, Replayed)>,
 }
 
 /// Reads what the last stop left, opens the catalogue, and starts every partition that does not run.
 pub(super) async fn start(shared: Arc<Shared>, local: Rc<Local>) -> Result<Started, TopicError> {
-    let replayed = read_what_was_left(&shared, &local).await?;
+    read_what_was_left(&shared, &local).await?;
     let (mut coordination, mut catalogue) =
         LocalCoordination::open(&local, &shared.first_directory().path).await?;
     shared.publish_node_settings(&catalogue);
@@ -54,7 +52,7 @@ pub(super) async fn start(shared: Arc<Shared>, local: Rc<Local>) -> Result<Start
         tracing::warn!(%error, "deleted topics are not forgotten yet; it is tried again");
     }
     let is_whole = healed.is_whole && removed.is_ok();
-    Ok(Started { coordination: Box::new(coordination), catalogue, is_whole, replayed })
+    Ok(Started { coordination: Box::new(coordination), catalogue, is_whole })
 }
 
 /// Epochs have 31 bits on the wire.
@@ -128,15 +126,11 @@ pub(super) async fn heal(
 }
 
 /// Once in the life of the process: journals, and the marks of a clean stop.
-async fn read_what_was_left(
-    shared: &Shared,
-    local: &Rc<Local>,
-) -> Result<Vec<(Arc<DataDirectory>, Replayed)>, TopicError> {
+async fn read_what_was_left(shared: &Shared, local: &Rc<Local>) -> Result<(), TopicError> {
     if shared.was_started() {
-        return Ok(Vec::new());
+        return Ok(());
     }
-    let mut all = Vec::new();
-    let (mut journaled, mut closed) = (BTreeMap::new(), BTreeMap::new());
+    let mut left = Left::default();
     for directory in &shared.spec.directories {
         let disk = local.disk(&directory.path)?;
         let replayed = journal::replay(&disk, &directory.path)
@@ -144,23 +138,19 @@ async fn read_what_was_left(
             .map_err(|error| TopicError::Journal { reason: error.to_string() })?;
         let journals = replayed.journals().with_file_bytes(shared.spec.journal_bytes);
         local.services().journals.insert(directory.path.to_path_buf(), journals);
-        journaled.extend(replayed.logs.clone());
-        closed.extend(directory.take_closed(&disk).await?);
-        all.push((directory.clone(), replayed));
+        left.journaled.extend(replayed.logs.clone());
+        left.closed.extend(directory.take_closed(&disk).await?);
+        left.journals.push((directory.clone(), replayed));
     }
-    shared.left(journaled, closed);
+    shared.left(left);
     look_for_room_in(shared, local).await;
-    Ok(all)
+    Ok(())
 }
 
 /// Old journals go once every log that they speak of has their entries; those of a log that cannot
 /// be opened stay.
-pub(super) async fn settle_journals(
-    shared: Arc<Shared>,
-    local: Rc<Local>,
-    replayed: Vec<(Arc<DataDirectory>, Replayed)>,
-) {
-    for (directory, replayed) in replayed {
+pub(super) async fn settle_journals(shared: Arc<Shared>, local: Rc<Local>) {
+    for (directory, replayed) in shared.take_journals() {
         if let Err(error) = settle_journal(&shared, &local, &directory, &replayed).await {
             let path = directory.path.display();
             tracing::warn!(%path, %error, "old journals stay, and are replayed once more");

@@ -6,6 +6,11 @@ fn without_room() -> Faults {
     Faults { capacity: 0, ..Faults::none() }
 }
 
+/// Every sync finds the disk full.
+fn without_syncs() -> Faults {
+    Faults { sync_errors: 1_000, sync_error: 28, ..Faults::none() }
+}
+
 /// A topic of which the catalogue must say more than is left of a page.
 fn large(number: u32) -> TopicSpec {
     TopicSpec::new(&format!("large-{number}"), 200).unwrap()
@@ -34,6 +39,31 @@ fn a_full_disk_refuses_topics_however_often_one_asks_and_ends_no_node() {
         pass(Duration::from_secs(2)).await;
         broker.create_topic(TopicSpec::new("u", 1).unwrap()).await.unwrap();
         append(&broker, &partition("u", 0), "y").await;
+    });
+}
+
+#[test]
+fn old_journals_go_also_where_the_catalogue_found_no_room_at_first() {
+    paused(async {
+        let machine = Machine::new();
+        let (_, broker) = machine.start().await;
+        broker.create_topic(TopicSpec::new("t", 1).unwrap()).await.unwrap();
+        for _ in 0..20 {
+            append(&broker, &partition("t", 0), "x").await;
+        }
+        let old = machine.journals();
+        assert!(!old.is_empty());
+        machine.disks.crash();
+        machine.disks.set_faults(without_syncs());
+        let (_, broker) = machine.launch();
+        broker.ready().await.unwrap_err();
+        machine.disks.set_faults(Faults::none());
+        pass(Duration::from_secs(3)).await;
+        broker.ready().await.unwrap();
+        assert_eq!(read(&broker, &partition("t", 0)).await, ["x"; 20]);
+        pass(Duration::from_secs(1)).await;
+        let left = machine.journals();
+        assert!(old.iter().all(|path| !left.contains(path)), "{left:?}");
     });
 }
 
