@@ -12,7 +12,8 @@
 //! Permanent. A new life reads the catalogue from its log, and starts whatever of it does not run:
 //! the partitions themselves live on meanwhile, under a supervisor of their own. Where the catalogue's
 //! disk is full, the same life reads it again, and again until there is room; what it is asked
-//! meanwhile it refuses.
+//! meanwhile it refuses. Where a sync of the catalogue has failed, no life of this process can read it:
+//! it refuses every change, says why, and what runs goes on.
 
 mod carry_out;
 mod start;
@@ -31,7 +32,7 @@ use self::start::Started;
 use super::{
     Settings, Shared, TopicError, TopicSpec,
     catalogue::{
-        coordination::{Coordination, CoordinationError},
+        coordination::{Cause, Coordination, CoordinationError},
         node_settings::{NodeValues, Nodes},
         state::{Assigned, Catalogue, Change, Topic},
     },
@@ -176,16 +177,24 @@ impl Controller {
     }
 
     /// Nobody knows what the catalogue says now: what is there is read again, by the next life, or by this
-    /// one where only its disk is full, since that may go on for longer than there are lives.
+    /// one where only its disk is full, since that may go on for longer than there are lives. After a
+    /// failed sync only the next process can.
     fn read_anew(&mut self, error: TopicError, ctx: &mut Context<Self>) {
-        if !matches!(&error, TopicError::Coordination(CoordinationError { is_full: true, .. })) {
-            return self.incarnation.fail(error);
-        }
-        if !matches!(self.coordination, Err(TopicError::Coordination(_))) {
-            tracing::warn!(%error, "it is opened again");
+        let cause = match &error {
+            TopicError::Coordination(error) => error.cause,
+            _ => Cause::Other,
+        };
+        match cause {
+            Cause::Other => return self.incarnation.fail(error),
+            Cause::Unsynced => tracing::error!(%error, "topics cannot be changed any more"),
+            Cause::Full => {
+                if !matches!(self.coordination, Err(TopicError::Coordination(_))) {
+                    tracing::warn!(%error, "it is opened again");
+                }
+                ctx.run_later(REOPEN_PAUSE, Self::begin);
+            }
         }
         self.coordination = Err(error);
-        ctx.run_later(REOPEN_PAUSE, Self::begin);
         self.is_busy = false;
         self.next(ctx);
     }

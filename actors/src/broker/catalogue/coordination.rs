@@ -19,8 +19,19 @@ use super::state::Change;
 pub struct CoordinationError {
     /// What went wrong, and what to do.
     pub reason: String,
-    /// Whether the disk that keeps it is full, and nothing else is wrong: it may be opened again.
-    pub is_full: bool,
+    /// What kind of failure it is.
+    pub cause: Cause,
+}
+
+/// What kind of failure keeps the catalogue from being opened or changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The disk that keeps it is full, and nothing else is wrong: it may be opened again.
+    Full,
+    /// A sync of it has failed: nobody in this process may go on from what the page cache shows.
+    Unsynced,
+    /// Another one.
+    Other,
 }
 
 /// Decides the order of changes, and keeps them.

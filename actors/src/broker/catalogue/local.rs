@@ -20,13 +20,13 @@ use flumen_runtime::{
     disk::DiskHandle,
     era, failpoint,
     ids::{LeaderEpoch, LogId, Offset},
-    log::{self, Log, LogConfig, LogPlace, Owner, Replay},
+    log::{self, Log, LogConfig, LogFailure, LogPlace, OpenError, Owner, Replay},
     placement::Local,
 };
 use futures::{FutureExt as _, future::LocalBoxFuture, lock::Mutex};
 
 use super::{
-    coordination::{Coordination, CoordinationError},
+    coordination::{Cause, Coordination, CoordinationError},
     state::{Catalogue, CatalogueV1, Change},
 };
 
@@ -105,14 +105,20 @@ impl Replay for State {
 }
 
 fn failed(reason: impl ToString) -> CoordinationError {
-    CoordinationError { reason: reason.to_string(), is_full: false }
+    CoordinationError { reason: reason.to_string(), cause: Cause::Other }
 }
 
 /// The disk that keeps `data` is full, which was seen by `what`.
 fn full(data: &Path, what: impl ToString) -> CoordinationError {
     let (data, what) = (data.display(), what.to_string());
     let reason = format!("the disk of `{data}` is full: {what}; make room there, and try again");
-    CoordinationError { reason, is_full: true }
+    CoordinationError { reason, cause: Cause::Full }
+}
+
+/// Its log has ended.
+fn ended(failure: &LogFailure) -> CoordinationError {
+    let cause = if failure.error.is_failed_sync() { Cause::Unsynced } else { Cause::Other };
+    CoordinationError { reason: failure.to_string(), cause }
 }
 
 /// Makes the catalogue of a node whose first data directory is `data` of `changes`, before any node runs
@@ -172,7 +178,11 @@ impl LocalCoordination {
         let now_ms = local.clock().now_ms();
         let (log, _) = log::open(disk.clone(), place, config, Vec::new(), &mut state, now_ms)
             .await
-            .map_err(|error| if error.lacks_room() { full(data, error) } else { failed(error) })?;
+            .map_err(|error| match error {
+                OpenError::Failed(failure) => ended(&failure),
+                error if error.lacks_room() => full(data, error),
+                error => failed(error),
+            })?;
         if let Some(reason) = state.unreadable {
             return Err(failed(format!("`{}` cannot be read: {reason}", dir.display())));
         }
@@ -185,7 +195,7 @@ impl LocalCoordination {
 impl Kept {
     fn check(&self) -> Result<(), CoordinationError> {
         if let Some(failure) = self.log.failure() {
-            return Err(failed(failure));
+            return Err(ended(failure));
         }
         // Nothing is decided on top of what may be lost (COORD-3).
         self.check_durable()
@@ -219,7 +229,7 @@ impl Kept {
     async fn settle(&mut self, disk: &DiskHandle, now_ms: i64) -> Result<(), CoordinationError> {
         while let Some(io) = self.log.next_io(now_ms, &self.state) {
             let done = io.run(disk.clone()).await;
-            self.log.on_io(done).map_err(failed)?;
+            self.log.on_io(done).map_err(|failure| ended(&failure))?;
         }
         Ok(())
     }

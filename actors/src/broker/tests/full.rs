@@ -68,6 +68,41 @@ fn old_journals_go_also_where_the_catalogue_found_no_room_at_first() {
 }
 
 #[test]
+fn a_catalogue_of_which_a_sync_failed_is_changed_no_more_and_what_runs_goes_on() {
+    for is_read_anew in [true, false] {
+        paused(async {
+            let machine = Machine::new();
+            let (root, broker) = machine.start().await;
+            broker.create_topic(TopicSpec::new("t", 1).unwrap()).await.unwrap();
+            append(&broker, &partition("t", 0), "x").await;
+            if is_read_anew {
+                machine.disks.set_faults(without_room());
+                let mut number = 0;
+                let refuses = |refused| matches!(refused, Err(TopicError::Coordination(_)));
+                while !refuses(broker.create_topic(large(number)).await) {
+                    number += 1;
+                }
+            }
+            machine.disks.set_faults(without_syncs());
+            let refused = broker.create_topic(large(1_000)).await.unwrap_err();
+            assert!(matches!(refused, TopicError::Coordination(_)), "{refused}");
+            pass(Duration::from_secs(3)).await;
+            machine.disks.set_faults(Faults::none());
+            pass(Duration::from_secs(600)).await;
+            let why = broker.create_topic(large(1_001)).await.unwrap_err().to_string();
+            assert!(why.contains("`/data/.catalogue` is offline"), "{why}");
+            assert!(why.contains("start again"), "{why}");
+            append(&broker, &partition("t", 0), "y").await;
+            assert_eq!(read(&broker, &partition("t", 0)).await, ["x", "y"]);
+            root.stop().await;
+            let (_, broker) = machine.start().await;
+            broker.create_topic(TopicSpec::new("u", 1).unwrap()).await.unwrap();
+            assert_eq!(read(&broker, &partition("t", 0)).await, ["x", "y"]);
+        });
+    }
+}
+
+#[test]
 fn a_node_that_has_no_room_to_begin_says_where_stops_at_once_and_begins_when_there_is_some() {
     paused(async {
         let machine = Machine::new();
