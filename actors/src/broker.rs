@@ -335,8 +335,15 @@ impl Shared {
         self.publish_node_settings(catalogue);
     }
 
+    /// What a start came to. Once all runs, it does, whatever becomes of the catalogue.
     fn is_ready(&self, outcome: Result<(), TopicError>) {
-        self.ready.send_replace(Some(outcome));
+        self.ready.send_if_modified(|ready| {
+            let is_news = *ready != Some(Ok(()));
+            if is_news {
+                *ready = Some(outcome);
+            }
+            is_news
+        });
     }
 }
 
@@ -406,7 +413,8 @@ impl Broker {
         self.ask(Command::TryOut(Box::new(command))).await.map(drop)
     }
 
-    /// Resolves when the catalogue was read and every partition is being opened.
+    /// Resolves when the catalogue was read and every partition is being opened; at once where that was
+    /// so before, also when the catalogue cannot be changed now.
     ///
     /// # Errors
     /// [`TopicError`]: why that cannot be.

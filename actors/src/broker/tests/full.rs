@@ -92,6 +92,8 @@ fn a_catalogue_of_which_a_sync_failed_is_changed_no_more_and_what_runs_goes_on()
             let why = broker.create_topic(large(1_001)).await.unwrap_err().to_string();
             assert!(why.contains("`/data/.catalogue` is offline"), "{why}");
             assert!(why.contains("start again"), "{why}");
+            broker.ready().await.unwrap();
+            broker.ensure_topic(TopicSpec::new("t", 1).unwrap()).await.unwrap();
             append(&broker, &partition("t", 0), "y").await;
             assert_eq!(read(&broker, &partition("t", 0)).await, ["x", "y"]);
             root.stop().await;
