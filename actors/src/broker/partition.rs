@@ -435,7 +435,13 @@ impl Partition {
             Stage::Cutting(cutting) => &mut cutting.open,
             _ => return,
         };
-        open.on_timer(now_ms, &self.shared.directory.cleaners);
+        if open.on_timer(now_ms, &self.shared.directory.cleaners) {
+            tracing::warn!(
+                partition = %self.shared.partition, dir = %self.shared.dir.display(),
+                "the disk has no room to close the log in order: the partition stops once there is some; make \
+                 room, or the log is recovered at the next start"
+            );
+        }
         self.step(ctx);
     }
 

@@ -60,6 +60,13 @@ impl Log {
         self.room.is_below_floor || self.room.was_refused
     }
 
+    /// Whether the disk has refused a write: it is made again, and all that waits for it goes on, once a
+    /// look at the disk finds room.
+    #[must_use]
+    pub fn lacks_room(&self) -> bool {
+        !self.room.is_there()
+    }
+
     /// Takes note of how many bytes are free on the log's file system. The log looks by itself as
     /// it is written; this is for an owner that knows better.
     pub fn note_space(&mut self, free: u64) {

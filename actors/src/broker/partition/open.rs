@@ -41,6 +41,8 @@ const TICK_IDLE: Duration = Duration::from_secs(30);
 /// Parked fetches that are not worth a look at whether they are still wanted.
 const PARKED_MIN: usize = 64;
 
+/// Ticks after which it is said that a log cannot be closed for want of room.
+const HELD_UP_TICKS: u32 = 2;
 /// How often a read is planned anew because its segment was removed or compacted meanwhile.
 const READ_TRIES: u32 = 3;
 
@@ -103,6 +105,8 @@ pub(super) struct Open {
     /// Appends that must be prepared, and those behind them.
     preparing: Option<Box<Preparing>>,
     draining: Vec<Answer<()>>,
+    /// Ticks at which the disk had no room for that.
+    held_up_ticks: u32,
     /// While the log is being closed.
     closing: Option<Permit>,
     /// While the log is being compacted.
@@ -138,6 +142,7 @@ impl Open {
             is_stopping: false,
             preparing: None,
             draining: Vec::new(),
+            held_up_ticks: 0,
             closing: None,
             cleaning: None,
             waits_to_compact: false,
@@ -396,8 +401,8 @@ impl Open {
         self.draining.drain(..).for_each(|answer| answer.give(()));
     }
 
-    /// Its timer has run out.
-    pub(super) fn on_timer(&mut self, now_ms: i64, cleaners: &Credit) {
+    /// Its timer has run out. Whether it is to be said now that the disk has no room to close the log.
+    pub(super) fn on_timer(&mut self, now_ms: i64, cleaners: &Credit) -> bool {
         self.timer = None;
         let now = self.now();
         self.state.on_deadline(now, &mut self.effects);
@@ -411,6 +416,8 @@ impl Open {
             if !self.is_stopping {
                 self.state.on_tick(now_ms, leapt_ms, Answer::is_unwanted);
             }
+            let is_held_up = !self.draining.is_empty() && self.log.lacks_room();
+            self.held_up_ticks += u32::from(is_held_up);
             // Also while it is being closed: only so is a full disk looked at again.
             self.log.tick(now_ms);
             if !self.is_stopping {
@@ -419,7 +426,9 @@ impl Open {
             if self.effects.is_empty() {
                 self.effects = Vec::new();
             }
+            return is_held_up && self.held_up_ticks == HELD_UP_TICKS;
         }
+        false
     }
 
     /// Has the log compacted where enough of it is new, and no other log of the directory is just

@@ -149,8 +149,12 @@ fn a_partition_that_is_stopped_on_a_full_disk_is_closed_in_order_once_there_is_r
             world.disks.set_faults(without_room());
             let (root, began) = (node.root.clone(), tokio::time::Instant::now());
             let stopped = actix_rt::spawn(async move { root.stop().await });
-            world.pass(4 * SECOND).await;
+            let told = || world.trace.logged("the disk has no room to close the log in order");
+            world.pass(SECOND / 2).await;
+            assert_eq!(told(), 0, "that may pass");
+            world.pass(SECOND * 7 / 2).await;
             assert!(!stopped.is_finished());
+            assert_eq!(told(), 1);
             world.disks.set_faults(Faults::none());
             stopped.await.unwrap();
             assert!(began.elapsed() < 7 * SECOND, "after {:?}", began.elapsed());
