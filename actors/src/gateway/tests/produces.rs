@@ -185,6 +185,30 @@ fn the_repeat_of_a_batch_gets_its_old_offset_and_a_gap_is_refused() {
 }
 
 #[test]
+fn a_silent_producer_is_forgotten_when_the_node_s_start_said_so() {
+    paused(async {
+        for (age_s, offset) in [(1_000, 0), (10, 1)] {
+            let clock = ManualClock::at(1_000_000);
+            let mut services = services(Faults::none());
+            services.clock = Arc::new(clock.clone());
+            let producer_age = Duration::from_secs(age_s);
+            let spec = BrokerSpec { producer_age, ..broker_spec() };
+            let world = World::on(services, Limits::default(), spec).await;
+            world.broker.create_topic(TopicSpec::new("t", 1).unwrap()).await.unwrap();
+            let mut client = world.connect().await;
+            let send = || produce(-1, vec![(0, numbered(0, &["a"]).freeze())]);
+            assert_eq!(outcomes(&mut client, 9, &send()).await, [(0, ErrorCode::None, 0)]);
+            for _ in 0..100 {
+                clock.advance(1_000);
+                pass(Duration::from_secs(1)).await;
+            }
+            // Of a producer that is known it is the repeat, of one that is not a new batch.
+            assert_eq!(outcomes(&mut client, 9, &send()).await, [(0, ErrorCode::None, offset)]);
+        }
+    });
+}
+
+#[test]
 fn beside_a_refusal_the_leader_is_named_in_versions_that_can_say_it() {
     paused(async {
         let slow = services(Faults { latency_ms: 10_000, ..Faults::none() });
