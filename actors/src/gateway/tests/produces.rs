@@ -9,7 +9,7 @@ use crate::broker::{
 };
 
 /// All bytes of a partition of `t`.
-async fn stored(world: &World, number: u32) -> Vec<u8> {
+pub(super) async fn stored(world: &World, number: u32) -> Vec<u8> {
     let topic = TopicName::new("t").unwrap();
     let partition = TopicPartition { topic, partition: PartitionId(number) };
     let address = world.broker.partition(&partition).unwrap();
@@ -23,7 +23,7 @@ fn kept(batch: &[u8], offset: u64) -> Vec<u8> {
 }
 
 /// What each partition of the one topic was answered.
-async fn outcomes(
+pub(super) async fn outcomes(
     client: &mut Client,
     version: i16,
     request: &ProduceRequest,
