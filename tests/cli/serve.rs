@@ -98,6 +98,38 @@ fn who_speaks_something_else_is_let_go_with_one_line_that_says_what_was_seen() {
     }
 }
 
+/// Host and port that who connects to `address` is told to connect to (Metadata, version 1).
+fn told_at(address: &str) -> String {
+    let mut client = TcpStream::connect(address).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.write_all(b"\0\0\0\x0e\0\x03\0\x01\0\0\0\x08\xff\xff\0\0\0\0").unwrap();
+    let mut bytes = |count: usize| {
+        let mut bytes = vec![0; count];
+        client.read_exact(&mut bytes).unwrap();
+        bytes
+    };
+    // The frame's length and its number; then the brokers: one, and its number is 1.
+    assert_eq!(bytes(16)[4..], [0, 0, 0, 8, 0, 0, 0, 1, 0, 0, 0, 1]);
+    let length = bytes(2)[1];
+    let host = String::from_utf8(bytes(length.into())).unwrap();
+    let port = i32::from_be_bytes(bytes(4).try_into().unwrap());
+    format!("{host}:{port}")
+}
+
+#[test]
+fn each_listener_tells_its_clients_the_address_that_it_is_reached_at() {
+    let Some(place) = Place::new() else { return };
+    let advertised = ["inside.example:19092", "outside.example:29092"];
+    let listen = advertised.map(|at| format!("--listen 127.0.0.1:0 --advertise {at}")).join(" ");
+    let node = place.start(&format!("serve {listen} --data data"));
+    node.has_said("an acknowledged record");
+    let said = node.said();
+    let addresses = said.split("listening on ").nth(1).and_then(|rest| rest.split(';').next());
+    let addresses: Vec<&str> = addresses.unwrap().split(", ").collect();
+    assert_eq!(addresses.iter().map(|at| told_at(at)).collect::<Vec<_>>(), advertised);
+    assert!(node.terminate().status.success());
+}
+
 #[test]
 fn who_finds_no_file_left_waits_and_is_answered_when_others_have_gone() {
     let Some(place) = Place::new() else { return };
