@@ -42,4 +42,9 @@ impl Room {
         let (small, large, decoded) = (self.small.out(), self.large.out(), self.decoded.out());
         (small.count + large.count, small.bytes + large.bytes + decoded.bytes)
     }
+
+    /// The bytes that there is room for in all.
+    pub(crate) fn whole(&self) -> usize {
+        [&self.small, &self.large, &self.decoded].map(|room| room.whole().bytes).iter().sum()
+    }
 }
