@@ -1,7 +1,8 @@
 //! Our codec of Kafka's protocol against a codec of other people's making, and against hostile bytes.
 //!
 //! The other codec is the crate `kafka-protocol`, generated from Kafka 4.1's own schemas. Where it
-//! knows a version, each must read what the other writes, byte for byte ([`agreement`]). What it lacks:
+//! knows a version, each must read what the other writes, byte for byte ([`agreement`]), whichever of
+//! them drew it ([`made_up`]). What it lacks:
 //!
 //! | message | version | what is new in it |
 //! |---|---|---|
@@ -32,6 +33,8 @@ mod golden;
 mod hostile;
 #[path = "kafka_codec/kafka.rs"]
 mod kafka;
+#[path = "kafka_codec/made_up.rs"]
+mod made_up;
 
 use std::{fmt::Debug, ops::RangeInclusive};
 

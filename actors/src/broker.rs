@@ -84,6 +84,8 @@ pub struct BrokerSpec {
     pub offsets_partitions: u32,
     /// Most partitions of all topics together (`max.partitions`).
     pub partitions_max: u32,
+    /// How long an unused producer's state is kept (`producer.id.expiration.ms`).
+    pub producer_age: Duration,
     /// Bytes of each of the two files of a commit journal; a quiet node needs less than a busy one.
     pub journal_bytes: u64,
     /// Who watches every step of every partition; nobody, as a rule.
@@ -102,6 +104,7 @@ impl BrokerSpec {
             groups: group_coordinator::turn::Options::default(),
             offsets_partitions: 50,
             partitions_max: catalogue::state::PARTITIONS_MAX,
+            producer_age: PartitionConfig::default().producer_age,
             journal_bytes: journal::FILE_BYTES,
             probe: None,
         }
@@ -245,9 +248,9 @@ impl Shared {
         let settings = topic.settings.over(&node.topic_defaults(self.spec.node));
         let settings = settings.over(&self.spec.topic_settings);
         let mut config = settings.partition_config(&self.spec.log);
-        if let Some(age_ms) = node.number(self.spec.node, "producer.id.expiration.ms") {
-            config.producer_age = Duration::from_millis(age_ms.into());
-        }
+        let age_ms = node.number(self.spec.node, "producer.id.expiration.ms");
+        let age = age_ms.map(|age_ms| Duration::from_millis(age_ms.into()));
+        config.producer_age = age.unwrap_or(self.spec.producer_age);
         config.into()
     }
 
@@ -544,6 +547,12 @@ impl Broker {
     #[must_use]
     pub fn partitions_max_at_start(&self) -> u32 {
         self.shared.spec.partitions_max
+    }
+
+    /// How long an unused producer's state is kept, where nothing else was set since the node's start.
+    #[must_use]
+    pub fn producer_age_at_start(&self) -> Duration {
+        self.shared.spec.producer_age
     }
 
     /// The topics there are.

@@ -99,13 +99,28 @@ struct Shared {
     listeners: Arc<[Bound]>,
 }
 
-/// What requests and answers hold of the node's room for them, in bytes.
+/// How much there is room for, and how much of it is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RoomTaken {
-    /// By requests.
-    pub requests: usize,
-    /// By answers that are not sent yet.
-    pub answers: usize,
+pub struct Room {
+    /// That which is taken.
+    pub taken: usize,
+    /// All of it.
+    pub whole: usize,
+}
+
+/// The node's room for what its clients want.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rooms {
+    /// Bytes of requests, with what they are decoded to.
+    pub requests: Room,
+    /// Of these, bytes of what requests are decoded to.
+    pub decoded: Room,
+    /// Bytes of answers that are not sent yet.
+    pub answers: Room,
+    /// Partitions that fetch sessions follow.
+    pub sessions: Room,
+    /// Partitions that fetches wait for.
+    pub waiting: Room,
 }
 
 impl Shared {
@@ -190,9 +205,17 @@ impl Gateway {
 
     /// How much of the node's room is taken.
     #[must_use]
-    pub fn room_taken(&self) -> RoomTaken {
-        let (_, requests) = self.shared.request_room.out();
-        RoomTaken { requests, answers: self.shared.answer_room.out().bytes }
+    pub fn rooms(&self) -> Rooms {
+        let bytes = |of: &Credit| Room { taken: of.out().bytes, whole: of.whole().bytes };
+        let count = |of: &Credit| Room { taken: of.out().count, whole: of.whole().count };
+        let Shared { request_room, answer_room, session_room, waiting_room, .. } = &*self.shared;
+        Rooms {
+            requests: Room { taken: request_room.out().1, whole: request_room.whole() },
+            decoded: bytes(request_room.decoded()),
+            answers: bytes(answer_room),
+            sessions: count(session_room),
+            waiting: count(waiting_room),
+        }
     }
 
     /// How many connections there are.

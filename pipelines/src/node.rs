@@ -19,6 +19,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use flumen_actors::{
@@ -28,7 +29,10 @@ use flumen_actors::{
         group_coordinator::turn,
         kafka_import::{self, ImportError, Imported},
         names::{TopicName, TopicPartition},
-        partition::messages::{At, FindOffset, PartitionStatus, Status},
+        partition::{
+            messages::{At, FindOffset, PartitionStatus, Status},
+            options::PartitionConfig,
+        },
     },
     gateway::{
         self, Gateway, GatewaySpec, TopicDefaults,
@@ -72,6 +76,8 @@ pub struct NodeOptions {
     pub offsets_partitions: u32,
     /// Most partitions of all topics together.
     pub partitions_max: u32,
+    /// How long an unused producer's state is kept.
+    pub producer_age: Duration,
     /// Addresses to listen on for Kafka's clients; none: the broker is embedded only.
     pub listen: Vec<Listen>,
     /// What the gateway takes from its clients.
@@ -107,6 +113,7 @@ impl NodeOptions {
             groups: turn::Options::default(),
             offsets_partitions: 50,
             partitions_max: PARTITIONS_MAX,
+            producer_age: PartitionConfig::default().producer_age,
             listen: Vec::new(),
             limits: Limits::default(),
             topic_defaults: TopicDefaults::default(),
@@ -371,6 +378,7 @@ fn start(options: NodeOptions) -> Result<(Node, Vec<DataDir>), NodeError> {
         groups: options.groups,
         offsets_partitions: options.offsets_partitions,
         partitions_max: options.partitions_max,
+        producer_age: options.producer_age,
         journal_bytes: journal::FILE_BYTES,
         probe: None,
     };

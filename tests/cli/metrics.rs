@@ -9,7 +9,7 @@ use std::{
 };
 
 use self::text::{Kind, Page};
-use crate::program::{Place, Running};
+use crate::program::{Place, Running, wait_until};
 
 /// A node that listens and shows its metrics: where it does each.
 fn serve(place: &Place, more: &str) -> (Running, String, String) {
@@ -47,11 +47,14 @@ fn scrape(address: &str) -> Page {
 }
 
 /// Every family that there is, with its type.
-const FAMILIES: [(&str, Kind); 22] = [
+const FAMILIES: [(&str, Kind); 32] = [
     ("flumen_actors", Kind::Gauge),
     ("flumen_answer_bytes", Kind::Counter),
     ("flumen_answer_credit_bytes", Kind::Gauge),
+    ("flumen_answer_credit_bytes_max", Kind::Gauge),
     ("flumen_connections", Kind::Gauge),
+    ("flumen_decoded_credit_bytes", Kind::Gauge),
+    ("flumen_decoded_credit_bytes_max", Kind::Gauge),
     ("flumen_group_committed_offset", Kind::Gauge),
     ("flumen_group_lag_records", Kind::Gauge),
     ("flumen_mailbox_messages", Kind::Gauge),
@@ -60,16 +63,23 @@ const FAMILIES: [(&str, Kind); 22] = [
     ("flumen_partition_end_offset", Kind::Gauge),
     ("flumen_partition_first_offset", Kind::Gauge),
     ("flumen_partition_online", Kind::Gauge),
+    ("flumen_read_ahead_credit_bytes", Kind::Gauge),
+    ("flumen_read_ahead_credit_bytes_max", Kind::Gauge),
     ("flumen_request_bytes", Kind::Counter),
     ("flumen_request_credit_bytes", Kind::Gauge),
+    ("flumen_request_credit_bytes_max", Kind::Gauge),
     ("flumen_request_time_seconds", Kind::Histogram),
     ("flumen_requests", Kind::Counter),
+    ("flumen_session_credit_partitions", Kind::Gauge),
+    ("flumen_session_credit_partitions_max", Kind::Gauge),
     ("flumen_stall_time_seconds", Kind::Histogram),
     ("flumen_sync_time_seconds", Kind::Histogram),
     ("flumen_topic_bytes_in", Kind::Counter),
     ("flumen_topic_bytes_out", Kind::Counter),
     ("flumen_topic_records_in", Kind::Counter),
     ("flumen_topic_records_out", Kind::Counter),
+    ("flumen_waiting_credit_partitions", Kind::Gauge),
+    ("flumen_waiting_credit_partitions_max", Kind::Gauge),
 ];
 
 #[test]
@@ -145,5 +155,58 @@ fn known_work_is_counted_once_and_looking_counts_nothing() {
                 after.value(&name, &labels.iter().map(|(k, v)| (&**k, &**v)).collect::<Vec<_>>());
             assert!(later >= value, "{name}{labels:?} went down: {value}, then {later}");
         }
+    }
+}
+
+#[test]
+fn what_is_held_under_load_is_shown_beside_the_most_that_may_be() {
+    let Some(place) = Place::new() else { return };
+    let (_node, address, page) = serve(&place, " --set queued.max.request.bytes=400000000");
+    place.feed(&format!("produce t -b {address}"), "a\nb\n");
+    let most = |page: &Page, name: &str| page.value(&format!("flumen_{name}_max"), &[]);
+    let idle = scrape(&page);
+    for (name, whole) in [
+        ("request_credit_bytes", 400_000_000.0),
+        ("decoded_credit_bytes", 100_000_000.0),
+        ("answer_credit_bytes", 268_435_456.0),
+        ("session_credit_partitions", 500_000.0),
+        ("waiting_credit_partitions", 500_000.0),
+    ] {
+        assert_eq!(idle.value(&format!("flumen_{name}"), &[]), 0.0, "{name}: nobody is there");
+        assert_eq!(most(&idle, name), whole, "{name}");
+    }
+    assert_eq!(idle.sum("flumen_read_ahead_credit_bytes", &[]), 0.0);
+    assert!(idle.sum("flumen_read_ahead_credit_bytes_max", &[]) > 0.0);
+
+    // A request is held as long as it is, from its first bytes on; and a fetch waits.
+    let mut half = TcpStream::connect(&address).unwrap();
+    half.write_all(&[&70_000_u32.to_be_bytes()[..], &[0; 100]].concat()).unwrap();
+    let fetching = place.start(&format!("consume t --follow -b {address}"));
+    let mut held = idle;
+    wait_until("a request and a fetch that are held", || {
+        held = scrape(&page);
+        held.value("flumen_request_credit_bytes", &[]) >= 70_000.0
+            && held.value("flumen_waiting_credit_partitions", &[]) == 1.0
+    });
+    drop((half, fetching));
+    wait_until("all of it to be given back", || {
+        let page = scrape(&page);
+        ["request_credit_bytes", "waiting_credit_partitions", "session_credit_partitions"]
+            .iter()
+            .all(|name| page.value(&format!("flumen_{name}"), &[]) == 0.0)
+    });
+
+    let synced = [("actor", "partition")];
+    assert!(held.value("flumen_sync_time_seconds_count", &synced) >= 1.0);
+    assert!(held.value("flumen_sync_time_seconds_sum", &synced) > 0.0);
+    let kinds: Vec<&str> =
+        held.all("flumen_actors").into_iter().map(|(labels, _)| &*labels["actor"]).collect();
+    for kind in ["connection", "controller", "partition"] {
+        assert!(kinds.contains(&kind), "{kinds:?}");
+    }
+    for kind in kinds {
+        let waiting = held.value("flumen_mailbox_messages", &[("actor", kind)]);
+        let most = held.value("flumen_mailbox_messages_max", &[("actor", kind)]);
+        assert!(most <= waiting, "{kind}: {most} of {waiting}");
     }
 }

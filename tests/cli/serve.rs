@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read as _, Write as _},
-    net::{TcpListener, TcpStream},
+    net::{Shutdown, TcpListener, TcpStream},
 };
 
 use crate::program::{PATIENCE, Place, Running};
@@ -44,6 +44,90 @@ fn it_says_where_it_listens_and_what_an_ack_promises_and_what_it_did_when_it_was
     assert!(ended.status.success(), "{}", ended.status);
     ended.tells(&["stopping: 1 connections", "stopped after", "1 connection let go", "0 topics"]);
     assert!(TcpStream::connect(&address).is_err(), "nobody listens any more");
+}
+
+/// Sends this and nothing more, and waits until it is let go; what it is called in the log.
+fn strange(address: &str, sent: &[u8]) -> String {
+    let mut peer = TcpStream::connect(address).unwrap();
+    peer.set_read_timeout(Some(PATIENCE)).unwrap();
+    let name = format!("peer={} ", peer.local_addr().unwrap());
+    peer.write_all(sent).unwrap();
+    // Where it was let go already, that may break: it is as good an end.
+    let _ = peer.shutdown(Shutdown::Write);
+    let _ = peer.read_to_end(&mut Vec::new());
+    name
+}
+
+#[test]
+fn who_speaks_something_else_is_let_go_with_one_line_that_says_what_was_seen() {
+    let Some(place) = Place::new() else { return };
+    // Where requests may be long, what others begin with spells a length.
+    let long =
+        " --set socket.request.max.bytes=2000000000 --set queued.max.request.bytes=4000000000";
+    for (settings, of_garbage) in
+        [("", "a request of 1751477356 bytes was announced"), (long, "the client is gone")]
+    {
+        let (node, address) = serve(&place, &format!("data{settings}"));
+        for (sent, is_called, begins) in [
+            (
+                &b"GET /index.html HTTP/1.1\r\nHost: x\r\n\r\n"[..],
+                "an HTTP request",
+                r#"begins with "GET /index.html HTTP/1.1"#,
+            ),
+            (
+                b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03",
+                "a TLS handshake",
+                r#"begins with "\x16\x03\x01\x02\x00\x01"#,
+            ),
+            (b"hello? anybody?", of_garbage, r#"begins with "hello? anybody?""#),
+            (b"\0\0\0\x10hello?", "the client is gone", r#"begins with "\x00\x00\x00\x10hello?""#),
+            (b"\0\0\0\x10hello? anybody??", "there is no API 26725", r#"begins with "hello? a""#),
+        ] {
+            let name = strange(&address, sent);
+            node.has_said(&name);
+            let said = node.said();
+            let lines: Vec<&str> = said.lines().filter(|line| line.contains(&name)).collect();
+            assert_eq!(lines.len(), 1, "{said}");
+            for words in ["WARN", "a connection was closed", is_called, begins] {
+                assert!(lines[0].contains(words), "no `{words}` in: {}", lines[0]);
+            }
+        }
+        let silent = strange(&address, b"");
+        let said = node.terminate();
+        assert!(said.status.success() && !said.err.contains(&silent), "{}", said.err);
+    }
+}
+
+/// Host and port that who connects to `address` is told to connect to (Metadata, version 1).
+fn told_at(address: &str) -> String {
+    let mut client = TcpStream::connect(address).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.write_all(b"\0\0\0\x0e\0\x03\0\x01\0\0\0\x08\xff\xff\0\0\0\0").unwrap();
+    let mut bytes = |count: usize| {
+        let mut bytes = vec![0; count];
+        client.read_exact(&mut bytes).unwrap();
+        bytes
+    };
+    // The frame's length and its number; then the brokers: one, and its number is 1.
+    assert_eq!(bytes(16)[4..], [0, 0, 0, 8, 0, 0, 0, 1, 0, 0, 0, 1]);
+    let length = bytes(2)[1];
+    let host = String::from_utf8(bytes(length.into())).unwrap();
+    let port = i32::from_be_bytes(bytes(4).try_into().unwrap());
+    format!("{host}:{port}")
+}
+
+#[test]
+fn each_listener_tells_its_clients_the_address_that_it_is_reached_at() {
+    let Some(place) = Place::new() else { return };
+    let advertised = ["inside.example:19092", "outside.example:29092"];
+    let listen = advertised.map(|at| format!("--listen 127.0.0.1:0 --advertise {at}")).join(" ");
+    let node = place.start(&format!("serve {listen} --data data"));
+    node.has_said("an acknowledged record");
+    let said = node.said();
+    let addresses = said.split("listening on ").nth(1).and_then(|rest| rest.split(';').next());
+    let addresses: Vec<&str> = addresses.unwrap().split(", ").collect();
+    assert_eq!(addresses.iter().map(|at| told_at(at)).collect::<Vec<_>>(), advertised);
+    assert!(node.terminate().status.success());
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! The fuzzer of one target, which `FLUMEN_FUZZ` names; `tests/fuzz/run` builds it and runs them all.
+//! The fuzzer of one target, which `FLUMEN_FUZZ` names; `tests/fuzz/run` builds it and runs them all. Where
+//! `FLUMEN_FUZZ_SEEDS` names a directory, the target's drawn inputs are written there first.
 
 #![no_main]
 
@@ -7,9 +8,10 @@
 mod every_message;
 #[path = "../kafka_codec/counting.rs"]
 mod counting;
+mod seeds;
 mod targets;
 
-use std::sync::LazyLock;
+use std::{fs, path::PathBuf, sync::LazyLock};
 
 use targets::{TARGETS, Target};
 
@@ -20,4 +22,15 @@ static CHOSEN: LazyLock<&Target> = LazyLock::new(|| {
     found.unwrap_or_else(|| panic!("FLUMEN_FUZZ names no target but {name:?}: one of {}", names()))
 });
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| (CHOSEN.run)(input));
+/// The fuzzer reads its directories after this.
+fn write_seeds() {
+    let Some(dir) = std::env::var_os("FLUMEN_FUZZ_SEEDS").map(PathBuf::from) else { return };
+    if seeds::DRAWN.contains(&CHOSEN.name) {
+        for (number, (_, input)) in seeds::drawn(CHOSEN.name).into_iter().enumerate() {
+            let path = dir.join(format!("drawn-{number}"));
+            fs::write(&path, input).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        }
+    }
+}
+
+libfuzzer_sys::fuzz_target!(init: write_seeds(), |input: &[u8]| (CHOSEN.run)(input));

@@ -71,12 +71,13 @@ macro_rules! api_keys {
 }
 
 // Produce is advertised from 0, since librdkafka takes a higher minimum for a broker without
-// compression; its versions 0 to 2 are refused when they are used, as Kafka does. Its versions 12 and
-// 13 wait for transactions and for topic ids. Keys 4 to 7 went with Kafka's use of ZooKeeper.
+// compression; its versions 0 to 2 are refused when they are used, as Kafka does. Its version 12 waits
+// for transactions, and 13 stands behind that. ApiVersions 5 waits for refusing a client that means
+// another cluster or node. Keys 4 to 7 went with Kafka's use of ZooKeeper.
 api_keys! {
     Produce = 0 { 3..=13, flexible 9.., advertised 0..=11 },
-    Fetch = 1 { 4..=18, flexible 12.., advertised 4..=17 },
-    ListOffsets = 2 { 1..=11, flexible 6.., advertised 1..=9 },
+    Fetch = 1 { 4..=18, flexible 12.., advertised 4..=18 },
+    ListOffsets = 2 { 1..=11, flexible 6.., advertised 1..=11 },
     Metadata = 3 { 0..=13, flexible 9.., advertised 0..=13 },
     OffsetCommit = 8 { 2..=10, flexible 8.., advertised 2..=10 },
     OffsetFetch = 9 { 1..=10, flexible 6.., advertised 1..=10 },
@@ -112,7 +113,7 @@ api_keys! {
     RenewDelegationToken = 39,
     ExpireDelegationToken = 40,
     DescribeDelegationToken = 41,
-    DeleteGroups = 42 { 0..=3, flexible 2.., advertised 0..=2 },
+    DeleteGroups = 42 { 0..=3, flexible 2.., advertised 0..=3 },
     ElectLeaders = 43,
     IncrementalAlterConfigs = 44 { 0..=1, flexible 1.., advertised 0..=1 },
     AlterPartitionReassignments = 45,

@@ -27,6 +27,7 @@ mod intake;
 mod moving;
 mod order;
 mod outgoing;
+mod room;
 
 use std::{
     any::Any,
@@ -41,7 +42,7 @@ use std::{
 use actix::{Actor, ActorFuture, AsyncContext, Context as ActorContext, Handler};
 use bytes::BufMut;
 use flumen_runtime::{
-    credit::{Acquire, Credit, Permit},
+    credit::{Acquire, Permit},
     ids::ArbiterId,
     mailbox::Drain,
     supervision::Incarnation,
@@ -53,7 +54,10 @@ use tokio::{
 
 pub(crate) use self::answer::{Answer, Reply};
 pub use self::intake::{BadLength, Frame, Intake, Taken};
-pub(crate) use self::moving::{Carried, Move};
+pub(crate) use self::{
+    moving::{Carried, Move},
+    room::Room,
+};
 use self::{order::InOrder, outgoing::Outgoing};
 use super::limits::Limits;
 use crate::answer::{Answering, later};
@@ -66,8 +70,6 @@ const TURN_BYTES: usize = 256 << 10;
 const UNSENT_BYTES_MAX: u64 = 1 << 20;
 /// The slowest line that a large request is given time for, in bytes a second.
 const SLOWEST: u64 = 64 << 10;
-/// Requests from this length on share a room of their own.
-const LARGE_BYTES: usize = 1 << 20;
 
 thread_local! {
     /// Taken out while it is read into.
@@ -108,8 +110,10 @@ enum End {
     NotKafka(String),
     #[error("no request within {0:?}")]
     Idle(Duration),
-    #[error("a request, or the taking of an answer, made too little progress")]
+    #[error("a request made too little progress")]
     Slow,
+    #[error("the taking of an answer made too little progress")]
+    Untaken,
     #[error("{0}")]
     Refused(String),
     #[error("the node stops")]
@@ -154,44 +158,6 @@ enum Wanted {
     Frame(usize),
     /// What it is decoded to: it is held.
     Decoded,
-}
-
-/// The node's room for the bytes of requests. Large ones have their own, so that a few of them, sent
-/// slowly, do not keep everybody else waiting; and so has what requests are decoded to, so that nobody
-/// who waits for it holds what others wait for.
-#[derive(Clone, Debug)]
-pub(crate) struct Room {
-    small: Credit,
-    large: Credit,
-    decoded: Credit,
-}
-
-impl Room {
-    /// Room for `bytes`, which is at least twice that of the largest request: a quarter of it for
-    /// small requests, and another for what all are decoded to.
-    pub(crate) fn new(bytes: usize) -> Self {
-        let quarter = bytes / 4;
-        Self {
-            small: Credit::new(usize::MAX, quarter),
-            large: Credit::new(usize::MAX, bytes - 2 * quarter),
-            decoded: Credit::new(usize::MAX, quarter),
-        }
-    }
-
-    /// Room for what requests are decoded to.
-    pub(crate) fn decoded(&self) -> &Credit {
-        &self.decoded
-    }
-
-    fn of(&self, len: usize) -> &Credit {
-        if len < LARGE_BYTES { &self.small } else { &self.large }
-    }
-
-    /// Requests that are held, and their bytes.
-    pub(crate) fn out(&self) -> (usize, usize) {
-        let (small, large, decoded) = (self.small.out(), self.large.out(), self.decoded.out());
-        (small.count + large.count, small.bytes + large.bytes + decoded.bytes)
-    }
 }
 
 /// When something must have moved.
@@ -252,7 +218,10 @@ impl<S: ByteStream> Connection<S> {
             peer,
             stream: Some(stream),
             serve,
-            intake: Intake::new(limits.frame_bytes_max),
+            intake: match carried.held {
+                Some(_) => Intake::behind_others(limits.frame_bytes_max),
+                None => Intake::new(limits.frame_bytes_max),
+            },
             limits,
             room,
             moves_to: None,
@@ -275,7 +244,8 @@ impl<S: ByteStream> Connection<S> {
     fn turn(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
         let mut budget = TURN_BYTES;
         loop {
-            let stopped_reading = self.take_in(cx, &mut budget)?;
+            let stopped_reading =
+                self.take_in(cx, &mut budget).map_err(|end| self.or_refused(end, cx))?;
             self.collect(cx);
             let stream = self.stream.as_mut().ok_or(End::Gone)?;
             let sent = self.outgoing.poll_send(stream, cx)?.is_ready();
@@ -298,6 +268,15 @@ impl<S: ByteStream> Connection<S> {
                 let is_read = !stopped_reading && self.waits_for_room.is_none() && self.may_take();
                 return self.clock_turn(cx, is_read);
             }
+        }
+    }
+
+    /// Why it ends: who is refused may hang up before it is said.
+    fn or_refused(&mut self, end: End, cx: &mut Context<'_>) -> End {
+        self.collect(cx);
+        match (end, self.closes.take()) {
+            (End::Gone | End::Broken(_), Some(why)) => End::Refused(why.into()),
+            (end, _) => end,
         }
     }
 
@@ -433,13 +412,11 @@ impl<S: ByteStream> Connection<S> {
                 return Ok(());
             }
             let taken = self.intake.take(&mut input);
-            let not_kafka = |bad: BadLength| {
-                End::NotKafka(self.serve.recognise(bad.head).unwrap_or_else(|| bad.to_string()))
-            };
-            match taken.map_err(not_kafka)? {
+            match taken.map_err(|bad| self.not_kafka(&bad, input))? {
                 Taken::More => return Ok(()),
                 Taken::Frame(frame) => self.arrived(frame),
                 Taken::Begins(len) => {
+                    self.check_first(input)?;
                     let room = self.room.of(len);
                     match room.try_acquire(1, len) {
                         Ok(permit) => self.admit(len, permit),
@@ -451,6 +428,26 @@ impl<S: ByteStream> Connection<S> {
                 }
             }
         }
+    }
+
+    fn not_kafka(&self, bad: &BadLength, rest: &[u8]) -> End {
+        let why = self.serve.recognise(bad.head).unwrap_or_else(|| bad.to_string());
+        End::NotKafka(why + &self.beginning(rest))
+    }
+
+    /// Where requests may be as long as other protocols' first bytes spell, a client's first one is not.
+    fn check_first(&self, rest: &[u8]) -> Result<(), End> {
+        match self.intake.first_head().and_then(|head| self.serve.recognise(head)) {
+            Some(why) => Err(End::NotKafka(why + &self.beginning(rest))),
+            None => Ok(()),
+        }
+    }
+
+    /// How the stream begins, to be told behind why it is given up; nothing of a peer that has sent a
+    /// request.
+    fn beginning(&self, rest: &[u8]) -> String {
+        let beginning = self.intake.beginning(rest);
+        beginning.map_or_else(String::new, |bytes| format!("; what it sent begins with {bytes}"))
     }
 
     fn arrived(&mut self, mut frame: Frame) {
@@ -527,9 +524,10 @@ impl<S: ByteStream> Connection<S> {
         let arriving = clock.arriving.filter(|_| is_read);
         let arriving = arriving.map(|(since, _)| since + limits.progress_max);
         let sending = clock.sending.map(|(since, _)| since + limits.progress_max);
-        for due in [arriving, sending].into_iter().flatten() {
+        for (due, end) in [(arriving, End::Slow), (sending, End::Untaken)] {
+            let Some(due) = due else { continue };
             if now >= due {
-                return Err(End::Slow);
+                return Err(end);
             }
             next = next.min(due);
         }
@@ -545,14 +543,21 @@ impl<S: ByteStream> Connection<S> {
 
     /// Says once why it ends: loudly only where the peer is no client or misbehaves.
     fn ended(&mut self, end: &End) {
+        let begins = match end {
+            End::Slow | End::Gone | End::Broken(_) => self.beginning(&self.unread),
+            _ => String::new(),
+        };
+        let is_loud = match end {
+            End::NotKafka(_) | End::Slow | End::Untaken | End::Refused(_) => true,
+            // Who sends something, and not even one request, may be no client.
+            End::Gone | End::Broken(_) => !begins.is_empty(),
+            End::Idle(_) | End::Drained | End::Moves(_) => false,
+        };
         let peer = &self.peer;
-        match end {
-            End::NotKafka(..) | End::Slow | End::Refused(_) => {
-                tracing::warn!(%peer, why = %end, "a connection was closed");
-            }
-            End::Gone | End::Broken(_) | End::Idle(_) | End::Drained | End::Moves(_) => {
-                tracing::debug!(%peer, why = %end, "a connection has ended");
-            }
+        if is_loud {
+            tracing::warn!(%peer, why = %format_args!("{end}{begins}"), "a connection was closed");
+        } else {
+            tracing::debug!(%peer, why = %end, "a connection has ended");
         }
         if let (End::Moves(arbiter), Some(go_on)) = (end, self.goes_on.take())
             && let Some(stream) = self.stream.take()

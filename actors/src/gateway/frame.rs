@@ -10,6 +10,8 @@ use bytes::{Buf, Bytes, BytesMut};
 const PREFIX: usize = 4;
 /// The shortest answer: a correlation id.
 const SHORTEST: usize = 4;
+/// Bytes of what came that are told.
+const SEEN_BYTES: usize = 24;
 
 /// What a stream has next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,12 +94,18 @@ pub fn next_response(buffer: &mut BytesMut, most: usize) -> Result<Next, FrameEr
     }
 }
 
-/// How a stream begins, to be told beside a [`FrameError`]: its first bytes as far as they can be read.
+/// How a stream begins, to be told beside why it is given up: its first bytes as far as they can be
+/// read.
 #[must_use]
 pub fn seen(buffer: &[u8]) -> String {
-    const MOST: usize = 24;
-    let more = if buffer.len() > MOST { "…" } else { "" };
-    format!("\"{}\"{more}", buffer[..buffer.len().min(MOST)].escape_ascii())
+    let more = if buffer.len() > SEEN_BYTES { "…" } else { "" };
+    format!("\"{}\"{more}", buffer[..buffer.len().min(SEEN_BYTES)].escape_ascii())
+}
+
+/// The same of a stream that came in pieces.
+pub(super) fn seen_in(pieces: [&[u8]; 3]) -> String {
+    let bytes = pieces.into_iter().flatten().copied();
+    seen(&bytes.take(SEEN_BYTES + 1).collect::<Vec<_>>())
 }
 
 fn within(length: i32, most: usize) -> Result<usize, FrameError> {
@@ -180,5 +188,8 @@ mod tests {
         assert_eq!(seen(b"hello\n\xff"), r#""hello\n\xff""#);
         assert_eq!(seen(&[b'a'; 25]), format!("\"{}\"…", "a".repeat(24)));
         assert_eq!(seen(b""), r#""""#);
+        assert_eq!(seen_in([b"he", b"", b"llo"]), r#""hello""#);
+        let long = format!("\"aaaa{}\"…", "b".repeat(20));
+        assert_eq!(seen_in([&[b'a'; 4], &[b'b'; 20], b"c"]), long);
     }
 }

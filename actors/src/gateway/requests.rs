@@ -27,7 +27,7 @@ use super::{
     connection::{Answer, Frame, Reply, Serve},
     context::{Principal, RequestContext, throttle},
     counters::Counters,
-    frame::Foreign,
+    frame::{Foreign, seen},
     handlers::{
         api_versions, cluster, configs, fetch, find_coordinator,
         groups::{administration, membership, offsets},
@@ -339,6 +339,8 @@ impl Serve for Requests {
     fn serve(&mut self, frame: Frame) -> Reply {
         let Frame { bytes, permit, decoded } = frame;
         let (size, is_new) = (bytes.len(), decoded.is_none());
+        // What stands where a header does, to be told of whoever sends none.
+        let head: [u8; 8] = std::array::from_fn(|at| bytes.get(at).copied().unwrap_or_default());
         let mut held = Held { frame: Some(permit), decoded };
         let mut request = match RequestFrame::parse(bytes.freeze()) {
             Ok(request) => request,
@@ -349,7 +351,10 @@ impl Serve for Requests {
                     Err(error) => Answer::close(error.to_string()),
                 });
             }
-            Err(error) => return Reply::Now(Answer::close(error.to_string())),
+            Err(error) => {
+                let begins = seen(&head[..size.min(head.len())]);
+                return Reply::Now(Answer::close(format!("{error}; it begins with {begins}")));
+            }
         };
         let (api, version) = (request.header.api, request.header.version.number);
         if !api.serves(version) {

@@ -12,6 +12,7 @@ mod listening;
 mod moves;
 mod produces;
 mod topics;
+mod transactions;
 
 use std::{future::Future, path::Path, sync::Arc, time::Duration};
 

@@ -5,7 +5,7 @@ use std::{
     sync::atomic::{AtomicI64, AtomicU64},
 };
 
-use flumen_actors::gateway::error_code::ErrorCode;
+use flumen_actors::gateway::{Room, error_code::ErrorCode};
 use flumen_runtime::meters::{BOUNDS_US, Timed};
 use prometheus_client::{
     encoding::{EncodeMetric, MetricEncoder, NoLabelSet, text::encode},
@@ -55,6 +55,7 @@ pub(super) async fn page(node: &Node) -> Result<String, ClientError> {
     actors(node, &mut registry).await;
     // Last, so that what they show is not older than the offsets.
     gateway(node, &mut registry);
+    credit(node, &mut registry);
     topics(node, &mut registry);
     let mut text = String::new();
     encode(&mut text, &registry).expect("a text grows as it must");
@@ -93,12 +94,6 @@ fn gateway(node: &Node, registry: &mut Registry) {
     let gateway = node.gateway();
     let help = "Connections over the network";
     set(&gauges(registry, "connections", help), &Labels::new(), gateway.connections());
-    let room = gateway.room_taken();
-    let help = "Credit that requests in work hold, of queued.max.request.bytes";
-    set(&gauges(registry, "request_credit_bytes", help), &Labels::new(), room.requests);
-    let help = "Credit that answers hold which are not sent yet";
-    set(&gauges(registry, "answer_credit_bytes", help), &Labels::new(), room.answers);
-
     let requests = counters(registry, "requests", "Requests taken up");
     let request_bytes = counters(registry, "request_bytes", "Bytes of requests");
     let answer_bytes = counters(registry, "answer_bytes", "Bytes of answers");
@@ -111,6 +106,36 @@ fn gateway(node: &Node, registry: &mut Registry) {
         answer_bytes.get_or_create(&labels).inc_by(counts.answer_bytes);
         timed(&time, &labels, counts.time);
     }
+}
+
+/// How much is held of what there is room for, and all that there is room for.
+fn credit(node: &Node, registry: &mut Registry) {
+    let mut room = |name: &str, help: &str, rooms: Vec<(Labels, Room)>| {
+        let taken = gauges(registry, name, help);
+        let whole = gauges(registry, &format!("{name}_max"), &format!("{help}: the most"));
+        for (labels, room) in rooms {
+            set(&taken, &labels, room.taken);
+            set(&whole, &labels, room.whole);
+        }
+    };
+    let rooms = node.gateway().rooms();
+    let alone = |room: Room| vec![(Labels::new(), room)];
+    let help = "Credit that requests in work hold, of queued.max.request.bytes";
+    room("request_credit_bytes", help, alone(rooms.requests));
+    let help = "Credit, of that of requests, for what they are decoded to";
+    room("decoded_credit_bytes", help, alone(rooms.decoded));
+    let help = "Credit that answers hold which are not sent yet";
+    room("answer_credit_bytes", help, alone(rooms.answers));
+    let help = "Partitions that fetch sessions follow";
+    room("session_credit_partitions", help, alone(rooms.sessions));
+    let help = "Partitions that fetches wait for";
+    room("waiting_credit_partitions", help, alone(rooms.waiting));
+    let ahead = node.broker().directories().iter().map(|directory| {
+        let (taken, whole) = (directory.read_ahead.out().bytes, directory.read_ahead.whole().bytes);
+        (vec![("dir", directory.path.display().to_string())], Room { taken, whole })
+    });
+    let help = "Credit for what was read ahead of consumers, in each data directory";
+    room("read_ahead_credit_bytes", help, ahead.collect());
 }
 
 /// What goes through each topic.

@@ -164,6 +164,17 @@ pub const NODE_SETTINGS: &[NodeSetting] = &[
         "partitions of the topic that keeps groups' offsets, when it is made",
     ),
     setting(
+        "producer.id.expiration.ms",
+        (
+            |options| millis(options.producer_age),
+            |options, text| {
+                options.producer_age = Duration::from_millis(number::<u32>(text, 1)?.into());
+                Ok(())
+            },
+        ),
+        "how long what is known of an idempotent producer is kept after its last batch",
+    ),
+    setting(
         "queued.max.request.bytes",
         counted!(limits.request_bytes_max, 1),
         "bytes of requests that all connections together may hold",
@@ -222,7 +233,19 @@ pub fn is_of_topics(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use flumen_actors::broker::catalogue::node_settings::OWN_SETTINGS;
+
     use super::*;
+
+    #[test]
+    fn what_may_change_later_may_be_given_at_the_start_and_begins_alike() {
+        let options = NodeOptions::new("data");
+        for later in OWN_SETTINGS {
+            let found = NODE_SETTINGS.iter().find(|own| own.name == later.name);
+            let own = found.unwrap_or_else(|| panic!("{} cannot be given", later.name));
+            assert_eq!(own.value(&options), later.default, "{}", later.name);
+        }
+    }
 
     #[test]
     fn what_is_set_is_read_again_and_names_are_in_order() {

@@ -47,5 +47,11 @@ says "kafka-consumer-groups" "tools-readers" "$(groups --describe --group tools-
 says "kafka-consumer-groups, reset" "tools-readers" \
   "$(groups --group tools-readers --topic tools:0 --reset-offsets --to-earliest --execute)"
 says "kafka-get-offsets" "tools:" "$(tool org.apache.kafka.tools.GetOffsetShell --topic tools)"
-says "kafka-broker-api-versions" "Produce(0)" "$(tool org.apache.kafka.tools.BrokerApiVersionsCommand)"
+# Of a topic that is on local disks alone nothing is ever to be uploaded, which is no error.
+pending=$(tool org.apache.kafka.tools.GetOffsetShell --topic tools --time earliest-pending-upload 2>&1)
+says "kafka-get-offsets, of what is not uploaded yet" "none" "${pending:-none}"
+versions=$(tool org.apache.kafka.tools.BrokerApiVersionsCommand)
+for range in "Produce(0): 0 to 11" "Fetch(1): 4 to 18" "ListOffsets(2): 1 to 11" "DeleteGroups(42): 0 to 3"; do
+  says "kafka-broker-api-versions, $range" "$range" "$versions"
+done
 topics --delete --topic tools

@@ -10,6 +10,8 @@
 use bytes::BytesMut;
 use flumen_runtime::credit::Permit;
 
+use crate::gateway::frame::seen_in;
+
 /// Bytes of a frame's length.
 const LENGTH_BYTES: usize = 4;
 
@@ -52,6 +54,8 @@ pub struct Intake {
     begun: Option<Begun>,
     head: [u8; LENGTH_BYTES],
     head_len: u8,
+    /// Whether no request has been whole yet.
+    is_first: bool,
 }
 
 /// A request of `len` bytes, as far as it is there.
@@ -72,7 +76,13 @@ impl Intake {
     /// Takes requests of at most `limit` bytes.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self { limit, begun: None, head: [0; LENGTH_BYTES], head_len: 0 }
+        Self { limit, begun: None, head: [0; LENGTH_BYTES], head_len: 0, is_first: true }
+    }
+
+    /// The same for a stream that had requests before.
+    #[must_use]
+    pub fn behind_others(limit: usize) -> Self {
+        Self { is_first: false, ..Self::new(limit) }
     }
 
     /// Takes from the front of `input` what belongs to the next request.
@@ -116,6 +126,7 @@ impl Intake {
     pub fn whole(&mut self) -> Taken {
         match self.begun.take_if(|begun| begun.lacks() == 0) {
             Some(Begun { bytes, permit, .. }) => {
+                self.is_first = false;
                 Taken::Frame(Frame { bytes, permit, decoded: None })
             }
             None => Taken::More,
@@ -132,6 +143,24 @@ impl Intake {
     #[must_use]
     pub fn is_within(&self) -> bool {
         self.head_len > 0 || self.begun.is_some()
+    }
+
+    /// The four bytes before the first request, once they are there and as long as it is not whole.
+    #[must_use]
+    pub fn first_head(&self) -> Option<[u8; LENGTH_BYTES]> {
+        let is_there = self.begun.is_some() || usize::from(self.head_len) == LENGTH_BYTES;
+        (self.is_first && is_there).then_some(self.head)
+    }
+
+    /// How the stream begins, to be told of one whose first request never becomes whole; `rest` is what
+    /// follows that was not taken.
+    #[must_use]
+    pub fn beginning(&self, rest: &[u8]) -> Option<String> {
+        let (head, bytes) = match &self.begun {
+            Some(begun) => (&self.head[..], &begun.bytes[..]),
+            None => (&self.head[..self.head_len.into()], &[][..]),
+        };
+        (self.is_first && self.is_within()).then(|| seen_in([head, bytes, rest]))
     }
 }
 
@@ -190,5 +219,23 @@ mod tests {
             let refused = Intake::new(64).take(&mut &head[..]).unwrap_err();
             assert_eq!(refused, BadLength { head, limit: 64 });
         }
+    }
+
+    #[test]
+    fn how_a_stream_begins_can_be_told_until_its_first_request_is_whole() {
+        let credit = Credit::new(1_000, 1 << 20);
+        let mut intake = Intake::new(64);
+        let told = |intake: &Intake| (intake.first_head(), intake.beginning(b"rest"));
+        assert_eq!(told(&intake), (None, None));
+        feed(&mut intake, &credit, b"\0\0");
+        assert_eq!(told(&intake), (None, Some(r#""\x00\x00rest""#.into())));
+        feed(&mut intake, &credit, b"\0\x02a");
+        let head = Some([0, 0, 0, 2]);
+        assert_eq!(told(&intake), (head, Some(r#""\x00\x00\x00\x02arest""#.into())));
+        assert_eq!(feed(&mut intake, &credit, b"b\0\0\0\x02c"), [b"ab"]);
+        assert_eq!(told(&intake), (None, None), "of a client nothing is told");
+        let mut intake = Intake::behind_others(64);
+        feed(&mut intake, &credit, b"\0\0\0\x02a");
+        assert_eq!(told(&intake), (None, None));
     }
 }

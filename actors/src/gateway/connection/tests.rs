@@ -5,9 +5,11 @@ use std::{cell::RefCell, rc::Rc};
 use bytes::Bytes;
 use flumen_runtime::{
     clock::ManualClock,
+    credit::Credit,
     disk::sim::{Faults, SimDisks},
     placement::{LocalPlacement, Services},
     rng::Rng,
+    sim,
     supervision::{ChildSpec, Restart, SupervisorRef, SupervisorSpec},
 };
 use futures::{FutureExt, channel::oneshot};
@@ -66,8 +68,8 @@ impl Serve for Echo {
         frame.bytes.starts_with(b"H").then_some(ArbiterId(1))
     }
 
-    fn recognise(&self, _: [u8; 4]) -> Option<String> {
-        None
+    fn recognise(&self, head: [u8; 4]) -> Option<String> {
+        (head == *b"GET ").then(|| "it speaks of other things".into())
     }
 }
 
@@ -252,6 +254,74 @@ fn what_is_no_request_closes_the_connection() {
         assert_eq!(client.receive().await, b"1");
         assert!(client.is_closed().await);
     });
+}
+
+/// What is logged of a peer that sends this, and hangs up then if it `goes`; and after how many seconds
+/// it is let go.
+fn logged(sent: Vec<u8>, goes: bool) -> (Vec<String>, u64) {
+    let outcome = sim::run(1, &[], move |_| async move {
+        // Whatever is sent may be a length.
+        let limits = Limits {
+            frame_bytes_max: i32::MAX as usize,
+            request_bytes_max: usize::MAX,
+            ..Limits::default()
+        };
+        let (begin, mut client) = (Instant::now(), connect(limits));
+        client.stream.write_all(&sent).await.unwrap();
+        if goes {
+            client.stream.shutdown().await.unwrap();
+        }
+        client.stream.read_to_end(&mut Vec::new()).await.unwrap();
+        client.settle().await;
+        begin.elapsed().as_secs()
+    });
+    let lines = outcome.lines.into_iter().filter(|line| line.contains("a connection was closed"));
+    (lines.collect(), outcome.result.unwrap())
+}
+
+#[test]
+fn of_a_peer_that_never_sends_a_request_one_line_says_what_it_sent() {
+    let whole = |rest: &[u8]| [&framed(b"1"), rest].concat();
+    for (sent, goes, said, after) in [
+        (
+            b"GET /index.html HTTP/1.1\r\n".to_vec(),
+            false,
+            Some(
+                r#"why=it speaks of other things; what it sent begins with "GET /index.html HTTP/1.1"…"#,
+            ),
+            0,
+        ),
+        (
+            b"\0\0\0\x10garbage".to_vec(),
+            false,
+            Some(r#"too little progress; what it sent begins with "\x00\x00\x00\x10garbage""#),
+            30,
+        ),
+        (
+            b"\0\0\0\x10garbage".to_vec(),
+            true,
+            Some(r#"the client is gone; what it sent begins with "\x00\x00\x00\x10garbage""#),
+            0,
+        ),
+        (b"\0\x01".to_vec(), true, Some(r#"gone; what it sent begins with "\x00\x01""#), 0),
+        (Vec::new(), true, None, 0),
+        // Of a client nothing is quoted: it may be what others must not read.
+        (whole(b"\0\0\0\x10secret"), true, None, 0),
+        (whole(b"\0\0\0\x10secret"), false, Some("a request made too little progress"), 30),
+        (framed(b"C"), true, Some("why=it asked for it"), 0),
+        (whole(b"\xff\xff\xff\xffsecret"), false, Some("a request of -1 bytes was announced"), 0),
+    ] {
+        let what = sent.escape_ascii().to_string();
+        let (lines, waited) = logged(sent, goes);
+        assert_eq!(
+            (lines.len(), waited),
+            (usize::from(said.is_some()), after),
+            "{what}: {lines:?}"
+        );
+        for (line, said) in lines.iter().zip(said) {
+            assert!(line.contains(said) && !line.contains("secret"), "{what}: {line}");
+        }
+    }
 }
 
 #[test]

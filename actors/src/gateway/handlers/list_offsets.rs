@@ -24,8 +24,10 @@ const EARLIEST: i64 = -2;
 const MAX_TIMESTAMP: i64 = -3;
 /// The first offset on local disks, which here is the first of all (KIP-405).
 const EARLIEST_LOCAL: i64 = -4;
-/// The last offset in tiered storage, of which there is none.
+/// The last offset in tiered storage, and the first that is not there yet: of a topic that is kept on
+/// local disks alone Kafka knows neither, and there is no tiered storage here.
 const LATEST_TIERED: i64 = -5;
+const EARLIEST_PENDING_UPLOAD: i64 = -6;
 
 /// First version that tells the epoch of what was found.
 const EPOCH_FIRST: i16 = 4;
@@ -83,12 +85,13 @@ async fn find(
     if !authorize(context, Operation::Describe, Resource::Topic(topic)) {
         return Err(ErrorCode::TopicAuthorizationFailed);
     }
-    let at = match part.timestamp {
-        LATEST => At::Latest,
-        EARLIEST | EARLIEST_LOCAL => At::Earliest,
-        MAX_TIMESTAMP => At::MaxTimestamp,
-        LATEST_TIERED => return Ok(None),
-        time if time >= 0 => At::Timestamp(time),
+    // Each with the first version that has it, as in Kafka.
+    let at = match (part.timestamp, context.version) {
+        (LATEST, _) => At::Latest,
+        (EARLIEST, _) | (EARLIEST_LOCAL, 8..) => At::Earliest,
+        (MAX_TIMESTAMP, 7..) => At::MaxTimestamp,
+        (LATEST_TIERED, 9..) | (EARLIEST_PENDING_UPLOAD, 11..) => return Ok(None),
+        (time, _) if time >= 0 => At::Timestamp(time),
         _ => return Err(ErrorCode::UnsupportedVersion),
     };
     let name: TopicName = topic.parse().map_err(|_| ErrorCode::UnknownTopicOrPartition)?;

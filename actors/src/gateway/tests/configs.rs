@@ -290,6 +290,7 @@ fn what_topics_are_given_at_the_node_s_start_has_its_source_and_the_node_s_name(
         let given = |spec: &mut BrokerSpec| {
             spec.topic_settings.set("retention.ms", "66").unwrap();
             spec.topic_settings.set("max.message.bytes", "5000").unwrap();
+            spec.producer_age = Duration::from_secs(5);
         };
         let world = World::made(Limits::default(), given).await;
         world.broker.create_topic(TopicSpec::new("t", 1).unwrap()).await.unwrap();
@@ -297,6 +298,7 @@ fn what_topics_are_given_at_the_node_s_start_has_its_source_and_the_node_s_name(
         let of_node = describe(&mut client, (BROKER, "1")).await;
         assert_eq!(told(&of_node, "log.retention.ms"), ("66", 4));
         assert_eq!(told(&of_node, "message.max.bytes"), ("5000", 4));
+        assert_eq!(told(&of_node, "producer.id.expiration.ms"), ("5000", 4));
         assert_eq!(told(&of_node, "log.segment.bytes"), ("1073741824", 5));
         let own = [("log.retention.ms", Some("77"))];
         assert_eq!(alter(&mut client, (BROKER, "1"), &own).await, ErrorCode::None);

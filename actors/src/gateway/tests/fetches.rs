@@ -55,7 +55,7 @@ fn topics_are_found_by_their_ids_and_a_deleted_one_is_not_taken_for_its_successo
         let old = world.broker.topics()[&name].id;
         let mut request = fetch(&[(0, 0)]);
         request.topics[0].topic_id = old;
-        for version in 13..=17 {
+        for version in 13..=18 {
             let response = client.ask(version, &request).await;
             assert_eq!(response.responses[0].topic_id, old);
             assert!(!parts(response)[0].records.is_empty(), "version {version}");

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::gateway::messages::{
+    delete_groups::DeleteGroupsRequest,
     delete_records::{DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic},
     find_coordinator::FindCoordinatorRequest,
     heartbeat::HeartbeatRequest,
@@ -253,6 +254,32 @@ fn offsets_are_kept_of_partitions_that_are_there_and_given_back() {
 }
 
 /// While a coordinator is made anew, a client is told to ask again, and then it has kept everything.
+#[test]
+fn groups_are_deleted_in_every_version_those_that_are_there_and_have_no_members() {
+    paused(async {
+        let world = World::with_topic().await;
+        let mut client = world.connect().await;
+        let request = DeleteGroupsRequest { groups_names: vec!["g".into(), "stranger".into()] };
+        let unknown = ErrorCode::GroupIdNotFound;
+        for version in 0..=3 {
+            let joined = join(&mut client, &joining("")).await;
+            for first in [ErrorCode::NonEmptyGroup, ErrorCode::None, unknown] {
+                let results = client.ask(version, &request).await.results;
+                let told: Vec<_> =
+                    results.iter().map(|one| (&*one.group_id, one.error_code)).collect();
+                assert_eq!(told, [("g", first), ("stranger", unknown)], "version {version}");
+                assert!(results.iter().all(|one| one.error_message.is_none()));
+                let leave = LeaveGroupRequest {
+                    group_id: "g".into(),
+                    member_id: joined.member_id.clone(),
+                    ..LeaveGroupRequest::default()
+                };
+                client.ask(1, &leave).await;
+            }
+        }
+    });
+}
+
 #[test]
 fn a_coordinator_that_is_made_anew_is_a_passing_error() {
     paused(async {

@@ -9,7 +9,7 @@ use crate::broker::{
 };
 
 /// All bytes of a partition of `t`.
-async fn stored(world: &World, number: u32) -> Vec<u8> {
+pub(super) async fn stored(world: &World, number: u32) -> Vec<u8> {
     let topic = TopicName::new("t").unwrap();
     let partition = TopicPartition { topic, partition: PartitionId(number) };
     let address = world.broker.partition(&partition).unwrap();
@@ -23,7 +23,7 @@ fn kept(batch: &[u8], offset: u64) -> Vec<u8> {
 }
 
 /// What each partition of the one topic was answered.
-async fn outcomes(
+pub(super) async fn outcomes(
     client: &mut Client,
     version: i16,
     request: &ProduceRequest,
@@ -181,6 +181,30 @@ fn the_repeat_of_a_batch_gets_its_old_offset_and_a_gap_is_refused() {
         let gap = ErrorCode::OutOfOrderSequenceNumber;
         assert_eq!(outcomes(&mut client, 9, &send(9)).await, [(0, gap, -1)]);
         assert_eq!(stored(&world, 0).await.len(), 2 * numbered(0, &["a", "b"]).len());
+    });
+}
+
+#[test]
+fn a_silent_producer_is_forgotten_when_the_node_s_start_said_so() {
+    paused(async {
+        for (age_s, offset) in [(1_000, 0), (10, 1)] {
+            let clock = ManualClock::at(1_000_000);
+            let mut services = services(Faults::none());
+            services.clock = Arc::new(clock.clone());
+            let producer_age = Duration::from_secs(age_s);
+            let spec = BrokerSpec { producer_age, ..broker_spec() };
+            let world = World::on(services, Limits::default(), spec).await;
+            world.broker.create_topic(TopicSpec::new("t", 1).unwrap()).await.unwrap();
+            let mut client = world.connect().await;
+            let send = || produce(-1, vec![(0, numbered(0, &["a"]).freeze())]);
+            assert_eq!(outcomes(&mut client, 9, &send()).await, [(0, ErrorCode::None, 0)]);
+            for _ in 0..100 {
+                clock.advance(1_000);
+                pass(Duration::from_secs(1)).await;
+            }
+            // Of a producer that is known it is the repeat, of one that is not a new batch.
+            assert_eq!(outcomes(&mut client, 9, &send()).await, [(0, ErrorCode::None, offset)]);
+        }
     });
 }
 

@@ -153,7 +153,11 @@ fn offsets_are_found_by_place_and_by_time_in_every_version() {
         let world = World::with_topic().await;
         let mut client = world.connect().await;
         client.ask(9, &produce(-1, vec![(0, batch(&["a", "b"]).freeze())])).await;
-        for version in 1..=9 {
+        for version in 1..=11 {
+            let from = |first: i16, offset| match version < first {
+                true => (ErrorCode::UnsupportedVersion, -1),
+                false => (ErrorCode::None, offset),
+            };
             for (timestamp, partition_index, found) in [
                 (-1, 0, (ErrorCode::None, 2)),
                 (-2, 0, (ErrorCode::None, 0)),
@@ -161,6 +165,11 @@ fn offsets_are_found_by_place_and_by_time_in_every_version() {
                 (1_000_001, 0, (ErrorCode::None, -1)),
                 (-1, 1, (ErrorCode::None, 0)),
                 (-1, 3, (ErrorCode::UnknownTopicOrPartition, -1)),
+                (-3, 0, from(7, 0)),
+                (-4, 0, from(8, 0)),
+                (-5, 0, from(9, -1)),
+                (-6, 0, from(11, -1)),
+                (-7, 0, (ErrorCode::UnsupportedVersion, -1)),
             ] {
                 let partition = ListOffsetsPartition {
                     partition_index,

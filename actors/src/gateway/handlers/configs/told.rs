@@ -162,6 +162,9 @@ fn at_start(shared: &Shared, name: &str) -> Option<String> {
         "max.partitions" => shared.broker.partitions_max_at_start().to_string(),
         "num.partitions" => shared.defaults.partitions.to_string(),
         "offsets.retention.minutes" => (groups.offsets_retention_ms / 60_000).to_string(),
+        "producer.id.expiration.ms" => {
+            shared.broker.producer_age_at_start().as_millis().to_string()
+        }
         _ => return None,
     })
 }
