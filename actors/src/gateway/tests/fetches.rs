@@ -1,7 +1,7 @@
 //! Fetch: what is read, when it is answered, and what is refused.
 
 use super::*;
-use crate::gateway::messages::fetch::{FetchResponse, PartitionData};
+use crate::gateway::messages::fetch::{FetchResponse, FetchableTopicResponse, PartitionData};
 
 async fn append(client: &mut Client, partition: i32, values: &[&str]) {
     let request = produce(-1, vec![(partition, batch(values).freeze())]);
@@ -271,6 +271,55 @@ fn a_batch_that_an_answer_has_no_room_for_beside_others_comes_with_the_next() {
         for _ in 0..3 {
             assert_eq!(given(&mut other, 1 << 20).await, [0]);
         }
+    });
+}
+
+/// Sarama, for one, keeps only the second of two entries of a topic.
+#[test]
+fn a_topic_has_one_entry_in_an_answer_whichever_of_its_partitions_comes_first() {
+    paused(async {
+        let world = World::new().await;
+        for name in ["t", "u"] {
+            let spec = TopicSpec::new(name, 3).unwrap();
+            let spec = spec.set("max.message.bytes", "10000000").unwrap();
+            world.broker.create_topic(spec).await.unwrap();
+        }
+        let mut client = world.connect().await;
+        let large = "x".repeat(6 << 20);
+        append(&mut client, 0, &["x"]).await;
+        append(&mut client, 1, &[&large]).await;
+        let mut both = fetch(&[(0, 0), (1, 0), (2, 0)]);
+        both.topics.push(FetchTopic { topic: "u".into(), ..both.topics[0].clone() });
+        let parts = both.topics.iter_mut().flat_map(|topic| &mut topic.partitions);
+        parts.for_each(|part| part.partition_max_bytes = 8 << 20);
+        let entries = |response: FetchResponse| {
+            let entry = |topic: &FetchableTopicResponse| {
+                let number = |part: &PartitionData| part.partition_index;
+                (topic.topic.to_string(), topic.partitions.iter().map(number).collect::<Vec<_>>())
+            };
+            response.responses.iter().map(entry).collect::<Vec<_>>()
+        };
+        // The second begins with what the first had no room for.
+        for of_t in [vec![0, 1, 2], vec![1, 2, 0]] {
+            let answer =
+                client.ask(11, &FetchRequest { max_bytes: 50 << 20, ..both.clone() }).await;
+            let wanted = [("t".to_owned(), of_t), ("u".to_owned(), vec![0, 1, 2])];
+            assert_eq!(entries(answer), wanted);
+        }
+
+        // In a session, whoever was served goes behind the others.
+        let mut session = FetchRequest { session_epoch: 0, ..both };
+        session.topics[0].partitions[1].fetch_offset = 1;
+        let first = client.ask(11, &session).await;
+        append(&mut client, 0, &["y"]).await;
+        append(&mut client, 1, &["y"]).await;
+        let mut produced = produce(-1, vec![(2, batch(&["y"]).freeze())]);
+        produced.topic_data[0].name = "u".into();
+        client.ask(9, &produced).await;
+        let (session_id, session_epoch) = (first.session_id, 1);
+        let next = FetchRequest { session_id, session_epoch, topics: Vec::new(), ..session };
+        let answer = entries(client.ask(11, &next).await);
+        assert_eq!(answer, [("t".to_owned(), vec![1, 0]), ("u".to_owned(), vec![2])]);
     });
 }
 
