@@ -36,7 +36,7 @@ use crate::{
     },
     gateway::{
         Shared,
-        context::{Operation, RequestContext, Resource, authorize},
+        context::{Operation, RequestContext, Resource, WAIT_MAX, authorize},
         error_code::ErrorCode::{self, FencedLeaderEpoch, NotLeaderOrFollower},
         messages::fetch::{
             FetchRequest, FetchResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
@@ -46,8 +46,6 @@ use crate::{
 
 /// Most bytes of records in one answer.
 pub(super) const ANSWER_BYTES_MAX: usize = 4 << 20;
-/// Longest wait, whatever the client allows: a connection that is gone may be noticed only then.
-const WAIT_MAX: Duration = Duration::from_secs(300);
 
 /// First version in which leaders are named.
 const LEADERS_FIRST: i16 = 16;
