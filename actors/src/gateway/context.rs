@@ -112,15 +112,73 @@ pub enum Resource<'a> {
 }
 
 /// Whether the one who asks may do `operation` to `resource`. Everybody may everything until there
-/// are access rules; each handler asks here, and nowhere else.
+/// are access rules; each handler asks here, and nowhere else. As in Kafka, whoever may connect is told
+/// what the node speaks (ApiVersions) and where the nodes are (DescribeCluster, Metadata).
 #[must_use]
-pub fn authorize(_: &RequestContext, _: Operation, _: Resource<'_>) -> bool {
-    true
+pub fn authorize(_: &RequestContext, operation: Operation, resource: Resource<'_>) -> bool {
+    rules::allow(operation, resource)
 }
 
 /// How long the client is to hold back: it is told so in the answer, and not read from meanwhile
 /// (KIP-219). Nobody is throttled until there are quotas.
 #[must_use]
 pub fn throttle(_: &RequestContext, _request_bytes: usize) -> Duration {
-    Duration::ZERO
+    rules::pause()
+}
+
+/// None yet: no access rules, and no quotas.
+#[cfg(not(test))]
+mod rules {
+    use super::{Duration, Operation, Resource};
+
+    pub(super) const fn allow(_: Operation, _: Resource<'_>) -> bool {
+        true
+    }
+
+    pub(super) const fn pause() -> Duration {
+        Duration::ZERO
+    }
+}
+
+/// Those of the test that runs on this thread; none by default.
+#[cfg(test)]
+pub(super) mod rules {
+    use std::cell::Cell;
+
+    use super::{Duration, Operation, Resource};
+
+    #[derive(Clone, Copy)]
+    pub(in crate::gateway) struct Rules {
+        pub(in crate::gateway) allow: fn(Operation, Resource<'_>) -> bool,
+        pub(in crate::gateway) pause: Duration,
+    }
+
+    pub(in crate::gateway) const NONE: Rules = Rules { allow: |_, _| true, pause: Duration::ZERO };
+
+    thread_local! {
+        static RULES: Cell<Rules> = const { Cell::new(NONE) };
+    }
+
+    /// The rules hold until what is returned is dropped.
+    #[must_use]
+    pub(in crate::gateway) fn set(rules: Rules) -> impl Drop {
+        struct Hold;
+
+        impl Drop for Hold {
+            fn drop(&mut self) {
+                RULES.set(NONE);
+            }
+        }
+
+        RULES.set(rules);
+        Hold
+    }
+
+    pub(super) fn allow(operation: Operation, resource: Resource<'_>) -> bool {
+        (RULES.get().allow)(operation, resource)
+    }
+
+    pub(super) fn pause() -> Duration {
+        RULES.get().pause
+    }
 }

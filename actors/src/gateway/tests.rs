@@ -1,6 +1,7 @@
 //! The gateway as clients meet it: a whole broker on simulated arbiters and disks, our own codec as
 //! the client, and a pipe between them.
 
+mod access;
 mod answers;
 mod cluster;
 mod compression;

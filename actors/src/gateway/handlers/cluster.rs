@@ -69,8 +69,12 @@ pub(in crate::gateway) async fn topic_partitions(
     request: DescribeTopicPartitionsRequest,
 ) -> DescribeTopicPartitionsResponse {
     let topics = shared.broker.topics();
+    let may_see = |name: &str| authorize(&context, Operation::Describe, Resource::Topic(name));
     let mut names: Vec<ByteString> = match request.topics.is_empty() {
-        true => topics.keys().map(|name| name.as_str().into()).collect(),
+        true => {
+            let seen = topics.keys().map(TopicName::as_str).filter(|name| may_see(name));
+            seen.map(Into::into).collect()
+        }
         false => request.topics.into_iter().map(|topic| topic.name).collect(),
     };
     names.sort();
@@ -88,15 +92,21 @@ pub(in crate::gateway) async fn topic_partitions(
             response.next_cursor = Some(Cursor { topic_name: name, partition_index: first });
             break;
         }
-        let found = name.parse::<TopicName>().ok().and_then(|name| topics.get(&name));
-        let may_see = authorize(&context, Operation::Describe, Resource::Topic(&name));
-        let Some(topic) = found.filter(|_| may_see) else {
-            response.topics.push(DescribeTopicPartitionsResponseTopic {
-                error_code: ErrorCode::UnknownTopicOrPartition,
-                name: Some(name),
-                ..DescribeTopicPartitionsResponseTopic::default()
-            });
-            continue;
+        let found = match (may_see(&name), name.parse::<TopicName>()) {
+            (false, _) => Err(ErrorCode::TopicAuthorizationFailed),
+            (true, Ok(topic)) => topics.get(&topic).ok_or(ErrorCode::UnknownTopicOrPartition),
+            (true, Err(_)) => Err(ErrorCode::UnknownTopicOrPartition),
+        };
+        let topic = match found {
+            Ok(topic) => topic,
+            Err(error_code) => {
+                response.topics.push(DescribeTopicPartitionsResponseTopic {
+                    error_code,
+                    name: Some(name),
+                    ..DescribeTopicPartitionsResponseTopic::default()
+                });
+                continue;
+            }
         };
         let page = page(topic, first, left);
         let next = first as usize + page.partitions.len();

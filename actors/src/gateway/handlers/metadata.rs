@@ -101,14 +101,18 @@ fn one(
         let name = Some(wanted.name.clone().unwrap_or_default());
         return MetadataResponseTopic { name, ..refused(ErrorCode::InvalidRequest) };
     }
+    let may_see = |name: &str| authorize(context, Operation::Describe, Resource::Topic(name));
     let Some(name) = &wanted.name else {
-        let found = topics.by_id(wanted.topic_id);
-        return found.map_or_else(|| refused(ErrorCode::UnknownTopicId), describe);
+        return match topics.by_id(wanted.topic_id) {
+            Some(topic) if may_see(topic.name.as_str()) => describe(topic),
+            Some(_) => refused(ErrorCode::TopicAuthorizationFailed),
+            None => refused(ErrorCode::UnknownTopicId),
+        };
     };
     let Ok(topic) = name.parse::<TopicName>() else {
         return refused(ErrorCode::InvalidTopicException);
     };
-    if !authorize(context, Operation::Describe, Resource::Topic(name)) {
+    if !may_see(name) {
         return refused(ErrorCode::TopicAuthorizationFailed);
     }
     let unknown = || not_made.get(name).copied().unwrap_or(ErrorCode::UnknownTopicOrPartition);
