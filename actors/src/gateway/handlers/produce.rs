@@ -95,7 +95,7 @@ pub(in crate::gateway) fn handle(
         let _decoded = decoded;
         let responses = gather(appends, deadline).await;
         if acks == Acks::None {
-            return unanswered(&responses);
+            return Answer { mute, ..unanswered(&responses) };
         }
         let mut response =
             ProduceResponse { responses, throttle_time_ms: throttle, ..ProduceResponse::default() };

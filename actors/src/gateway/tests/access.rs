@@ -1,6 +1,9 @@
-//! Each API under rules that allow nothing, or nothing to topics.
+//! Each API under rules that allow nothing, or nothing to topics; and what a client is told that is
+//! throttled.
 
 use std::{collections::BTreeMap, fmt::Debug};
+
+use tokio::time::Instant;
 
 use super::*;
 use crate::gateway::{
@@ -232,5 +235,28 @@ fn every_api_asks_whether_it_may() {
 
         let told = ask_all(&world, topic_id).await;
         assert_eq!(told.without(&["AuthorizationFailed"]), served, "it was for the rules");
+    });
+}
+
+/// Also one that is not answered: nothing else would hold back who produces without acks.
+#[test]
+fn a_client_that_is_to_hold_back_is_told_so_and_is_not_read_from_meanwhile() {
+    paused(async {
+        let world = World::with_topic().await;
+        let mut client = world.connect().await;
+        let pause = Duration::from_secs(2);
+        let _rules = rules::set(Rules { pause, ..rules::NONE });
+        let begin = Instant::now();
+        let acked = client.ask(9, &produce(1, vec![(0, batch(&["a"]).freeze())])).await;
+        let told = client.ask(9, &MetadataRequest::default()).await;
+        assert_eq!((acked.throttle_time_ms, told.throttle_time_ms), (2_000, 2_000));
+        assert_eq!(begin.elapsed().as_secs(), 2, "the second was read when that was over");
+        pass(pause).await;
+
+        let begin = Instant::now();
+        client.send(9, &produce(0, vec![(0, batch(&["a"]).freeze())])).await;
+        pass(Duration::from_millis(10)).await;
+        client.ask(9, &MetadataRequest::default()).await;
+        assert_eq!(begin.elapsed().as_secs(), 2);
     });
 }
