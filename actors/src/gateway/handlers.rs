@@ -16,8 +16,11 @@ pub(super) mod topics;
 
 use flumen_runtime::ids::LeaderEpoch;
 
-use super::error_code::ErrorCode;
-use crate::broker::Topic;
+use super::{Shared, error_code::ErrorCode};
+use crate::broker::{
+    Topic,
+    names::{PartitionId, TopicPartition},
+};
 
 /// Refuses a client that takes another leader epoch to be current; a negative one is no claim.
 fn check_epoch(asked: i32, current: LeaderEpoch) -> Result<(), ErrorCode> {
@@ -26,6 +29,19 @@ fn check_epoch(asked: i32, current: LeaderEpoch) -> Result<(), ErrorCode> {
         Ok(asked) if asked > current.0 => Err(ErrorCode::UnknownLeaderEpoch),
         _ => Ok(()),
     }
+}
+
+/// Who leads a partition, and on whom it is offline, as a client is told that asks for metadata: nobody
+/// leads it while it is offline.
+fn leading(shared: &Shared, topic: &Topic, number: i32) -> (i32, Vec<i32>) {
+    const NOBODY: i32 = -1;
+    let partition = PartitionId(number.unsigned_abs());
+    let leader = topic.partitions[partition.0 as usize].leader;
+    let partition = TopicPartition { topic: topic.name.clone(), partition };
+    if leader == shared.node && shared.broker.is_offline(&partition) {
+        return (NOBODY, vec![leader.0]);
+    }
+    (leader.0, Vec::new())
 }
 
 /// Who leads a partition, and in which epoch, as a client is told that asked in vain (KIP-951): it need not

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytestring::ByteString;
 
+use super::leading;
 use crate::{
     broker::{
         Topic,
@@ -108,7 +109,7 @@ pub(in crate::gateway) async fn topic_partitions(
                 continue;
             }
         };
-        let page = page(topic, first, left);
+        let page = page(&shared, topic, first, left);
         let next = first as usize + page.partitions.len();
         left -= page.partitions.len();
         response.topics.push(page);
@@ -121,21 +122,29 @@ pub(in crate::gateway) async fn topic_partitions(
     response
 }
 
-fn page(topic: &Topic, first: i32, most: usize) -> DescribeTopicPartitionsResponseTopic {
+fn page(
+    shared: &Shared,
+    topic: &Topic,
+    first: i32,
+    most: usize,
+) -> DescribeTopicPartitionsResponseTopic {
     let partitions = topic.partitions.iter().zip(0..).skip(first as usize).take(most);
-    let partitions =
-        partitions.map(|(assigned, partition_index)| DescribeTopicPartitionsResponsePartition {
+    let partitions = partitions.map(|(assigned, partition_index)| {
+        let (leader_id, offline_replicas) = leading(shared, topic, partition_index);
+        DescribeTopicPartitionsResponsePartition {
+            // As in Kafka, also where nobody leads it.
             error_code: ErrorCode::None,
             partition_index,
-            leader_id: assigned.leader.0,
+            leader_id,
             leader_epoch: i32::try_from(assigned.leader_epoch.0).unwrap_or(i32::MAX),
             replica_nodes: vec![assigned.leader.0],
             isr_nodes: assigned.in_sync.iter().map(|node| node.0).collect(),
             // None, though they may be null: Kafka's clients for Java do not expect that.
             eligible_leader_replicas: Some(Vec::new()),
             last_known_elr: Some(Vec::new()),
-            ..DescribeTopicPartitionsResponsePartition::default()
-        });
+            offline_replicas,
+        }
+    });
     DescribeTopicPartitionsResponseTopic {
         error_code: ErrorCode::None,
         name: Some(topic.name.as_str().into()),
