@@ -14,9 +14,10 @@ pub(super) mod produce;
 pub(super) mod producer_ids;
 pub(super) mod topics;
 
+use bytestring::ByteString;
 use flumen_runtime::ids::LeaderEpoch;
 
-use super::{Shared, error_code::ErrorCode};
+use super::{Shared, error_code::ErrorCode, listener::Endpoint};
 use crate::broker::{
     Topic,
     names::{PartitionId, TopicPartition},
@@ -44,11 +45,25 @@ fn leading(shared: &Shared, topic: &Topic, number: i32) -> (i32, Vec<i32>) {
     (leader.0, Vec::new())
 }
 
-/// Who leads a partition, and in which epoch, as a client is told that asked in vain (KIP-951): it need not
-/// ask for metadata first.
-fn leader(topic: &Topic, number: i32) -> Option<(i32, i32)> {
-    let assigned = topic.partitions.get(usize::try_from(number).ok()?)?;
-    Some((assigned.leader.0, i32::try_from(assigned.leader_epoch.0).unwrap_or(i32::MAX)))
+/// Who leads a partition, in which epoch, and where that node is, as a client is told that asked in vain
+/// (KIP-951): it need not ask for metadata first.
+struct Leader {
+    id: i32,
+    epoch: i32,
+    /// Host and port; none of another node, whose listeners are not known here.
+    endpoint: Option<(ByteString, u16)>,
+}
+
+impl Leader {
+    fn of(shared: &Shared, listener: &Endpoint, topic: &Topic, number: i32) -> Option<Self> {
+        let assigned = topic.partitions.get(usize::try_from(number).ok()?)?;
+        let is_here = assigned.leader == shared.node;
+        Some(Self {
+            id: assigned.leader.0,
+            epoch: i32::try_from(assigned.leader_epoch.0).unwrap_or(i32::MAX),
+            endpoint: is_here.then(|| (ByteString::from(&*listener.host), listener.port)),
+        })
+    }
 }
 
 #[cfg(test)]

@@ -18,7 +18,6 @@ use std::{
 };
 
 use actix::Addr;
-use bytestring::ByteString;
 use flumen_runtime::credit::Permit;
 use tokio::time::Instant;
 
@@ -27,6 +26,7 @@ use self::{
     gather::Answers,
     session::{TopicKey, Want},
 };
+use super::Leader;
 use crate::{
     broker::{
         Topic, Topics,
@@ -189,18 +189,12 @@ fn name_leaders(
     let lost = answers.iter_mut().filter(|(_, data)| is_lost(data.error_code));
     for (key, data) in lost.filter(|_| context.version >= LEADERS_FIRST) {
         let topics = shared.broker.topics();
-        let topic = find(&topics, key, context.version).ok();
-        let leader = topic.and_then(|topic| super::leader(topic, data.partition_index));
-        let Some((leader_id, leader_epoch)) = leader else { continue };
-        data.current_leader = LeaderIdAndEpoch { leader_id, leader_epoch };
-        if leader_id == shared.node.0 && endpoints.is_empty() {
-            let (host, port) = (ByteString::from(&*context.listener.host), context.listener.port);
-            endpoints.push(NodeEndpoint {
-                node_id: leader_id,
-                host,
-                port: port.into(),
-                rack: None,
-            });
+        let Ok(topic) = find(&topics, key, context.version) else { continue };
+        let leader = Leader::of(shared, &context.listener, topic, data.partition_index);
+        let Some(Leader { id, epoch, endpoint }) = leader else { continue };
+        data.current_leader = LeaderIdAndEpoch { leader_id: id, leader_epoch: epoch };
+        if let Some((host, port)) = endpoint.filter(|_| endpoints.is_empty()) {
+            endpoints.push(NodeEndpoint { node_id: id, host, port: port.into(), rack: None });
         }
     }
     endpoints

@@ -25,6 +25,7 @@ use flumen_runtime::{
 use futures::{FutureExt, future::join_all};
 use tokio::time::{Instant, timeout_at};
 
+use super::Leader;
 use crate::{
     broker::{
         OFFSETS_TOPIC,
@@ -343,13 +344,12 @@ fn name_leaders(shared: &Shared, listener: &Endpoint, response: &mut ProduceResp
         for part in parts.filter(|part| part.error_code == ErrorCode::NotLeaderOrFollower) {
             let topics = shared.broker.topics();
             let topic = name.parse().ok().and_then(|name: TopicName| topics.get(&name));
-            let leader = topic.and_then(|topic| super::leader(topic, part.index));
-            let Some((leader_id, leader_epoch)) = leader else { continue };
-            part.current_leader = LeaderIdAndEpoch { leader_id, leader_epoch };
-            if leader_id == shared.node.0 {
-                let (host, port) = (ByteString::from(&*listener.host), listener.port.into());
-                response.node_endpoints =
-                    vec![NodeEndpoint { node_id: leader_id, host, port, rack: None }];
+            let leader = topic.and_then(|topic| Leader::of(shared, listener, topic, part.index));
+            let Some(Leader { id, epoch, endpoint }) = leader else { continue };
+            part.current_leader = LeaderIdAndEpoch { leader_id: id, leader_epoch: epoch };
+            let endpoints = &mut response.node_endpoints;
+            if let Some((host, port)) = endpoint.filter(|_| endpoints.is_empty()) {
+                endpoints.push(NodeEndpoint { node_id: id, host, port: port.into(), rack: None });
             }
         }
     }

@@ -421,6 +421,29 @@ fn beside_a_refusal_the_leader_is_named_in_versions_that_can_say_it() {
     });
 }
 
+#[test]
+fn a_client_with_an_older_epoch_is_told_the_newer_one_and_who_leads_in_it() {
+    paused(async {
+        let disks = disks(Faults::none());
+        let world = World::on(machine(&disks), Limits::default(), broker_spec()).await;
+        world.broker.create_topic(TopicSpec::new("t", 1).unwrap()).await.unwrap();
+        append(&mut world.connect().await, 0, &["a"]).await;
+        disks.kill();
+        let world = World::on(machine(&disks), Limits::default(), broker_spec()).await;
+        let mut client = world.connect().await;
+        let mut older = fetch(&[(0, 0)]);
+        older.topics[0].topic_id = world.broker.topics()[&"t".parse().unwrap()].id;
+        older.topics[0].partitions[0].current_leader_epoch = 0;
+        let mut refused = client.ask(17, &older).await;
+        let endpoints = std::mem::take(&mut refused.node_endpoints);
+        let at: Vec<_> = endpoints.iter().map(|at| (at.node_id, &*at.host, at.port)).collect();
+        let part = &parts(refused)[0];
+        assert_eq!(part.error_code, ErrorCode::FencedLeaderEpoch);
+        let named = (part.current_leader.leader_id, part.current_leader.leader_epoch);
+        assert_eq!((named, &at[..]), ((1, 1), &[(1, "within", 0)][..]));
+    });
+}
+
 /// Whoever has nothing to read holds none of the node's room.
 #[test]
 fn a_fetch_that_waits_holds_no_room() {
