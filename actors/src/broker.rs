@@ -573,6 +573,13 @@ impl Broker {
         self.shared.partition(partition)
     }
 
+    /// Whether a partition of this node is offline: its log cannot be served, or its data directory is
+    /// not there.
+    #[must_use]
+    pub fn is_offline(&self, partition: &TopicPartition) -> bool {
+        self.shared.partitions.get(partition).is_none_or(|running| running.is_offline())
+    }
+
     /// What went into each topic that runs, and out of it, since the node began.
     #[must_use]
     pub fn moved(&self) -> BTreeMap<TopicName, Moved> {

@@ -176,6 +176,34 @@ fn a_partition_that_cannot_be_read_does_not_look_well() {
     assert!(damaged[0].1.contains("t-0"), "{damaged:?}");
 }
 
+/// Nobody leads it; its node says all the same what is wrong.
+#[test]
+fn a_partition_that_is_offline_is_told_with_its_reason() {
+    let Some(place) = Place::new() else { return };
+    place.succeed("topics create t -p 2 --data data");
+    for partition in [0, 1] {
+        place.feed(&format!("produce t -p {partition} --data data"), "line\n");
+    }
+    // A later version's, which this one does not take for its own.
+    fs::remove_file(place.path("data/flumen-clean-stop")).unwrap();
+    let point = place.path("data/t-1/recovery-point");
+    let mut bytes = fs::read(&point).unwrap();
+    let copies = bytes.chunks_mut(512).filter(|copy| copy.starts_with(b"FLRP"));
+    copies.for_each(|copy| copy[5] = 2);
+    fs::write(&point, bytes).unwrap();
+    let (_node, address) = serve(&place);
+    let node = format!("-b {address}");
+    let told = &json(&place, &format!("topics describe t {node}"))[0]["partitions"];
+    let seen = [0, 1].map(|part| (&told[part]["state"], &told[part]["leader"]));
+    let wanted = [("online".into(), 1.into()), ("offline".into(), Value::Null)];
+    assert_eq!(seen, [(&wanted[0].0, &wanted[0].1), (&wanted[1].0, &wanted[1].1)], "{told}");
+    let reason = ["`t-1` is offline", "recovery-point"];
+    assert!(reason.iter().all(|word| told[1]["error"].as_str().unwrap().contains(word)), "{told}");
+    place.refuse(&format!("consume t -p 1 {node}"), &reason);
+    place.refuse(&format!("topics trim t --to end {node}"), &reason);
+    assert_eq!(place.succeed(&format!("consume t -p 0 {node}")), "line\n");
+}
+
 #[test]
 fn a_group_is_moved_and_forgotten() {
     let Some(place) = Place::new() else { return };

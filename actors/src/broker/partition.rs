@@ -62,7 +62,10 @@ pub mod waiting;
 use std::{
     collections::VecDeque,
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -110,6 +113,8 @@ struct Shared {
     handover: Handover,
     assigned: Mutex<Assigned>,
     rest: Rest,
+    /// For those outside who look.
+    is_offline: AtomicBool,
 }
 
 #[derive(Clone)]
@@ -182,6 +187,7 @@ pub fn child_spec(options: PartitionOptions) -> (ChildSpec, PartitionHandle) {
         handover: Handover::new(options.closed, options.journaled),
         assigned: Mutex::new(assigned),
         rest: Rest::default(),
+        is_offline: AtomicBool::new(false),
     });
     let kept = shared.clone();
     let (spec, address) = ChildSpec::actor(name.as_str(), move |incarnation| {
@@ -215,6 +221,7 @@ impl Partition {
     }
 
     fn on_opened(&mut self, opened: Result<Opened, OpeningError>, ctx: &mut Context<Self>) {
+        self.shared.is_offline.store(opened.is_err(), Ordering::Relaxed);
         match opened {
             Ok(Opened::AtRest(at_rest)) => self.rest(at_rest, ctx),
             Ok(Opened::Log(opened)) => self.serve_from(*opened, ctx),
@@ -267,6 +274,7 @@ impl Partition {
     fn go_offline(&mut self, why: &dyn std::error::Error, remedy: &str, ctx: &mut Context<Self>) {
         let reason = why.to_string();
         let offline = self.offline(&reason, remedy, false);
+        self.shared.is_offline.store(true, Ordering::Relaxed);
         tracing::error!(partition = %offline.partition, %reason, %remedy, "a partition is offline");
         self.stop_serving(offline, ctx);
     }

@@ -68,7 +68,7 @@ const SCRATCH_BYTES: usize = 16 << 10;
 const TURN_BYTES: usize = 256 << 10;
 /// Bytes of answers that may wait for the socket before no more requests are read.
 const UNSENT_BYTES_MAX: u64 = 1 << 20;
-/// The slowest line that a large request is given time for, in bytes a second.
+/// The slowest line that a large request or answer is given time for, in bytes a second.
 const SLOWEST: u64 = 64 << 10;
 
 thread_local! {
@@ -165,10 +165,10 @@ struct Clock {
     timer: Pin<Box<Sleep>>,
     last_request: Instant,
     /// Since when too few bytes of a request have arrived, and how many had.
-    arriving: Option<(Instant, usize)>,
+    arriving: Option<(Instant, u64)>,
     /// Since when the socket is not read to its end, which is no fault of the client.
     unread_since: Option<Instant>,
-    /// Since when no byte of an answer has left, and how many had.
+    /// Since when too few bytes of answers have left, and how many had.
     sending: Option<(Instant, u64)>,
 }
 
@@ -499,21 +499,16 @@ impl<S: ByteStream> Connection<S> {
         } else if let Some(since) = clock.unread_since.take() {
             clock.forgive(since, now);
         }
-        let enough = SLOWEST.saturating_mul(limits.progress_max.as_secs().max(1)) as usize;
-        clock.arriving = match clock.arriving {
-            _ if !self.intake.is_within() => None,
-            Some((_, had)) if self.intake.received() >= had.saturating_add(enough) => {
-                Some((now, self.intake.received()))
-            }
-            Some(since) => Some(since),
-            None => Some((now, self.intake.received())),
+        // Less than that in a whole `progress_max` is too little, in both directions.
+        let enough = SLOWEST.saturating_mul(limits.progress_max.as_secs().max(1));
+        let received = self.intake.received() as u64;
+        let since = |begun: Option<(Instant, u64)>, moved: u64| {
+            begun.filter(|(_, had)| moved < had.saturating_add(enough)).or(Some((now, moved)))
         };
+        clock.arriving = since(clock.arriving, received).filter(|_| self.intake.is_within());
         self.muted_until = self.muted_until.filter(|until| now < *until);
-        clock.sending = match clock.sending {
-            _ if self.outgoing.len() == 0 => None,
-            Some((since, sent)) if sent == self.outgoing.sent() => Some((since, sent)),
-            _ => Some((now, self.outgoing.sent())),
-        };
+        clock.sending =
+            since(clock.sending, self.outgoing.sent()).filter(|_| self.outgoing.len() > 0);
         let mut next = clock.last_request + limits.idle_max;
         if is_read && self.order.is_empty() && clock.sending.is_none() && now >= next {
             return Err(End::Idle(limits.idle_max));

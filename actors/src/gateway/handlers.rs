@@ -14,10 +14,14 @@ pub(super) mod produce;
 pub(super) mod producer_ids;
 pub(super) mod topics;
 
+use bytestring::ByteString;
 use flumen_runtime::ids::LeaderEpoch;
 
-use super::error_code::ErrorCode;
-use crate::broker::Topic;
+use super::{Shared, error_code::ErrorCode, listener::Endpoint};
+use crate::broker::{
+    Topic,
+    names::{PartitionId, TopicPartition},
+};
 
 /// Refuses a client that takes another leader epoch to be current; a negative one is no claim.
 fn check_epoch(asked: i32, current: LeaderEpoch) -> Result<(), ErrorCode> {
@@ -28,11 +32,38 @@ fn check_epoch(asked: i32, current: LeaderEpoch) -> Result<(), ErrorCode> {
     }
 }
 
-/// Who leads a partition, and in which epoch, as a client is told that asked in vain (KIP-951): it need not
-/// ask for metadata first.
-fn leader(topic: &Topic, number: i32) -> Option<(i32, i32)> {
-    let assigned = topic.partitions.get(usize::try_from(number).ok()?)?;
-    Some((assigned.leader.0, i32::try_from(assigned.leader_epoch.0).unwrap_or(i32::MAX)))
+/// Who leads a partition, and on whom it is offline, as a client is told that asks for metadata: nobody
+/// leads it while it is offline.
+fn leading(shared: &Shared, topic: &Topic, number: i32) -> (i32, Vec<i32>) {
+    const NOBODY: i32 = -1;
+    let partition = PartitionId(number.unsigned_abs());
+    let leader = topic.partitions[partition.0 as usize].leader;
+    let partition = TopicPartition { topic: topic.name.clone(), partition };
+    if leader == shared.node && shared.broker.is_offline(&partition) {
+        return (NOBODY, vec![leader.0]);
+    }
+    (leader.0, Vec::new())
+}
+
+/// Who leads a partition, in which epoch, and where that node is, as a client is told that asked in vain
+/// (KIP-951): it need not ask for metadata first.
+struct Leader {
+    id: i32,
+    epoch: i32,
+    /// Host and port; none of another node, whose listeners are not known here.
+    endpoint: Option<(ByteString, u16)>,
+}
+
+impl Leader {
+    fn of(shared: &Shared, listener: &Endpoint, topic: &Topic, number: i32) -> Option<Self> {
+        let assigned = topic.partitions.get(usize::try_from(number).ok()?)?;
+        let is_here = assigned.leader == shared.node;
+        Some(Self {
+            id: assigned.leader.0,
+            epoch: i32::try_from(assigned.leader_epoch.0).unwrap_or(i32::MAX),
+            endpoint: is_here.then(|| (ByteString::from(&*listener.host), listener.port)),
+        })
+    }
 }
 
 #[cfg(test)]

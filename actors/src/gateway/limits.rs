@@ -24,8 +24,8 @@ pub struct Limits {
     pub session_partitions_max: usize,
     /// How long a connection may be without a request (`connections.max.idle.ms`).
     pub idle_max: Duration,
-    /// How long a request may take to arrive once it has begun, and an answer may find no taker;
-    /// large requests get the time that a slow line needs on top.
+    /// How long a request may take to arrive once it has begun, and an answer to be taken; large ones
+    /// get the time that a slow line needs on top.
     pub progress_max: Duration,
 }
 

@@ -25,7 +25,7 @@ use super::{
         unsupported_api_versions,
     },
     connection::{Answer, Frame, Reply, Serve},
-    context::{Principal, RequestContext, throttle},
+    context::{Principal, RequestContext, WAIT_MAX, throttle},
     counters::Counters,
     frame::{Foreign, seen},
     handlers::{
@@ -182,6 +182,7 @@ impl Requests {
             peer: self.peer,
             api: header.api,
             version: header.version.number,
+            deadline: Instant::now() + WAIT_MAX,
             throttled: std::time::Duration::ZERO,
             turn: Turn::default(),
         };
@@ -367,9 +368,10 @@ impl Serve for Requests {
         self.keep_client_id(&mut request.header);
         let context = self.context(&request.header, size);
         let answer = match api {
-            ApiKey::Produce => match self.decode(&request, &mut held) {
+            ApiKey::Produce => match self.decode::<ProduceRequest>(&request, &mut held) {
                 Ok(body) => {
                     let (shared, counters) = (&self.shared, &self.counters);
+                    let context = context.within(body.timeout_ms);
                     return produce::handle(shared, counters, &context, body, request, held);
                 }
                 Err(error) => Err(error),

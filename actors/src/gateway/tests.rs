@@ -1,10 +1,12 @@
 //! The gateway as clients meet it: a whole broker on simulated arbiters and disks, our own codec as
 //! the client, and a pipe between them.
 
+mod access;
 mod answers;
 mod cluster;
 mod compression;
 mod configs;
+mod deadlines;
 mod fetches;
 mod groups;
 mod hostile;
@@ -53,11 +55,22 @@ async fn pass(time: Duration) {
     tokio::time::sleep(time).await;
 }
 
-/// A machine with an empty disk of these faults.
-fn services(faults: Faults) -> Services {
+/// An empty disk of these faults.
+fn disks(faults: Faults) -> SimDisks {
     let disks = SimDisks::new(&Rng::seeded(1), faults);
     disks.install(Path::new("/data/.keep"), b"");
-    Services::new(Arc::new(ManualClock::at(1_000_000)), Rng::seeded(2), Arc::new(disks))
+    disks
+}
+
+/// A machine with these disks, whose faults may be changed.
+fn machine(disks: &SimDisks) -> Services {
+    let clock = Arc::new(ManualClock::at(1_000_000));
+    Services::new(clock, Rng::seeded(2), Arc::new(disks.clone()))
+}
+
+/// A machine with an empty disk of these faults.
+fn services(faults: Faults) -> Services {
+    machine(&disks(faults))
 }
 
 fn broker_spec() -> BrokerSpec {

@@ -45,16 +45,16 @@ impl Client {
         let mut found = BTreeMap::new();
         let mut by_leader: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
         for number in partitions {
-            match topic.partitions.get(number) {
-                Some(part) if part.leader.is_some() => {
-                    by_leader.entry(part.leader.unwrap_or_default()).or_default().push(*number);
-                }
-                Some(part) if !part.error.is_none() => {
-                    found.insert(*number, Err(part.error));
-                }
-                Some(_) => drop(found.insert(*number, Err(ErrorCode::LeaderNotAvailable))),
-                None => drop(found.insert(*number, Err(ErrorCode::UnknownTopicOrPartition))),
+            if let Ok(leader) = topic.leader(*number) {
+                by_leader.entry(leader).or_default().push(*number);
+                continue;
             }
+            let error = match topic.partitions.get(number) {
+                Some(part) if !part.error.is_none() => part.error,
+                Some(_) => ErrorCode::LeaderNotAvailable,
+                None => ErrorCode::UnknownTopicOrPartition,
+            };
+            found.insert(*number, Err(error));
         }
         for (leader, numbers) in by_leader {
             let partitions = numbers.iter().map(|number| ListOffsetsPartition {

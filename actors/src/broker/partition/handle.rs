@@ -1,6 +1,6 @@
 //! What a partition hands to its next life, and the handle that whoever started it keeps.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering};
 
 use actix::Addr;
 use flumen_runtime::{ids::LogId, journal::Journaled, mailbox::tell};
@@ -33,6 +33,12 @@ impl PartitionHandle {
     #[must_use]
     pub fn closed(&self) -> Option<ClosedPartition> {
         self.shared.handover.closed()
+    }
+
+    /// Whether its log is not served until somebody sees to its disk, or there is room on it.
+    #[must_use]
+    pub fn is_offline(&self) -> bool {
+        self.shared.is_offline.load(Ordering::Relaxed)
     }
 
     /// Whether it rests, and the time has come at which its log has something to do.

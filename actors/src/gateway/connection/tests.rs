@@ -392,6 +392,28 @@ fn a_client_that_takes_no_answers_is_let_go() {
     });
 }
 
+/// Whoever takes a little of an answer now and then would hold its room for ever.
+#[test]
+fn a_client_that_takes_its_answers_in_drops_is_let_go_and_one_on_a_slow_line_is_not() {
+    paused(async {
+        for (taken, every_s, is_slow) in [(1_400, 29, true), (100 << 10, 1, false)] {
+            let client = connect(Limits::default());
+            let sent = framed(&vec![b'x'; 8 << 20]);
+            let (mut read, mut write) = tokio::io::split(client.stream);
+            write.write_all(&sent).await.unwrap();
+            let (mut got, mut part) = (0, vec![0; taken]);
+            while got < sent.len() {
+                tokio::time::sleep(Duration::from_secs(every_s)).await;
+                match read.read(&mut part).await {
+                    Ok(0) | Err(_) => break,
+                    Ok(read) => got += read,
+                }
+            }
+            assert_eq!(got < sent.len(), is_slow, "{got} bytes");
+        }
+    });
+}
+
 #[test]
 fn a_stop_lets_what_is_in_work_be_answered_and_takes_no_more() {
     paused(async {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytestring::ByteString;
 
+use super::leading;
 use crate::{
     broker::{
         Topic,
@@ -69,8 +70,12 @@ pub(in crate::gateway) async fn topic_partitions(
     request: DescribeTopicPartitionsRequest,
 ) -> DescribeTopicPartitionsResponse {
     let topics = shared.broker.topics();
+    let may_see = |name: &str| authorize(&context, Operation::Describe, Resource::Topic(name));
     let mut names: Vec<ByteString> = match request.topics.is_empty() {
-        true => topics.keys().map(|name| name.as_str().into()).collect(),
+        true => {
+            let seen = topics.keys().map(TopicName::as_str).filter(|name| may_see(name));
+            seen.map(Into::into).collect()
+        }
         false => request.topics.into_iter().map(|topic| topic.name).collect(),
     };
     names.sort();
@@ -88,17 +93,23 @@ pub(in crate::gateway) async fn topic_partitions(
             response.next_cursor = Some(Cursor { topic_name: name, partition_index: first });
             break;
         }
-        let found = name.parse::<TopicName>().ok().and_then(|name| topics.get(&name));
-        let may_see = authorize(&context, Operation::Describe, Resource::Topic(&name));
-        let Some(topic) = found.filter(|_| may_see) else {
-            response.topics.push(DescribeTopicPartitionsResponseTopic {
-                error_code: ErrorCode::UnknownTopicOrPartition,
-                name: Some(name),
-                ..DescribeTopicPartitionsResponseTopic::default()
-            });
-            continue;
+        let found = match (may_see(&name), name.parse::<TopicName>()) {
+            (false, _) => Err(ErrorCode::TopicAuthorizationFailed),
+            (true, Ok(topic)) => topics.get(&topic).ok_or(ErrorCode::UnknownTopicOrPartition),
+            (true, Err(_)) => Err(ErrorCode::UnknownTopicOrPartition),
         };
-        let page = page(topic, first, left);
+        let topic = match found {
+            Ok(topic) => topic,
+            Err(error_code) => {
+                response.topics.push(DescribeTopicPartitionsResponseTopic {
+                    error_code,
+                    name: Some(name),
+                    ..DescribeTopicPartitionsResponseTopic::default()
+                });
+                continue;
+            }
+        };
+        let page = page(&shared, topic, first, left);
         let next = first as usize + page.partitions.len();
         left -= page.partitions.len();
         response.topics.push(page);
@@ -111,21 +122,29 @@ pub(in crate::gateway) async fn topic_partitions(
     response
 }
 
-fn page(topic: &Topic, first: i32, most: usize) -> DescribeTopicPartitionsResponseTopic {
+fn page(
+    shared: &Shared,
+    topic: &Topic,
+    first: i32,
+    most: usize,
+) -> DescribeTopicPartitionsResponseTopic {
     let partitions = topic.partitions.iter().zip(0..).skip(first as usize).take(most);
-    let partitions =
-        partitions.map(|(assigned, partition_index)| DescribeTopicPartitionsResponsePartition {
+    let partitions = partitions.map(|(assigned, partition_index)| {
+        let (leader_id, offline_replicas) = leading(shared, topic, partition_index);
+        DescribeTopicPartitionsResponsePartition {
+            // As in Kafka, also where nobody leads it.
             error_code: ErrorCode::None,
             partition_index,
-            leader_id: assigned.leader.0,
+            leader_id,
             leader_epoch: i32::try_from(assigned.leader_epoch.0).unwrap_or(i32::MAX),
             replica_nodes: vec![assigned.leader.0],
             isr_nodes: assigned.in_sync.iter().map(|node| node.0).collect(),
             // None, though they may be null: Kafka's clients for Java do not expect that.
             eligible_leader_replicas: Some(Vec::new()),
             last_known_elr: Some(Vec::new()),
-            ..DescribeTopicPartitionsResponsePartition::default()
-        });
+            offline_replicas,
+        }
+    });
     DescribeTopicPartitionsResponseTopic {
         error_code: ErrorCode::None,
         name: Some(topic.name.as_str().into()),

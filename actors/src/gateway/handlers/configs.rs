@@ -406,6 +406,10 @@ pub(in crate::gateway) async fn list(
         throttle_time_ms: context.throttle_time_ms(),
         ..ListConfigResourcesResponse::default()
     };
+    if !authorize(&context, Operation::Describe, Resource::Cluster) {
+        response.error_code = ErrorCode::ClusterAuthorizationFailed;
+        return response;
+    }
     // Version 0 asks for client metrics, of which there are none.
     if context.version == 0 {
         return response;

@@ -18,7 +18,6 @@ use std::{
 };
 
 use actix::Addr;
-use bytestring::ByteString;
 use flumen_runtime::credit::Permit;
 use tokio::time::Instant;
 
@@ -27,6 +26,7 @@ use self::{
     gather::Answers,
     session::{TopicKey, Want},
 };
+use super::Leader;
 use crate::{
     broker::{
         Topic, Topics,
@@ -36,7 +36,7 @@ use crate::{
     },
     gateway::{
         Shared,
-        context::{Operation, RequestContext, Resource, authorize},
+        context::{Operation, RequestContext, Resource, WAIT_MAX, authorize},
         error_code::ErrorCode::{self, FencedLeaderEpoch, NotLeaderOrFollower},
         messages::fetch::{
             FetchRequest, FetchResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
@@ -46,8 +46,6 @@ use crate::{
 
 /// Most bytes of records in one answer.
 pub(super) const ANSWER_BYTES_MAX: usize = 4 << 20;
-/// Longest wait, whatever the client allows: a connection that is gone may be noticed only then.
-const WAIT_MAX: Duration = Duration::from_secs(300);
 
 /// First version in which leaders are named.
 const LEADERS_FIRST: i16 = 16;
@@ -191,18 +189,12 @@ fn name_leaders(
     let lost = answers.iter_mut().filter(|(_, data)| is_lost(data.error_code));
     for (key, data) in lost.filter(|_| context.version >= LEADERS_FIRST) {
         let topics = shared.broker.topics();
-        let topic = find(&topics, key, context.version).ok();
-        let leader = topic.and_then(|topic| super::leader(topic, data.partition_index));
-        let Some((leader_id, leader_epoch)) = leader else { continue };
-        data.current_leader = LeaderIdAndEpoch { leader_id, leader_epoch };
-        if leader_id == shared.node.0 && endpoints.is_empty() {
-            let (host, port) = (ByteString::from(&*context.listener.host), context.listener.port);
-            endpoints.push(NodeEndpoint {
-                node_id: leader_id,
-                host,
-                port: port.into(),
-                rack: None,
-            });
+        let Ok(topic) = find(&topics, key, context.version) else { continue };
+        let leader = Leader::of(shared, &context.listener, topic, data.partition_index);
+        let Some(Leader { id, epoch, endpoint }) = leader else { continue };
+        data.current_leader = LeaderIdAndEpoch { leader_id: id, leader_epoch: epoch };
+        if let Some((host, port)) = endpoint.filter(|_| endpoints.is_empty()) {
+            endpoints.push(NodeEndpoint { node_id: id, host, port: port.into(), rack: None });
         }
     }
     endpoints

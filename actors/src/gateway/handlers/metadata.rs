@@ -7,6 +7,7 @@ use std::{
 
 use bytestring::ByteString;
 
+use super::leading;
 use crate::{
     broker::{
         OFFSETS_TOPIC, Topic, TopicError, TopicSpec, Topics, catalogue::state::CreateTopicError,
@@ -37,7 +38,7 @@ pub(in crate::gateway) async fn handle(
     let topics = match wanted {
         None => {
             context.turn.begin(&shared.turns.at_hand).await;
-            all(&context, &shared.broker.topics())
+            all(&shared, &context)
         }
         Some(wanted) => named(&shared, &context, wanted, may_create).await,
     };
@@ -74,17 +75,19 @@ async fn named(
     }
     context.turn.begin(&shared.turns.at_hand).await;
     let topics = shared.broker.topics();
-    wanted.into_iter().map(|topic| one(context, &topics, topic, &not_made)).collect()
+    wanted.into_iter().map(|topic| one(shared, context, &topics, topic, &not_made)).collect()
 }
 
-fn all(context: &RequestContext, topics: &Topics) -> Vec<MetadataResponseTopic> {
+fn all(shared: &Shared, context: &RequestContext) -> Vec<MetadataResponseTopic> {
+    let topics = shared.broker.topics();
     let may_see = |topic: &&Topic| {
         authorize(context, Operation::Describe, Resource::Topic(topic.name.as_str()))
     };
-    topics.values().filter(may_see).map(describe).collect()
+    topics.values().filter(may_see).map(|topic| describe(shared, topic)).collect()
 }
 
 fn one(
+    shared: &Shared,
     context: &RequestContext,
     topics: &Topics,
     wanted: MetadataRequestTopic,
@@ -101,18 +104,22 @@ fn one(
         let name = Some(wanted.name.clone().unwrap_or_default());
         return MetadataResponseTopic { name, ..refused(ErrorCode::InvalidRequest) };
     }
+    let may_see = |name: &str| authorize(context, Operation::Describe, Resource::Topic(name));
     let Some(name) = &wanted.name else {
-        let found = topics.by_id(wanted.topic_id);
-        return found.map_or_else(|| refused(ErrorCode::UnknownTopicId), describe);
+        return match topics.by_id(wanted.topic_id) {
+            Some(topic) if may_see(topic.name.as_str()) => describe(shared, topic),
+            Some(_) => refused(ErrorCode::TopicAuthorizationFailed),
+            None => refused(ErrorCode::UnknownTopicId),
+        };
     };
     let Ok(topic) = name.parse::<TopicName>() else {
         return refused(ErrorCode::InvalidTopicException);
     };
-    if !authorize(context, Operation::Describe, Resource::Topic(name)) {
+    if !may_see(name) {
         return refused(ErrorCode::TopicAuthorizationFailed);
     }
     let unknown = || not_made.get(name).copied().unwrap_or(ErrorCode::UnknownTopicOrPartition);
-    topics.get(&topic).map_or_else(|| refused(unknown()), describe)
+    topics.get(&topic).map_or_else(|| refused(unknown()), |topic| describe(shared, topic))
 }
 
 /// Makes the topic of that name, where there is none, there could be one, and the client may.
@@ -150,16 +157,22 @@ async fn create(shared: &Shared, name: TopicName) -> Result<Topic, TopicError> {
     shared.broker.ensure_topic(TopicSpec { name, partitions, settings }).await
 }
 
-fn describe(topic: &Topic) -> MetadataResponseTopic {
+fn describe(shared: &Shared, topic: &Topic) -> MetadataResponseTopic {
     let partitions = topic.partitions.iter().zip(0..);
-    let partitions = partitions.map(|(assigned, partition_index)| MetadataResponsePartition {
-        error_code: ErrorCode::None,
-        partition_index,
-        leader_id: assigned.leader.0,
-        leader_epoch: i32::try_from(assigned.leader_epoch.0).unwrap_or(i32::MAX),
-        replica_nodes: vec![assigned.leader.0],
-        isr_nodes: assigned.in_sync.iter().map(|node| node.0).collect(),
-        offline_replicas: Vec::new(),
+    let partitions = partitions.map(|(assigned, partition_index)| {
+        let (leader_id, offline_replicas) = leading(shared, topic, partition_index);
+        MetadataResponsePartition {
+            error_code: match offline_replicas.is_empty() {
+                true => ErrorCode::None,
+                false => ErrorCode::LeaderNotAvailable,
+            },
+            partition_index,
+            leader_id,
+            leader_epoch: i32::try_from(assigned.leader_epoch.0).unwrap_or(i32::MAX),
+            replica_nodes: vec![assigned.leader.0],
+            isr_nodes: assigned.in_sync.iter().map(|node| node.0).collect(),
+            offline_replicas,
+        }
     });
     MetadataResponseTopic {
         error_code: ErrorCode::None,

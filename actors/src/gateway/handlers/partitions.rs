@@ -66,14 +66,16 @@ pub(in crate::gateway) async fn delete_records(
     context: RequestContext,
     request: DeleteRecordsRequest,
 ) -> DeleteRecordsResponse {
+    let context = context.within(request.timeout_ms);
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for part in &topic.partitions {
-            let trimmed = trim(&shared, &context, &topic.name, part).await;
+            let trimmed = context.in_time(trim(&shared, &context, &topic.name, part)).await;
             let (low_watermark, error_code) = match trimmed {
-                Ok(start) => (start.0 as i64, ErrorCode::None),
-                Err(error) => (-1, error),
+                Some(Ok(start)) => (start.0 as i64, ErrorCode::None),
+                Some(Err(error)) => (-1, error),
+                None => (-1, ErrorCode::RequestTimedOut),
             };
             partitions.push(DeleteRecordsPartitionResult {
                 partition_index: part.partition_index,

@@ -9,6 +9,10 @@
 //! Batches are not copied, not decompressed and not encoded again; that each is whole is checked
 //! where it is appended. All appends are on their way before [`handle`] returns, so that the requests
 //! of a connection take effect in their order.
+//!
+//! What is not acknowledged by the deadline of the request, as where a disk is stuck, is answered as timed
+//! out. An append that its partition has taken up goes on: who sends it again under the same sequence
+//! number is told where it is.
 
 use std::{ops::Range, sync::Arc};
 
@@ -19,8 +23,9 @@ use flumen_runtime::{
     credit::Permit,
 };
 use futures::{FutureExt, future::join_all};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
+use super::Leader;
 use crate::{
     broker::{
         OFFSETS_TOPIC,
@@ -83,22 +88,15 @@ pub(in crate::gateway) fn handle(
     let Held { frame: permit, decoded } = held;
     let appends = append(shared, acks, parts, bytes, permit);
     let (throttle, mute) = (context.throttle_time_ms(), context.throttled);
+    let deadline = (acks != Acks::None).then_some(context.deadline);
     let tells_leaders = context.version >= LEADERS_FIRST;
     let here = tells_leaders.then(|| (shared.clone(), context.listener.clone()));
     let answer = async move {
         // What was decoded goes on as what is awaited.
         let _decoded = decoded;
-        let mut responses = Vec::with_capacity(appends.len());
-        for (name, partitions) in appends {
-            let partition_responses = join_all(partitions).await;
-            responses.push(TopicProduceResponse {
-                name,
-                partition_responses,
-                ..TopicProduceResponse::default()
-            });
-        }
+        let responses = gather(appends, deadline).await;
         if acks == Acks::None {
-            return unanswered(&responses);
+            return Answer { mute, ..unanswered(&responses) };
         }
         let mut response =
             ProduceResponse { responses, throttle_time_ms: throttle, ..ProduceResponse::default() };
@@ -224,6 +222,43 @@ fn check_batch(context: &RequestContext, records: &Bytes) -> Result<(), (ErrorCo
 /// A partition's part of the answer, once its append is answered.
 type Response = futures::future::LocalBoxFuture<'static, PartitionProduceResponse>;
 
+/// The answers of all partitions; where there is a deadline, those that are not there by then are late.
+async fn gather(
+    appends: Vec<(ByteString, Vec<(i32, Response)>)>,
+    deadline: Option<Instant>,
+) -> Vec<TopicProduceResponse> {
+    let (mut responses, mut waits) = (Vec::with_capacity(appends.len()), Vec::new());
+    for (name, partitions) in appends {
+        let partition_responses = partitions.iter().map(|(index, _)| late(*index)).collect();
+        responses.push(TopicProduceResponse {
+            name,
+            partition_responses,
+            ..TopicProduceResponse::default()
+        });
+        waits.extend(partitions);
+    }
+    let places = responses.iter_mut().flat_map(|topic| &mut topic.partition_responses);
+    let filled = places.zip(waits).map(async |(place, (_, response))| *place = response.await);
+    let all = join_all(filled);
+    match deadline {
+        // One timer for all of them, which begins only where one has to be waited for.
+        Some(deadline) => drop(timeout_at(deadline, all).await),
+        None => drop(all.await),
+    }
+    responses
+}
+
+fn late(index: i32) -> PartitionProduceResponse {
+    let why = "it is not acknowledged within the request's `timeout`; it may be yet";
+    PartitionProduceResponse {
+        index,
+        error_code: ErrorCode::RequestTimedOut,
+        base_offset: -1,
+        error_message: Some(ByteString::from_static(why)),
+        ..PartitionProduceResponse::default()
+    }
+}
+
 /// Sends every append on its way.
 fn append(
     shared: &Shared,
@@ -231,7 +266,7 @@ fn append(
     parts: Parts,
     frame: Bytes,
     mut permit: Option<Permit>,
-) -> Vec<(ByteString, Vec<Response>)> {
+) -> Vec<(ByteString, Vec<(i32, Response)>)> {
     // Only where somebody still holds a slice of the frame is it copied.
     let mut rest = frame.try_into_mut().unwrap_or_else(|shared| {
         #[cfg(test)]
@@ -274,8 +309,8 @@ fn append(
     };
     let mut topics = Vec::with_capacity(parts.len());
     for (name, partitions) in parts {
-        topics
-            .push((name, partitions.into_iter().map(|(index, part)| send(index, part)).collect()));
+        let sent = partitions.into_iter().map(|(index, part)| (index, send(index, part)));
+        topics.push((name, sent.collect()));
     }
     topics
 }
@@ -309,13 +344,12 @@ fn name_leaders(shared: &Shared, listener: &Endpoint, response: &mut ProduceResp
         for part in parts.filter(|part| part.error_code == ErrorCode::NotLeaderOrFollower) {
             let topics = shared.broker.topics();
             let topic = name.parse().ok().and_then(|name: TopicName| topics.get(&name));
-            let leader = topic.and_then(|topic| super::leader(topic, part.index));
-            let Some((leader_id, leader_epoch)) = leader else { continue };
-            part.current_leader = LeaderIdAndEpoch { leader_id, leader_epoch };
-            if leader_id == shared.node.0 {
-                let (host, port) = (ByteString::from(&*listener.host), listener.port.into());
-                response.node_endpoints =
-                    vec![NodeEndpoint { node_id: leader_id, host, port, rack: None }];
+            let leader = topic.and_then(|topic| Leader::of(shared, listener, topic, part.index));
+            let Some(Leader { id, epoch, endpoint }) = leader else { continue };
+            part.current_leader = LeaderIdAndEpoch { leader_id: id, leader_epoch: epoch };
+            let endpoints = &mut response.node_endpoints;
+            if let Some((host, port)) = endpoint.filter(|_| endpoints.is_empty()) {
+                endpoints.push(NodeEndpoint { node_id: id, host, port: port.into(), rack: None });
             }
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::gateway::{
     Shared,
-    context::RequestContext,
+    context::{Operation, RequestContext, Resource, authorize},
     error_code::ErrorCode,
     messages::init_producer_id::{InitProducerIdRequest, InitProducerIdResponse},
 };
@@ -23,6 +23,11 @@ pub(in crate::gateway) async fn init(
     if request.transactional_id.is_some() {
         // Transactions are not served; said so that a client stops, and does not try for ever.
         response.error_code = ErrorCode::TransactionalIdAuthorizationFailed;
+        return response;
+    }
+    // What Kafka calls `IdempotentWrite`.
+    if !authorize(&context, Operation::Write, Resource::Cluster) {
+        response.error_code = ErrorCode::ClusterAuthorizationFailed;
         return response;
     }
     // Always a new one, whatever id it had: one that lost its place raises its epoch by itself.

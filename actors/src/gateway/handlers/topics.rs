@@ -48,6 +48,16 @@ fn topic_name(name: &str) -> Result<TopicName, Refusal> {
     name.parse().map_err(invalid)
 }
 
+/// What `work` comes to, where that is known by the deadline of the request.
+async fn in_time<T>(
+    context: &RequestContext,
+    work: impl Future<Output = Result<T, Refusal>>,
+) -> Result<T, Refusal> {
+    let late = "it was not done within the request's `timeout`: look whether it is by now";
+    let late = || Err((ErrorCode::RequestTimedOut, late.to_owned()));
+    context.in_time(work).await.unwrap_or_else(late)
+}
+
 fn allowed(context: &RequestContext, operation: Operation, topic: &str) -> Result<(), Refusal> {
     match authorize(context, operation, Resource::Topic(topic)) {
         true => Ok(()),
@@ -69,6 +79,7 @@ pub(in crate::gateway) async fn create(
     context: RequestContext,
     request: CreateTopicsRequest,
 ) -> CreateTopicsResponse {
+    let context = context.within(request.timeout_ms);
     let twice = twice(request.topics.iter().map(|topic| topic.name.clone()));
     let mut allowance = Allowance::default();
     let mut topics = Vec::with_capacity(request.topics.len());
@@ -76,7 +87,7 @@ pub(in crate::gateway) async fn create(
         let made = if twice.contains(&topic.name) {
             Err((ErrorCode::InvalidRequest, "the request names it twice".into()))
         } else {
-            create_one(&shared, &context, &topic, request.validate_only).await
+            in_time(&context, create_one(&shared, &context, &topic, request.validate_only)).await
         };
         topics.push(created(&shared, topic.name, made, &mut allowance));
     }
@@ -203,6 +214,7 @@ pub(in crate::gateway) async fn delete(
     context: RequestContext,
     request: DeleteTopicsRequest,
 ) -> DeleteTopicsResponse {
+    let context = context.within(request.timeout_ms);
     let by_name = request
         .topic_names
         .into_iter()
@@ -210,7 +222,7 @@ pub(in crate::gateway) async fn delete(
     let asked: Vec<_> = request.topics.into_iter().chain(by_name).collect();
     let mut responses = Vec::with_capacity(asked.len());
     for topic in asked {
-        responses.push(match delete_one(&shared, &context, &topic).await {
+        responses.push(match in_time(&context, delete_one(&shared, &context, &topic)).await {
             Ok(deleted) => DeletableTopicResult {
                 name: Some(deleted.name.as_str().into()),
                 topic_id: deleted.id,
@@ -252,13 +264,14 @@ pub(in crate::gateway) async fn grow(
     context: RequestContext,
     request: CreatePartitionsRequest,
 ) -> CreatePartitionsResponse {
+    let context = context.within(request.timeout_ms);
     let twice = twice(request.topics.iter().map(|topic| topic.name.clone()));
     let mut results = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
         let grown = if twice.contains(&topic.name) {
             Err((ErrorCode::InvalidRequest, "the request names it twice".into()))
         } else {
-            grow_one(&shared, &context, &topic, request.validate_only).await
+            in_time(&context, grow_one(&shared, &context, &topic, request.validate_only)).await
         };
         let (error_code, why) = grown
             .err()

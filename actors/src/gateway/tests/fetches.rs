@@ -1,7 +1,7 @@
 //! Fetch: what is read, when it is answered, and what is refused.
 
 use super::*;
-use crate::gateway::messages::fetch::{FetchResponse, PartitionData};
+use crate::gateway::messages::fetch::{FetchResponse, FetchableTopicResponse, PartitionData};
 
 async fn append(client: &mut Client, partition: i32, values: &[&str]) {
     let request = produce(-1, vec![(partition, batch(values).freeze())]);
@@ -274,6 +274,55 @@ fn a_batch_that_an_answer_has_no_room_for_beside_others_comes_with_the_next() {
     });
 }
 
+/// Sarama, for one, keeps only the second of two entries of a topic.
+#[test]
+fn a_topic_has_one_entry_in_an_answer_whichever_of_its_partitions_comes_first() {
+    paused(async {
+        let world = World::new().await;
+        for name in ["t", "u"] {
+            let spec = TopicSpec::new(name, 3).unwrap();
+            let spec = spec.set("max.message.bytes", "10000000").unwrap();
+            world.broker.create_topic(spec).await.unwrap();
+        }
+        let mut client = world.connect().await;
+        let large = "x".repeat(6 << 20);
+        append(&mut client, 0, &["x"]).await;
+        append(&mut client, 1, &[&large]).await;
+        let mut both = fetch(&[(0, 0), (1, 0), (2, 0)]);
+        both.topics.push(FetchTopic { topic: "u".into(), ..both.topics[0].clone() });
+        let parts = both.topics.iter_mut().flat_map(|topic| &mut topic.partitions);
+        parts.for_each(|part| part.partition_max_bytes = 8 << 20);
+        let entries = |response: FetchResponse| {
+            let entry = |topic: &FetchableTopicResponse| {
+                let number = |part: &PartitionData| part.partition_index;
+                (topic.topic.to_string(), topic.partitions.iter().map(number).collect::<Vec<_>>())
+            };
+            response.responses.iter().map(entry).collect::<Vec<_>>()
+        };
+        // The second begins with what the first had no room for.
+        for of_t in [vec![0, 1, 2], vec![1, 2, 0]] {
+            let answer =
+                client.ask(11, &FetchRequest { max_bytes: 50 << 20, ..both.clone() }).await;
+            let wanted = [("t".to_owned(), of_t), ("u".to_owned(), vec![0, 1, 2])];
+            assert_eq!(entries(answer), wanted);
+        }
+
+        // In a session, whoever was served goes behind the others.
+        let mut session = FetchRequest { session_epoch: 0, ..both };
+        session.topics[0].partitions[1].fetch_offset = 1;
+        let first = client.ask(11, &session).await;
+        append(&mut client, 0, &["y"]).await;
+        append(&mut client, 1, &["y"]).await;
+        let mut produced = produce(-1, vec![(2, batch(&["y"]).freeze())]);
+        produced.topic_data[0].name = "u".into();
+        client.ask(9, &produced).await;
+        let (session_id, session_epoch) = (first.session_id, 1);
+        let next = FetchRequest { session_id, session_epoch, topics: Vec::new(), ..session };
+        let answer = entries(client.ask(11, &next).await);
+        assert_eq!(answer, [("t".to_owned(), vec![1, 0]), ("u".to_owned(), vec![2])]);
+    });
+}
+
 #[test]
 fn offsets_and_epochs_that_are_not_there_are_refused_at_once() {
     paused(async {
@@ -369,6 +418,29 @@ fn beside_a_refusal_the_leader_is_named_in_versions_that_can_say_it() {
                 false => assert_eq!((named, &at[..]), ((-1, -1), &[][..])),
             }
         }
+    });
+}
+
+#[test]
+fn a_client_with_an_older_epoch_is_told_the_newer_one_and_who_leads_in_it() {
+    paused(async {
+        let disks = disks(Faults::none());
+        let world = World::on(machine(&disks), Limits::default(), broker_spec()).await;
+        world.broker.create_topic(TopicSpec::new("t", 1).unwrap()).await.unwrap();
+        append(&mut world.connect().await, 0, &["a"]).await;
+        disks.kill();
+        let world = World::on(machine(&disks), Limits::default(), broker_spec()).await;
+        let mut client = world.connect().await;
+        let mut older = fetch(&[(0, 0)]);
+        older.topics[0].topic_id = world.broker.topics()[&"t".parse().unwrap()].id;
+        older.topics[0].partitions[0].current_leader_epoch = 0;
+        let mut refused = client.ask(17, &older).await;
+        let endpoints = std::mem::take(&mut refused.node_endpoints);
+        let at: Vec<_> = endpoints.iter().map(|at| (at.node_id, &*at.host, at.port)).collect();
+        let part = &parts(refused)[0];
+        assert_eq!(part.error_code, ErrorCode::FencedLeaderEpoch);
+        let named = (part.current_leader.leader_id, part.current_leader.leader_epoch);
+        assert_eq!((named, &at[..]), ((1, 1), &[(1, "within", 0)][..]));
     });
 }
 

@@ -85,8 +85,8 @@ async fn state(
 ) -> Result<(State, ErrorCode), CliError> {
     let first = match range {
         (Err(code), _) | (_, Err(code)) => {
-            let has_leader = topic.partitions[&number].leader.is_some();
-            return Ok((if has_leader { State::Offline } else { State::NoLeader }, code));
+            let is_told = topic.leader(number).is_ok();
+            return Ok((if is_told { State::Offline } else { State::NoLeader }, code));
         }
         (Ok(Some(first)), Ok(Some(end))) if first < end => first,
         (Ok(_), Ok(_)) => return Ok((State::Online, ErrorCode::None)),

@@ -41,11 +41,13 @@ fn a_log_that_lacks_room_to_be_opened_opens_by_itself_and_holds_what_only_the_jo
             }
             let condition = node.status().await.condition;
             assert!(matches!(condition, Condition::Offline { .. }), "{condition:?}");
+            assert!(node.handle.is_offline());
             world.disks.set_faults(Faults::none());
             world.pass(16 * SECOND).await;
             assert_eq!(node.read_all(Offset(0)).await, ["a"]);
             node.append(record(1, "b")).await.unwrap();
             assert_eq!(node.status().await.condition, Condition::Leading);
+            assert!(!node.handle.is_offline());
             assert_eq!(node.restarts().await, 0);
         })
         .await;

@@ -219,18 +219,18 @@ fn wants(topic: FetchTopic) -> impl Iterator<Item = Want> {
     topic.partitions.into_iter().map(move |partition| Want { topic: key.clone(), partition })
 }
 
-/// Answers, topic by topic.
+/// Answers, each topic once, however its partitions are spread over them: there are clients who take a
+/// second entry of a topic to stand in the place of the first.
 pub(super) fn by_topic(answers: Vec<(TopicKey, PartitionData)>) -> Vec<FetchableTopicResponse> {
     let mut topics: Vec<FetchableTopicResponse> = Vec::new();
+    let mut places = BTreeMap::new();
     for (key, data) in answers {
-        match topics.last_mut().filter(|t| t.topic == key.name && t.topic_id == key.id) {
-            Some(topic) => topic.partitions.push(data),
-            None => topics.push(FetchableTopicResponse {
-                topic: key.name,
-                topic_id: key.id,
-                partitions: vec![data],
-            }),
-        }
+        let place = *places.entry(key).or_insert_with_key(|key| {
+            let (topic, topic_id) = (key.name.clone(), key.id);
+            topics.push(FetchableTopicResponse { topic, topic_id, partitions: Vec::new() });
+            topics.len() - 1
+        });
+        topics[place].partitions.push(data);
     }
     topics
 }

@@ -66,6 +66,13 @@ fn topic_name(
     topics.by_id(id).map(|topic| text(topic.name.as_str())).ok_or(ErrorCode::UnknownTopicId)
 }
 
+fn may(context: &RequestContext, operation: Operation, topic: &str) -> Result<(), ErrorCode> {
+    match authorize(context, operation, Resource::Topic(topic)) {
+        true => Ok(()),
+        false => Err(ErrorCode::TopicAuthorizationFailed),
+    }
+}
+
 /// Whether the partition is there; offsets of what is not are not kept.
 fn exists(shared: &Shared, partition: &TopicPartition) -> bool {
     let topics = shared.broker.topics();
@@ -151,10 +158,7 @@ fn commit_topic(
     topic: &OffsetCommitRequestTopic,
 ) -> Result<ByteString, ErrorCode> {
     let name = topic_name(shared, context.version, &topic.name, topic.topic_id)?;
-    match authorize(context, Operation::Read, Resource::Topic(&name)) {
-        true => Ok(name),
-        false => Err(ErrorCode::TopicAuthorizationFailed),
-    }
+    may(context, Operation::Read, &name).map(|()| name)
 }
 
 // ---- Fetch -------------------------------------------------------------------------------------
@@ -254,9 +258,7 @@ async fn fetch_group(
 ) -> OffsetFetchResponseGroup {
     let mut asked = Vec::new();
     for topic in group.topics.iter().flatten() {
-        let Ok(name) = topic_name(shared, context.version, &topic.name, topic.topic_id) else {
-            continue;
-        };
+        let Ok(name) = seen_topic(shared, context, topic) else { continue };
         let numbers = topic.partition_indexes.iter();
         asked.extend(numbers.filter_map(|index| partition(&name, *index).ok()));
     }
@@ -272,9 +274,18 @@ async fn fetch_group(
         Some(topics) => {
             topics.iter().map(|topic| asked_topic(shared, context, topic, &found)).collect()
         }
-        None => all_topics(shared, &found),
+        None => all_topics(shared, context, &found),
     };
     OffsetFetchResponseGroup { group_id: group.group_id.clone(), topics, error_code }
+}
+
+fn seen_topic(
+    shared: &Shared,
+    context: &RequestContext,
+    topic: &OffsetFetchRequestTopics,
+) -> Result<ByteString, ErrorCode> {
+    let name = topic_name(shared, context.version, &topic.name, topic.topic_id)?;
+    may(context, Operation::Describe, &name).map(|()| name)
 }
 
 fn asked_topic(
@@ -283,7 +294,7 @@ fn asked_topic(
     topic: &OffsetFetchRequestTopics,
     found: &BTreeMap<TopicPartition, Option<CommittedOffset>>,
 ) -> OffsetFetchResponseTopics {
-    let name = topic_name(shared, context.version, &topic.name, topic.topic_id);
+    let name = seen_topic(shared, context, topic);
     let parts = topic.partition_indexes.iter().map(|index| {
         let partition = name.clone().and_then(|name| partition(&name, *index));
         match partition {
@@ -300,11 +311,15 @@ fn asked_topic(
 
 fn all_topics(
     shared: &Shared,
+    context: &RequestContext,
     found: &BTreeMap<TopicPartition, Option<CommittedOffset>>,
 ) -> Vec<OffsetFetchResponseTopics> {
     let there = shared.broker.topics();
     let mut topics: Vec<OffsetFetchResponseTopics> = Vec::new();
-    for (partition, committed) in found {
+    let may_see = |partition: &TopicPartition| {
+        may(context, Operation::Describe, partition.topic.as_str()).is_ok()
+    };
+    for (partition, committed) in found.iter().filter(|(partition, _)| may_see(partition)) {
         let index = i32::try_from(partition.partition.0).unwrap_or(i32::MAX);
         let part = part(index, committed.as_ref());
         let name = partition.topic.as_str();
@@ -347,7 +362,8 @@ pub(in crate::gateway) async fn delete(
 ) -> OffsetDeleteResponse {
     let named = request.topics.iter().flat_map(|topic| {
         let numbers = topic.partitions.iter().map(|part| part.partition_index);
-        numbers.map(|index| partition(&topic.name, index))
+        let may_read = may(&context, Operation::Read, &topic.name);
+        numbers.map(move |index| may_read.and_then(|()| partition(&topic.name, index)))
     });
     let named: Vec<_> = named.collect();
     let partitions = named.iter().filter_map(|named| named.clone().ok()).collect();
