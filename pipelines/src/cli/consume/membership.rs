@@ -3,10 +3,7 @@
 use std::collections::BTreeMap;
 
 use flumen_actors::{
-    broker::{
-        group_coordinator::error::GroupError,
-        names::{TopicName, TopicPartition},
-    },
+    broker::{group_coordinator::error::GroupError, names::TopicPartition},
     gateway::error_code::ErrorCode,
 };
 
@@ -14,21 +11,7 @@ use super::{
     super::{CliError, print::counted, tell},
     reader::{Group, Part, Reader, Topics},
 };
-use crate::client::{Change, Client, ClientError, Committed, Membership, Place};
-
-/// A turn of `member`, who may be the one that shares out the partitions of `topics`.
-pub(super) async fn turn(
-    member: &mut Membership,
-    client: &mut Client,
-    topics: &Topics,
-) -> Result<Vec<Change>, ClientError> {
-    for topic in topics.values() {
-        if let Ok(name) = TopicName::new(&topic.name) {
-            member.counts(name, topic.partitions.len() as u32);
-        }
-    }
-    member.turn(client).await
-}
+use crate::client::{Change, ClientError, Committed, Place};
 
 /// Those of `partitions` that are of `topics`.
 fn parts(topics: &Topics, partitions: &[TopicPartition]) -> Vec<Part> {

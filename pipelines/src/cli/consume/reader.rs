@@ -18,7 +18,6 @@ use tokio::time::Instant;
 use super::{
     super::{CliError, print::counted, progress::Progress, session::Session, tell},
     form::Printer,
-    membership::turn,
 };
 use crate::{
     client::{Change, ClientError, Committed, Membership, Patience, Place, Topic, is_passing},
@@ -245,10 +244,8 @@ impl Reader {
         if let Group::Member(member) = &mut self.options.group {
             let now = Instant::now();
             if now >= member.due() {
-                return turn(member, &mut self.session.client, &self.topics)
-                    .await
-                    .map(Found::Changes)
-                    .map_err(Trouble::Group);
+                let changes = member.turn(&mut self.session.client).await;
+                return changes.map(Found::Changes).map_err(Trouble::Group);
             }
             if self.open.is_empty() {
                 tokio::time::sleep_until(member.due()).await;
