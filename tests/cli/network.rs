@@ -177,6 +177,25 @@ fn a_partition_that_cannot_be_read_does_not_look_well() {
 }
 
 #[test]
+fn what_was_printed_is_committed_though_another_partition_cannot_be_read() {
+    let Some(place) = Place::new() else { return };
+    for topic in ["a", "b"] {
+        place.feed(&format!("produce {topic} --data data"), "one\ntwo\n");
+    }
+    // What a log was when it was closed is still known of one that is gone.
+    fs::rename(place.path("data/b-0"), place.path("elsewhere")).unwrap();
+    let read = || {
+        let said = place.run("consume a b -g g --data data");
+        assert!(!said.status.success(), "{}", said.out);
+        said.tells(&["`b-0`"]);
+        said.out
+    };
+    assert_eq!(read(), "one\ntwo\n");
+    assert_eq!(read(), "", "it was committed");
+    assert_eq!(place.succeed("consume a -g g --data data"), "");
+}
+
+#[test]
 fn a_group_is_moved_and_forgotten() {
     let Some(place) = Place::new() else { return };
     place.feed("produce t --data data", &"line\n".repeat(20));

@@ -311,33 +311,48 @@ impl Reader {
         topics
     }
 
+    /// Prints what came. What was printed is committed whatever comes behind it: else whoever goes on
+    /// there prints it again, each time.
     async fn take(&mut self, parts: Vec<(Part, PartitionData)>) -> Result<(), CliError> {
-        let mut moved = BTreeMap::new();
         if let Some(first) = self.open.pop_front() {
             self.open.push_back(first);
         }
+        let (mut moved, mut troubles) = (BTreeMap::new(), Vec::new());
+        let mut printed = Ok(());
         for (part, data) in parts {
-            let Some(position) = self.positions.get(&part).copied() else { continue };
+            let Some(begin) = self.positions.get(&part).copied() else { continue };
             if !data.error_code.is_none() {
-                self.trouble(&part, position, data.error_code).await?;
+                troubles.push((part, data.error_code));
                 continue;
             }
             self.patience = None;
-            let bytes: Vec<&Bytes> = data.records.slices().collect();
-            let next = bytes
-                .iter()
-                .try_fold(position, |position, slice| self.print(&part, position, slice))?;
-            if next > position {
-                self.positions.insert(part.clone(), next);
-                moved.insert(part, next);
+            let mut position = begin;
+            printed = data.records.slices().try_for_each(|it| self.print(&part, &mut position, it));
+            if position > begin {
+                self.positions.insert(part.clone(), position);
+                moved.insert(part, position);
+            }
+            if printed.is_err() {
+                break;
             }
         }
-        self.printer.flush()?;
-        if moved.is_empty() { Ok(()) } else { self.commit(&moved).await }
+        let flushed = self.printer.flush().map_err(CliError::from);
+        let kept = match flushed {
+            Ok(()) if !moved.is_empty() => self.commit(&moved).await,
+            flushed => flushed,
+        };
+        printed.and(kept)?;
+        for (part, code) in troubles {
+            // What was committed may have shown that it is another's by now.
+            if let Some(position) = self.positions.get(&part).copied() {
+                self.trouble(&part, position, code).await?;
+            }
+        }
+        Ok(())
     }
 
-    /// Prints what `slice` has from `position` on, and returns the offset after the last.
-    fn print(&mut self, part: &Part, mut position: i64, slice: &Bytes) -> Result<i64, CliError> {
+    /// Prints what `slice` has from `position` on, which is moved behind what is printed.
+    fn print(&mut self, part: &Part, position: &mut i64, slice: &Bytes) -> Result<(), CliError> {
         let (topic, number) = part;
         let bad = |error: &BatchError| CliError::Unreadable(format!("`{topic}-{number}`: {error}"));
         let mut at = 0;
@@ -355,21 +370,21 @@ impl Reader {
                 let records = batch::expand(&bytes, &header, EXPANDED_BYTES_MAX);
                 for record in records.map_err(|error| bad(&error))? {
                     let record = record.map_err(|error| bad(&error))?;
-                    if record.offset.as_i64() < position {
+                    if record.offset.as_i64() < *position {
                         continue;
                     }
                     if self.options.left == 0 {
-                        return Ok(position);
+                        return Ok(());
                     }
                     self.printer.print(topic, *number, &record)?;
                     self.options.left -= 1;
                     self.printed += 1;
-                    position = record.offset.as_i64() + 1;
+                    *position = record.offset.as_i64() + 1;
                 }
             }
-            position = position.max(header.next_offset().as_i64());
+            *position = (*position).max(header.next_offset().as_i64());
         }
-        Ok(position)
+        Ok(())
     }
 
     /// What an error of a partition means for it.
