@@ -170,10 +170,19 @@ fn a_partition_that_cannot_be_read_does_not_look_well() {
     let mut bytes = fs::read(&log).unwrap();
     bytes[70] ^= 1;
     fs::write(&log, bytes).unwrap();
-    let (_node, address) = serve(&place);
+    let (node, address) = serve(&place);
     let damaged = states(&format!("-b {address}"));
-    assert_ne!(damaged[0].0, "online", "{damaged:?}");
-    assert!(damaged[0].1.contains("t-0"), "{damaged:?}");
+    assert_eq!(damaged[0].0, "unreadable", "{damaged:?}");
+    assert!(damaged[0].1.contains("`t-0`"), "{damaged:?}");
+    // It does not even open a log that has lost a file, and says so to whoever asks.
+    node.kill();
+    fs::remove_file(log).unwrap();
+    let (_node, address) = serve(&place);
+    let lost = states(&format!("-b {address}"));
+    assert_eq!(lost[0].0, "offline", "{lost:?}");
+    for words in ["`t-0` is offline: ", "start again"] {
+        assert!(lost[0].1.contains(words), "no `{words}` in {lost:?}");
+    }
 }
 
 #[test]

@@ -45,16 +45,16 @@ impl Client {
         let mut found = BTreeMap::new();
         let mut by_leader: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
         for number in partitions {
-            match topic.partitions.get(number) {
-                Some(part) if part.leader.is_some() => {
-                    by_leader.entry(part.leader.unwrap_or_default()).or_default().push(*number);
-                }
-                Some(part) if !part.error.is_none() => {
-                    found.insert(*number, Err(part.error));
-                }
-                Some(_) => drop(found.insert(*number, Err(ErrorCode::LeaderNotAvailable))),
-                None => drop(found.insert(*number, Err(ErrorCode::UnknownTopicOrPartition))),
+            if let Ok(leader) = topic.leader(*number) {
+                by_leader.entry(leader).or_default().push(*number);
+                continue;
             }
+            let error = match topic.partitions.get(number) {
+                Some(part) if !part.error.is_none() => part.error,
+                Some(_) => ErrorCode::LeaderNotAvailable,
+                None => ErrorCode::UnknownTopicOrPartition,
+            };
+            found.insert(*number, Err(error));
         }
         for (leader, numbers) in by_leader {
             let partitions = numbers.iter().map(|number| ListOffsetsPartition {
@@ -71,7 +71,18 @@ impl Client {
                 topics: vec![asked],
                 ..ListOffsetsRequest::default()
             };
-            let told = self.ask_node(leader, &request, Duration::ZERO).await?;
+            let told = match self.ask_node(leader, &request, Duration::ZERO).await {
+                Ok(told) => told,
+                // Whoever has partitions offline that nobody leads may be gone with them.
+                Err(_)
+                    if numbers.iter().all(|number| topic.partitions[number].leader.is_none()) =>
+                {
+                    let unled = |number| (number, Err(ErrorCode::LeaderNotAvailable));
+                    found.extend(numbers.into_iter().map(unled));
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             for part in told.topics.into_iter().flat_map(|topic| topic.partitions) {
                 let offset = match part.error_code {
                     ErrorCode::None => Ok((part.offset >= 0).then_some(part.offset)),

@@ -55,6 +55,8 @@ pub struct Topic {
 pub struct Partition {
     /// Who leads it.
     pub leader: Option<i32>,
+    /// On whom it is offline, where nobody leads it.
+    pub offline_on: Option<i32>,
     /// Since which epoch; −1 where that is not told.
     pub leader_epoch: i32,
     /// How it is.
@@ -87,12 +89,14 @@ pub(super) enum Resource<'a> {
 pub type ConfigChange = (String, Option<String>);
 
 impl Topic {
-    /// Who leads `partition`.
+    /// Who is to be asked for `partition`: who leads it, or, where that is nobody, whoever has it offline
+    /// and can say why.
     ///
     /// # Errors
     /// [`ClientError::NoLeader`].
     pub fn leader(&self, partition: i32) -> Result<i32, ClientError> {
-        let leader = self.partitions.get(&partition).and_then(|part| part.leader);
+        let part = self.partitions.get(&partition);
+        let leader = part.and_then(|part| part.leader.or(part.offline_on));
         leader.ok_or_else(|| ClientError::NoLeader(format!("{}-{partition}", self.name)))
     }
 }
@@ -101,8 +105,9 @@ impl From<MetadataResponseTopic> for Topic {
     fn from(told: MetadataResponseTopic) -> Self {
         let partitions = told.partitions.iter().map(|told| {
             let leader = (told.leader_id >= 0).then_some(told.leader_id);
+            let offline_on = told.offline_replicas.first().filter(|_| leader.is_none()).copied();
             let (leader_epoch, error) = (told.leader_epoch, told.error_code);
-            (told.partition_index, Partition { leader, leader_epoch, error })
+            (told.partition_index, Partition { leader, offline_on, leader_epoch, error })
         });
         Self {
             partitions: partitions.collect(),
@@ -328,9 +333,8 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn log_end(&mut self, topic: &Topic, partition: i32) -> Result<i64, ClientError> {
-        let found = topic.partitions.get(&partition);
-        let no_leader = || ClientError::NoLeader(format!("{}-{partition}", topic.name));
-        let part = found.filter(|part| part.leader.is_some()).ok_or_else(no_leader)?;
+        let leader = topic.leader(partition)?;
+        let part = &topic.partitions[&partition];
         let asked = OffsetForLeaderPartition {
             partition,
             leader_epoch: part.leader_epoch,
@@ -340,7 +344,7 @@ impl Client {
         let name = topic.name.as_str().into();
         let topics = vec![OffsetForLeaderTopic { topic: name, partitions: vec![asked] }];
         let request = OffsetForLeaderEpochRequest { replica_id: -1, topics };
-        let told = self.ask_node(part.leader.unwrap_or_default(), &request, Duration::ZERO).await?;
+        let told = self.ask_node(leader, &request, Duration::ZERO).await?;
         let told = told.topics.into_iter().flat_map(|topic| topic.partitions).next();
         let told = told.unwrap_or_default();
         check(told.error_code, None, || format!("the end of `{}-{partition}`", topic.name))?;
