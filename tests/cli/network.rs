@@ -310,6 +310,24 @@ fn several_topics_are_read_by_one_command_and_as_a_group() {
 }
 
 #[test]
+fn where_to_begin_is_refused_only_where_it_is_in_no_topic_and_means_something() {
+    let Some(place) = Place::new() else { return };
+    place.feed("produce long --data data", "0\n1\n2\n3\n");
+    place.feed("produce short --data data", "0\n");
+    let said = place.run("consume long short --from 3 --data data");
+    assert_eq!((&*said.out, said.status.success()), ("3\n", true), "{}", said.err);
+    said.tells(&["`short` ends before offset 3", "from where it ends"]);
+    assert!(!said.err.contains("`long`"), "{}", said.err);
+    let why = ["--from 9", "all topics end before that offset", "flumen topics long short"];
+    place.refuse("consume long short --from 9 --data data", &why);
+    place.refuse("consume long -g g --from 9 --data data", &["--from 9", "the topic ends"]);
+    place.succeed("consume long -g g --max 2 --data data");
+    let said = place.run("consume long -g g --from 9 --data data");
+    assert_eq!((&*said.out, said.status.success()), ("2\n3\n", true), "{}", said.err);
+    said.tells(&["group `g` goes on where it has committed, and not at `--from 9`"]);
+}
+
+#[test]
 fn partitions_that_a_followed_topic_is_given_are_followed_too() {
     let Some(place) = Place::new() else { return };
     let (_node, address) = serve(&place);
