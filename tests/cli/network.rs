@@ -325,6 +325,9 @@ fn where_to_begin_is_refused_only_where_it_is_in_no_topic_and_means_something() 
     let said = place.run("consume long -g g --from 9 --data data");
     assert_eq!((&*said.out, said.status.success()), ("2\n3\n", true), "{}", said.err);
     said.tells(&["group `g` goes on where it has committed, and not at `--from 9`"]);
+    place.succeed("topics grow long 3 --data data");
+    let said = place.run("consume long -g g --from beginning --data data");
+    said.tells(&["1 of 3 partitions goes on where group `g` has committed", "groups reset g"]);
 }
 
 #[test]

@@ -126,6 +126,11 @@ async fn consume(mut session: Session, args: ConsumeArgs, start: Where) -> Resul
     };
     if let Some(from) = &args.from {
         heed(from, start, &ranges, &committed)?;
+        let kept = ranges.keys().filter(|part| committed.contains_key(*part)).count();
+        let group = args.group.as_deref().unwrap_or_default();
+        if let Some(unheeded) = unheeded(from, group, kept, ranges.len()) {
+            tell(format_args!("flumen: {unheeded}"));
+        }
     }
     let ends = ranges.into_iter().map(|(part, (_, end))| (part, end)).collect();
     let shape = match (args.json, &*args.show) {
@@ -139,7 +144,6 @@ async fn consume(mut session: Session, args: ConsumeArgs, start: Where) -> Resul
         left: args.max.unwrap_or(u64::MAX),
         takes_new: args.follow && args.partition.is_empty(),
         follows: args.follow && args.max.is_none(),
-        from: args.from,
         ..Options::default()
     };
     match args.group {
@@ -190,6 +194,19 @@ fn heed(
     Ok(())
 }
 
+/// Says that where to begin is of no meaning to a group that has committed in `kept` of so many partitions.
+fn unheeded(from: &str, group: &str, kept: usize, of: usize) -> Option<String> {
+    let (goes, them) = match kept {
+        0 => return None,
+        kept if kept == of => (format!("group `{group}` goes on where it"), "it"),
+        1 => (format!("1 of {of} partitions goes on where group `{group}`"), "it"),
+        kept => (format!("{kept} of {of} partitions go on where group `{group}`"), "them"),
+    };
+    Some(format!(
+        "{goes} has committed, and not at `--from {from}`; `flumen groups reset {group} --to …` moves {them}"
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -210,5 +227,14 @@ mod tests {
         assert!(why.contains("the topic ends") && why.contains("flumen topics a"), "{why}");
         assert_eq!(heeded(10, &[("a", 0), ("a", 1), ("b", 0)]), Ok(()), "all go on elsewhere");
         assert!(heed("end", Where::Last(99), &ranges, &Committed::new()).is_ok());
+    }
+
+    #[test]
+    fn it_is_counted_in_how_many_partitions_a_group_goes_on_elsewhere() {
+        let told = |kept| unheeded("3", "g", kept, 3).unwrap_or_default();
+        assert_eq!(told(0), "");
+        assert!(told(1).starts_with("1 of 3 partitions goes on where group `g` has committed, and"));
+        assert!(told(2).starts_with("2 of 3 partitions go on where group `g` has committed, and"));
+        assert!(told(3).starts_with("group `g` goes on where it has committed, and not at `--from 3`"));
     }
 }

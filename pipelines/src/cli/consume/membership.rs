@@ -59,7 +59,6 @@ impl Reader {
             });
             self.options.begins.extend(begins);
         }
-        self.options.tell_unheeded(given.iter().any(|part| committed.contains_key(part)));
         let begins = &self.options.begins;
         let position = |part: &Part| {
             let kept = committed.get(part).or_else(|| begins.get(part)).copied();

@@ -86,32 +86,13 @@ pub(super) struct Options {
     /// Whether it goes on at the end of what there is.
     pub(super) follows: bool,
     pub(super) group: Group,
-    /// Where a person says that it begins, until it is known whether the group knows better.
-    pub(super) from: Option<String>,
 }
 
 impl Options {
     /// Begins where the group has left off.
     pub(super) fn go_on_after(&mut self, committed: &Committed) {
-        let mut has_committed = false;
         for (part, begin) in &mut self.begins {
-            if let Some(offset) = committed.get(part) {
-                *begin = *offset;
-                has_committed = true;
-            }
-        }
-        self.tell_unheeded(has_committed);
-    }
-
-    /// Says that where to begin is of no meaning to a group that has begun. What it commits later is our
-    /// own doing.
-    pub(super) fn tell_unheeded(&mut self, has_committed: bool) {
-        let group = self.group.name().unwrap_or_default();
-        if let Some(from) = self.from.take().filter(|_| has_committed) {
-            tell(format_args!(
-                "flumen: group `{group}` goes on where it has committed, and not at `--from {from}`; \
-                 `flumen groups reset {group} --to …` moves it"
-            ));
+            *begin = committed.get(part).copied().unwrap_or(*begin);
         }
     }
 }
