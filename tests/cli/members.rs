@@ -90,9 +90,7 @@ fn a_leader_shares_out_the_topics_that_only_another_member_wants() {
     let leader = place.start(&format!("consume a --follow --group g -b {address}"));
     wait_until("it reads `a`", || shares(&described(&place, &address)) == [1]);
     let other = place.start(&format!("consume a b --follow --group g -b {address}"));
-    wait_until("`b` is read", || {
-        shares(&described(&place, &address)).iter().sum::<usize>() == 3
-    });
+    wait_until("`b` is read", || shares(&described(&place, &address)).iter().sum::<usize>() == 3);
     place.feed(&format!("produce b --partition 1 -b {address}"), "one\n");
     other.has_printed("one\n");
     // What such a topic is given is shared out, too.

@@ -331,6 +331,43 @@ fn where_to_begin_is_refused_only_where_it_is_in_no_topic_and_means_something() 
 }
 
 #[test]
+fn others_are_followed_on_when_a_topic_is_deleted_and_it_ends_with_the_last() {
+    let Some(place) = Place::new() else { return };
+    let (_node, address) = serve(&place);
+    let produce = |topic: &str, line: &str| {
+        place.feed(&format!("produce {topic} -b {address}"), &format!("{line}\n"));
+    };
+    for (topic, line) in [("a", "one"), ("b", "two")] {
+        produce(topic, line);
+    }
+    let alone = place.start(&format!("consume a b --follow -b {address}"));
+    let member = place.start(&format!("consume a b --follow -g g -b {address}"));
+    for follower in [&alone, &member] {
+        follower.has_printed("one\n");
+        follower.has_printed("two\n");
+    }
+    place.succeed(&format!("topics delete b -b {address}"));
+    for follower in [&alone, &member] {
+        follower.has_said("`b` was deleted; the others are read on");
+    }
+    produce("a", "three");
+    produce("b", "four");
+    for follower in [&alone, &member] {
+        follower.has_printed("three\n");
+        follower.has_printed("four\n");
+    }
+    place.succeed(&format!("topics delete b -b {address}"));
+    for follower in [&alone, &member] {
+        follower.has_said("was made again, and is read from its beginning");
+    }
+    place.succeed(&format!("topics delete a -b {address}"));
+    let said = alone.ended();
+    assert!(!said.status.success(), "nothing is left");
+    said.tells(&["`a` was deleted"]);
+    assert!(!member.ended().status.success());
+}
+
+#[test]
 fn partitions_that_a_followed_topic_is_given_are_followed_too() {
     let Some(place) = Place::new() else { return };
     let (_node, address) = serve(&place);

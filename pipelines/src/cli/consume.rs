@@ -214,8 +214,11 @@ mod tests {
     #[test]
     fn an_offset_is_refused_only_where_no_partition_has_it_that_is_to_begin_there() {
         let part = |name: &str, number| (name.to_owned(), number);
-        let ranges =
-            BTreeMap::from([(part("a", 0), (0, 5)), (part("a", 1), (0, 9)), (part("b", 0), (0, 2))]);
+        let ranges = BTreeMap::from([
+            (part("a", 0), (0, 5)),
+            (part("a", 1), (0, 9)),
+            (part("b", 0), (0, 2)),
+        ]);
         let heeded = |offset, committed: &[(&str, i32)]| {
             let committed = committed.iter().map(|(name, number)| (part(name, *number), 1));
             heed("N", Where::Offset(offset), &ranges, &committed.collect())
@@ -233,8 +236,12 @@ mod tests {
     fn it_is_counted_in_how_many_partitions_a_group_goes_on_elsewhere() {
         let told = |kept| unheeded("3", "g", kept, 3).unwrap_or_default();
         assert_eq!(told(0), "");
-        assert!(told(1).starts_with("1 of 3 partitions goes on where group `g` has committed, and"));
+        assert!(
+            told(1).starts_with("1 of 3 partitions goes on where group `g` has committed, and")
+        );
         assert!(told(2).starts_with("2 of 3 partitions go on where group `g` has committed, and"));
-        assert!(told(3).starts_with("group `g` goes on where it has committed, and not at `--from 3`"));
+        assert!(
+            told(3).starts_with("group `g` goes on where it has committed, and not at `--from 3`")
+        );
     }
 }

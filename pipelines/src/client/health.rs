@@ -74,9 +74,8 @@ impl Client {
 /// Asks for the first batch of each of these, as far as there is room.
 fn first_batches(topic: &Topic, asked: &[FetchPartition]) -> FetchRequest {
     let share = ANSWER_BYTES / i32::try_from(asked.len().max(1)).unwrap_or(i32::MAX);
-    let partitions = asked
-        .iter()
-        .map(|asked| FetchPartition { partition_max_bytes: share, ..asked.clone() });
+    let partitions =
+        asked.iter().map(|asked| FetchPartition { partition_max_bytes: share, ..asked.clone() });
     let topic = FetchTopic {
         topic: topic.name.as_str().into(),
         topic_id: topic.id,

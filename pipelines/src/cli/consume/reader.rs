@@ -1,7 +1,7 @@
 //! Fetches from the leaders of the partitions in turn, and prints what comes.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     io::IsTerminal as _,
     time::Duration,
 };
@@ -97,6 +97,12 @@ impl Options {
     }
 }
 
+/// The partition that has waited longest of those that somebody leads; of all, where nobody leads any.
+fn next_of(open: &VecDeque<Part>, leader: impl Fn(&Part) -> Option<i32>) -> Option<&Part> {
+    let led = open.iter().find(|part| leader(part).is_some());
+    led.or_else(|| open.front())
+}
+
 /// See the module.
 pub(super) struct Reader {
     pub(super) session: Session,
@@ -106,6 +112,10 @@ pub(super) struct Reader {
     positions: BTreeMap<Part, i64>,
     /// Partitions that are still read; those that had their turn stand behind.
     open: VecDeque<Part>,
+    /// Those of them that nobody led when it was looked last.
+    unled: BTreeSet<Part>,
+    /// Topics that were deleted, and the partitions of them that were read.
+    gone: BTreeMap<String, Vec<Part>>,
     printer: Printer,
     printed: u64,
     progress: Progress,
@@ -126,6 +136,8 @@ impl Reader {
             options,
             positions: BTreeMap::new(),
             open: VecDeque::new(),
+            unled: BTreeSet::new(),
+            gone: BTreeMap::new(),
             printer,
             printed: 0,
             progress: Progress::new(None),
@@ -156,12 +168,14 @@ impl Reader {
     pub(super) fn let_go(&mut self, parts: &[Part]) {
         self.positions.retain(|part, _| !parts.contains(part));
         self.open.retain(|part| !parts.contains(part));
+        self.gone.values_mut().for_each(|gone| gone.retain(|part| !parts.contains(part)));
     }
 
     fn close_ended(&mut self) {
-        let (ends, positions) = (&self.options.ends, &self.positions);
-        let end_of = |part: &Part| ends.as_ref().and_then(|ends| ends.get(part));
-        self.open.retain(|part| end_of(part).is_none_or(|end| positions[part] < *end));
+        let Some(ends) = &self.options.ends else { return };
+        let positions = &self.positions;
+        // What came to the topics since is not read.
+        self.open.retain(|part| ends.get(part).is_some_and(|end| positions[part] < *end));
     }
 
     /// Whether there may be something to print.
@@ -198,7 +212,8 @@ impl Reader {
                 Err(Trouble::Fetch(error)) => self.wait_out(error).await,
                 Err(Trouble::Group(error)) => Err(error.into()),
             };
-            if outcome.is_ok() && self.options.takes_new && self.looked.elapsed() >= LOOK {
+            let looks = self.options.takes_new || !self.unled.is_empty();
+            if outcome.is_ok() && looks && self.looked.elapsed() >= LOOK {
                 outcome = self.look().await;
             }
             self.close_ended();
@@ -240,14 +255,15 @@ impl Reader {
         self.topics.get(topic)?.leader(*number).ok()
     }
 
-    /// What one leader has of its partitions: the one whose partition has waited longest.
+    /// What one leader has of its partitions: the one whose partition has waited longest. A partition that
+    /// nobody leads keeps none waiting that has a leader.
     async fn fetch(&mut self) -> Result<Vec<(Part, PartitionData)>, ClientError> {
-        let first = self.open.front().cloned().unwrap_or_default();
+        let first = next_of(&self.open, |part| self.leader(part)).cloned().unwrap_or_default();
         let node = self
             .leader(&first)
             .ok_or_else(|| ClientError::NoLeader(format!("{}-{}", first.0, first.1)))?;
         // With other leaders to be asked, nobody waits for one.
-        let is_alone = self.open.iter().all(|part| self.leader(part) == Some(node));
+        let is_alone = self.open.iter().filter_map(|part| self.leader(part)).all(|it| it == node);
         let wait = if is_alone { WAIT } else { WAIT / 10 };
         let request = FetchRequest {
             max_wait_ms: i32::try_from(wait.as_millis()).unwrap_or(i32::MAX),
@@ -393,6 +409,10 @@ impl Reader {
             let (what, message) = (format!("`{name}`"), None);
             return self.wait_out(ClientError::Refused { what, code, message }).await;
         }
+        if matches!(code, ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId) {
+            // Where the topic is gone, it is read no more; else its leader does not know it yet.
+            return self.wait_out(ClientError::NoLeader(name)).await;
+        }
         Err(self.session.why(topic, *number, at, code).await)
     }
 
@@ -406,17 +426,25 @@ impl Reader {
     /// Looks who leads, and whether there are more partitions to be read by now.
     async fn look(&mut self) -> Result<(), CliError> {
         self.looked = Instant::now();
-        let names: Vec<String> = self.topics.keys().cloned().collect();
+        let names: Vec<String> = self.topics.keys().chain(self.gone.keys()).cloned().collect();
         for name in names {
             match self.session.client.topic(&name, false).await {
-                Ok(Some(topic)) => drop(self.topics.insert(name, topic)),
-                Ok(None) => return Err(CliError::Unreadable(format!("`{name}` was deleted"))),
+                Ok(Some(topic)) => self.know(topic),
+                Ok(None) if self.topics.remove(&name).is_some() => {
+                    if self.topics.is_empty() {
+                        return Err(CliError::Unreadable(format!("`{name}` was deleted")));
+                    }
+                    tell(format_args!("flumen: `{name}` was deleted; the others are read on"));
+                    self.forget(&name);
+                }
+                Ok(None) => {}
                 Err(error) => {
                     let patience = *self.patience.get_or_insert_default();
                     return Ok(patience.with(error).await?);
                 }
             }
         }
+        self.tell_unled();
         // A member is told by its group what it is to read of them.
         let takes_new = self.options.takes_new && !matches!(self.options.group, Group::Member(_));
         let topics = self.topics.values().filter(|_| takes_new);
@@ -426,5 +454,64 @@ impl Reader {
         self.open.extend(new.iter().cloned());
         self.positions.extend(new.into_iter().map(|part| (part, 0)));
         Ok(())
+    }
+
+    /// Takes in what a topic is now. One that was deleted and is there again is followed from its
+    /// beginning.
+    fn know(&mut self, topic: Topic) {
+        let (name, id) = (topic.name.clone(), topic.id);
+        let known = self.topics.insert(name.clone(), topic);
+        if known.is_some_and(|known| known.id != id) {
+            self.forget(&name);
+        }
+        let Some(parts) = self.gone.remove(&name) else { return };
+        if self.options.ends.is_none() {
+            tell(format_args!("flumen: `{name}` was made again, and is read from its beginning"));
+        }
+        let partitions = &self.topics[&name].partitions;
+        let is_there = |part: &Part| partitions.contains_key(&part.1);
+        self.take_up(parts.into_iter().filter(is_there).map(|part| (part, 0)).collect());
+    }
+
+    /// Does not read a topic any more that was deleted.
+    fn forget(&mut self, name: &str) {
+        let parts = self.positions.keys().filter(|part| part.0 == name);
+        let parts: Vec<Part> = parts.cloned().collect();
+        self.let_go(&parts);
+        self.options.begins.retain(|part, _| part.0 != name);
+        if let Some(ends) = &mut self.options.ends {
+            ends.retain(|part, _| part.0 != name);
+        }
+        self.gone.insert(name.to_owned(), parts);
+    }
+
+    /// Says which partitions are not read now since nobody leads them.
+    fn tell_unled(&mut self) {
+        let unled = self.open.iter().filter(|part| self.leader(part).is_none());
+        let unled: BTreeSet<Part> = unled.cloned().collect();
+        for (name, number) in unled.difference(&self.unled) {
+            tell(format_args!(
+                "flumen: nobody leads `{name}-{number}` now: it is read as soon as somebody does; see \
+                 `flumen topics describe {name}`"
+            ));
+        }
+        self.unled = unled;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_that_nobody_leads_keeps_none_waiting_that_has_a_leader() {
+        let part = |number| ("t".to_owned(), number);
+        let open = VecDeque::from([part(0), part(1), part(2)]);
+        let next = |led: &[i32]| {
+            next_of(&open, |part| led.contains(&part.1).then_some(7)).map(|part| part.1)
+        };
+        assert_eq!(next(&[0, 1, 2]), Some(0));
+        assert_eq!(next(&[1, 2]), Some(1));
+        assert_eq!(next(&[]), Some(0), "it is told which has no leader");
     }
 }
