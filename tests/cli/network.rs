@@ -390,6 +390,11 @@ fn what_was_taken_is_counted_where_another_partition_refuses() {
     assert!(!said.status.success());
     said.tells(&["1 record went into `t`", "`t-0`", "have no key"]);
     assert_eq!(place.succeed("consume t --data data"), "v\n");
+    // A line that is none is named even where those before it cannot be sent.
+    let said =
+        place.fed("produce t --format json --data data", &lines.replace("{\"partition\":1", "x"));
+    assert!(!said.status.success());
+    said.tells(&["line 2 of standard input", "`t-0`", "have no key"]);
 }
 
 #[test]
