@@ -467,6 +467,20 @@ fn records_go_through_json_as_they_are_and_a_bad_line_is_named() {
 }
 
 #[test]
+fn a_separator_is_refused_where_it_separates_nothing() {
+    let Some(place) = Place::new() else { return };
+    place.feed("produce t --data data --key-separator :", "k:v\n");
+    let read = |args: &str| place.succeed(&format!("consume t --data data {args}"));
+    assert_eq!(read("--format key-value"), "k\tv\n");
+    assert_eq!(read("--format key-value --separator ="), "k=v\n");
+    assert_eq!(read("--show value,key --key-separator ="), "v=k\n");
+    for form in ["", " --json", " --format json", " --format value", " --show value"] {
+        let why = ["`--separator =`", "nothing is separated", "--show key,value"];
+        place.refuse(&format!("consume t --data data --separator ={form}"), &why);
+    }
+}
+
+#[test]
 fn records_are_sent_and_read_under_every_codec() {
     let Some(place) = Place::new() else { return };
     let lines: String =

@@ -68,9 +68,10 @@ pub struct ConsumeArgs {
         conflicts_with_all = ["format", "json"]
     )]
     show: Vec<Field>,
-    /// Between what `--show` lists, and between key and value with `--format key-value`.
-    #[arg(long, visible_alias = "key-separator", default_value = "\t", value_name = "TEXT")]
-    separator: String,
+    /// Between what `--show` lists, and between key and value with `--format key-value`; a tab where it is
+    /// not given.
+    #[arg(long, visible_alias = "key-separator", value_name = "TEXT")]
+    separator: Option<String>,
     /// The same as `--format json`.
     #[arg(long, conflicts_with = "format")]
     json: bool,
@@ -106,10 +107,35 @@ impl From<AssignorArg> for Assignor {
 /// [`CliError`].
 pub fn run(args: ConsumeArgs) -> Result<(), CliError> {
     let start = Where::parse("--from", args.from.as_deref().unwrap_or("beginning"))?;
-    session::run(&args.node.clone(), |session| consume(session, args, start))
+    let printer = printer(&args)?;
+    session::run(&args.node.clone(), |session| consume(session, args, start, printer))
 }
 
-async fn consume(mut session: Session, args: ConsumeArgs, start: Where) -> Result<(), CliError> {
+/// What prints records as `args` say.
+fn printer(args: &ConsumeArgs) -> Result<Printer, CliError> {
+    let shape = match (args.json, &*args.show) {
+        (true, _) => Shape::Object,
+        (false, []) => args.format.into(),
+        (false, fields) => Shape::Fields(fields.to_vec()),
+    };
+    match &args.separator {
+        Some(separator) if !shape.is_separated() => Err(CliError::Option {
+            option: "--separator",
+            value: separator.clone(),
+            expected: "nothing is separated in what is printed; say what is to be, as in `--show key,value`, \
+                       or leave it out"
+                .into(),
+        }),
+        separator => Ok(Printer::new(shape, separator.as_deref().unwrap_or("\t"))),
+    }
+}
+
+async fn consume(
+    mut session: Session,
+    args: ConsumeArgs,
+    start: Where,
+    printer: Printer,
+) -> Result<(), CliError> {
     let (mut topics, mut begins, mut ranges) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     for name in &args.topics {
         let topic = session.topic(name).await?;
@@ -133,11 +159,6 @@ async fn consume(mut session: Session, args: ConsumeArgs, start: Where) -> Resul
         }
     }
     let ends = ranges.into_iter().map(|(part, (_, end))| (part, end)).collect();
-    let shape = match (args.json, &*args.show) {
-        (true, _) => Shape::Object,
-        (false, []) => args.format.into(),
-        (false, fields) => Shape::Fields(fields.to_vec()),
-    };
     let mut options = Options {
         begins,
         ends: (!args.follow).then_some(ends),
@@ -164,7 +185,6 @@ async fn consume(mut session: Session, args: ConsumeArgs, start: Where) -> Resul
         }
         None => {}
     }
-    let printer = Printer::new(shape, &args.separator);
     Reader::new(session, topics, options, printer).run().await
 }
 
