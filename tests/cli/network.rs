@@ -467,6 +467,23 @@ fn records_go_through_json_as_they_are_and_a_bad_line_is_named() {
 }
 
 #[test]
+fn how_far_it_is_is_drawn_at_a_terminal_but_not_among_records() {
+    let Some(place) = Place::new() else { return };
+    fs::write(place.path("input"), "line\n".repeat(1_000)).unwrap();
+    let Some(drawn) = place.at_terminal("produce t --data data <input") else { return };
+    for words in ["100%", "1000 records", "left"] {
+        assert!(drawn.contains(words), "no `{words}` in {drawn:?}");
+    }
+    let drawn = |args: &str| place.at_terminal(args).unwrap();
+    assert!(drawn("consume t --data data >out").contains("1000 records"));
+    let printed = drawn("consume t --data data");
+    assert!(printed.contains("line\r\nline") && !printed.contains('%'), "{printed:?}");
+    let bar = drawn("dump-log data/t-0 >out");
+    assert!(bar.contains('%') && bar.contains("left"), "{bar:?}");
+    assert!(!drawn("dump-log data/t-0").contains("left"));
+}
+
+#[test]
 fn a_separator_is_refused_where_it_separates_nothing() {
     let Some(place) = Place::new() else { return };
     place.feed("produce t --data data --key-separator :", "k:v\n");

@@ -140,7 +140,7 @@ impl Reader {
             gone: BTreeMap::new(),
             printer,
             printed: 0,
-            progress: Progress::new(None),
+            progress: Progress::of_output(None),
             patience: None,
             looked: Instant::now(),
         };
@@ -159,7 +159,7 @@ impl Reader {
                 self.positions.get(part).map_or(0, |position| (end - position).max(0))
             });
             let all = self.printed.saturating_add(left.sum::<i64>().unsigned_abs());
-            self.progress = Progress::new(Some(all));
+            self.progress = Progress::of_output(Some(all));
         }
         self.close_ended();
     }
