@@ -121,6 +121,16 @@ impl NodeOptions {
             takes_over_kafka: false,
         }
     }
+
+    /// Also listens on `address`, `HOST:PORT`, for Kafka's clients in any language; clients are told that
+    /// address. Port 0 lets the system choose one, which [`Node::addresses`] tells. May be said more
+    /// than once; where clients reach the address by another name, put a [`Listen`] into
+    /// [`listen`](Self#structfield.listen).
+    #[must_use]
+    pub fn listen(mut self, address: impl Into<String>) -> Self {
+        self.listen.push(Listen { address: address.into(), advertise: None });
+        self
+    }
 }
 
 /// Why a node did not start, or ended.
@@ -200,6 +210,13 @@ impl Node {
     #[must_use]
     pub fn gateway(&self) -> &Gateway {
         &self.gateway
+    }
+
+    /// Where it listens for Kafka's clients, in the order in which the addresses were given; empty where
+    /// it is embedded only.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.gateway.listeners().iter().map(Bound::address).collect()
     }
 
     /// The supervisor of what is started on the node.

@@ -82,6 +82,25 @@ fn cooperative_members_do_the_same() {
 }
 
 #[test]
+fn a_leader_shares_out_the_topics_that_only_another_member_wants() {
+    let Some(place) = Place::new() else { return };
+    let (_node, address) = serve(&place);
+    place.succeed(&format!("topics create a -b {address}"));
+    place.succeed(&format!("topics create b --partitions 2 -b {address}"));
+    let leader = place.start(&format!("consume a --follow --group g -b {address}"));
+    wait_until("it reads `a`", || shares(&described(&place, &address)) == [1]);
+    let other = place.start(&format!("consume a b --follow --group g -b {address}"));
+    wait_until("`b` is read", || shares(&described(&place, &address)).iter().sum::<usize>() == 3);
+    place.feed(&format!("produce b --partition 1 -b {address}"), "one\n");
+    other.has_printed("one\n");
+    // What such a topic is given is shared out, too.
+    place.succeed(&format!("topics grow b 3 -b {address}"));
+    place.feed(&format!("produce b --partition 2 -b {address}"), "two\n");
+    other.has_printed("two\n");
+    assert!(leader.interrupt().status.success() && other.interrupt().status.success());
+}
+
+#[test]
 fn a_member_ends_with_what_it_was_given_and_a_reader_of_partitions_is_none() {
     let Some(place) = Place::new() else { return };
     let (_node, address) = serve(&place);

@@ -170,10 +170,38 @@ fn a_partition_that_cannot_be_read_does_not_look_well() {
     let mut bytes = fs::read(&log).unwrap();
     bytes[70] ^= 1;
     fs::write(&log, bytes).unwrap();
-    let (_node, address) = serve(&place);
+    let (node, address) = serve(&place);
     let damaged = states(&format!("-b {address}"));
-    assert_ne!(damaged[0].0, "online", "{damaged:?}");
-    assert!(damaged[0].1.contains("t-0"), "{damaged:?}");
+    assert_eq!(damaged[0].0, "unreadable", "{damaged:?}");
+    assert!(damaged[0].1.contains("`t-0`"), "{damaged:?}");
+    // It does not even open a log that has lost a file, and says so to whoever asks.
+    node.kill();
+    fs::remove_file(log).unwrap();
+    let (_node, address) = serve(&place);
+    let lost = states(&format!("-b {address}"));
+    assert_eq!(lost[0].0, "offline", "{lost:?}");
+    for words in ["`t-0` is offline: ", "start again"] {
+        assert!(lost[0].1.contains(words), "no `{words}` in {lost:?}");
+    }
+}
+
+#[test]
+fn what_was_printed_is_committed_though_another_partition_cannot_be_read() {
+    let Some(place) = Place::new() else { return };
+    for topic in ["a", "b"] {
+        place.feed(&format!("produce {topic} --data data"), "one\ntwo\n");
+    }
+    // What a log was when it was closed is still known of one that is gone.
+    fs::rename(place.path("data/b-0"), place.path("elsewhere")).unwrap();
+    let read = || {
+        let said = place.run("consume a b -g g --data data");
+        assert!(!said.status.success(), "{}", said.out);
+        said.tells(&["`b-0`"]);
+        said.out
+    };
+    assert_eq!(read(), "one\ntwo\n");
+    assert_eq!(read(), "", "it was committed");
+    assert_eq!(place.succeed("consume a -g g --data data"), "");
 }
 
 /// Nobody leads it; its node says all the same what is wrong.
@@ -310,6 +338,64 @@ fn several_topics_are_read_by_one_command_and_as_a_group() {
 }
 
 #[test]
+fn where_to_begin_is_refused_only_where_it_is_in_no_topic_and_means_something() {
+    let Some(place) = Place::new() else { return };
+    place.feed("produce long --data data", "0\n1\n2\n3\n");
+    place.feed("produce short --data data", "0\n");
+    let said = place.run("consume long short --from 3 --data data");
+    assert_eq!((&*said.out, said.status.success()), ("3\n", true), "{}", said.err);
+    said.tells(&["`short` ends before offset 3", "from where it ends"]);
+    assert!(!said.err.contains("`long`"), "{}", said.err);
+    let why = ["--from 9", "all topics end before that offset", "flumen topics long short"];
+    place.refuse("consume long short --from 9 --data data", &why);
+    place.refuse("consume long -g g --from 9 --data data", &["--from 9", "the topic ends"]);
+    place.succeed("consume long -g g --max 2 --data data");
+    let said = place.run("consume long -g g --from 9 --data data");
+    assert_eq!((&*said.out, said.status.success()), ("2\n3\n", true), "{}", said.err);
+    said.tells(&["group `g` goes on where it has committed, and not at `--from 9`"]);
+    place.succeed("topics grow long 3 --data data");
+    let said = place.run("consume long -g g --from beginning --data data");
+    said.tells(&["1 of 3 partitions goes on where group `g` has committed", "groups reset g"]);
+}
+
+#[test]
+fn others_are_followed_on_when_a_topic_is_deleted_and_it_ends_with_the_last() {
+    let Some(place) = Place::new() else { return };
+    let (_node, address) = serve(&place);
+    let produce = |topic: &str, line: &str| {
+        place.feed(&format!("produce {topic} -b {address}"), &format!("{line}\n"));
+    };
+    for (topic, line) in [("a", "one"), ("b", "two")] {
+        produce(topic, line);
+    }
+    let alone = place.start(&format!("consume a b --follow -b {address}"));
+    let member = place.start(&format!("consume a b --follow -g g -b {address}"));
+    for follower in [&alone, &member] {
+        follower.has_printed("one\n");
+        follower.has_printed("two\n");
+    }
+    place.succeed(&format!("topics delete b -b {address}"));
+    for follower in [&alone, &member] {
+        follower.has_said("`b` was deleted; the others are read on");
+    }
+    produce("a", "three");
+    produce("b", "four");
+    for follower in [&alone, &member] {
+        follower.has_printed("three\n");
+        follower.has_printed("four\n");
+    }
+    place.succeed(&format!("topics delete b -b {address}"));
+    for follower in [&alone, &member] {
+        follower.has_said("was made again, and is read from its beginning");
+    }
+    place.succeed(&format!("topics delete a -b {address}"));
+    let said = alone.ended();
+    assert!(!said.status.success(), "nothing is left");
+    said.tells(&["`a` was deleted"]);
+    assert!(!member.ended().status.success());
+}
+
+#[test]
 fn partitions_that_a_followed_topic_is_given_are_followed_too() {
     let Some(place) = Place::new() else { return };
     let (_node, address) = serve(&place);
@@ -332,6 +418,11 @@ fn what_was_taken_is_counted_where_another_partition_refuses() {
     assert!(!said.status.success());
     said.tells(&["1 record went into `t`", "`t-0`", "have no key"]);
     assert_eq!(place.succeed("consume t --data data"), "v\n");
+    // A line that is none is named even where those before it cannot be sent.
+    let said =
+        place.fed("produce t --format json --data data", &lines.replace("{\"partition\":1", "x"));
+    assert!(!said.status.success());
+    said.tells(&["line 2 of standard input", "`t-0`", "have no key"]);
 }
 
 #[test]
@@ -401,6 +492,37 @@ fn records_go_through_json_as_they_are_and_a_bad_line_is_named() {
         .tells(&["line 1", "expected an object"]);
     let lines = place.succeed("consume t --data data --json");
     assert_eq!(lines.lines().count(), 4, "the one before it was taken");
+}
+
+#[test]
+fn how_far_it_is_is_drawn_at_a_terminal_but_not_among_records() {
+    let Some(place) = Place::new() else { return };
+    fs::write(place.path("input"), "line\n".repeat(1_000)).unwrap();
+    let Some(drawn) = place.at_terminal("produce t --data data <input") else { return };
+    for words in ["100%", "1000 records", "left"] {
+        assert!(drawn.contains(words), "no `{words}` in {drawn:?}");
+    }
+    let drawn = |args: &str| place.at_terminal(args).unwrap();
+    assert!(drawn("consume t --data data >out").contains("1000 records"));
+    let printed = drawn("consume t --data data");
+    assert!(printed.contains("line\r\nline") && !printed.contains('%'), "{printed:?}");
+    let bar = drawn("dump-log data/t-0 >out");
+    assert!(bar.contains('%') && bar.contains("left"), "{bar:?}");
+    assert!(!drawn("dump-log data/t-0").contains("left"));
+}
+
+#[test]
+fn a_separator_is_refused_where_it_separates_nothing() {
+    let Some(place) = Place::new() else { return };
+    place.feed("produce t --data data --key-separator :", "k:v\n");
+    let read = |args: &str| place.succeed(&format!("consume t --data data {args}"));
+    assert_eq!(read("--format key-value"), "k\tv\n");
+    assert_eq!(read("--format key-value --separator ="), "k=v\n");
+    assert_eq!(read("--show value,key --key-separator ="), "v=k\n");
+    for form in ["", " --json", " --format json", " --format value", " --show value"] {
+        let why = ["`--separator =`", "nothing is separated", "--show key,value"];
+        place.refuse(&format!("consume t --data data --separator ={form}"), &why);
+    }
 }
 
 #[test]

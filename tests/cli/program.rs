@@ -91,6 +91,26 @@ impl Place {
         Said::from(command.stdin(File::open(file).unwrap()).output().unwrap())
     }
 
+    /// Runs it at a terminal, with what the shell may add to its line; all that is drawn there. None where
+    /// there is no `script`, which makes terminals.
+    pub(crate) fn at_terminal(&self, args: &str) -> Option<String> {
+        let line = format!("{} {args}", self.program.display());
+        let mut command = Command::new("script");
+        command.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
+        command.current_dir(self.dir.path()).stdin(Stdio::null()).env("TERM", "xterm");
+        match command.output() {
+            Ok(output) => {
+                let said = Said::from(output);
+                assert!(said.status.success(), "`{line}`: {}: {}", said.status, said.out);
+                Some(said.out)
+            }
+            Err(error) => {
+                skip(&format!("no terminal can be made with `script`: {error}"));
+                None
+            }
+        }
+    }
+
     /// It must do with this input what it is told; what it prints.
     #[track_caller]
     pub(crate) fn feed(&self, args: &str, input: &str) -> String {

@@ -12,12 +12,13 @@ use std::{
 };
 
 use clap::Args;
+use indicatif::HumanBytes;
 use serde_json::Value;
 
 use flumen_runtime::data_dir;
 
 use self::segment::Dump;
-use super::{CliError, print, tell};
+use super::{CliError, print, progress::Progress, tell};
 
 /// Options of `flumen dump-log`.
 #[derive(Debug, Args)]
@@ -46,9 +47,18 @@ struct Teller {
     all_of_groups: bool,
     json: bool,
     out: io::BufWriter<io::Stdout>,
+    /// How far it is in all files, and how many bytes were in those that are done.
+    progress: Progress,
+    before: u64,
 }
 
 impl Teller {
+    /// Shows that it is at this byte of the file at hand.
+    fn at(&self, byte: u64) {
+        let at = self.before + byte;
+        self.progress.at(at, || HumanBytes(at).to_string());
+    }
+
     fn heading(&mut self, path: &Path) -> io::Result<()> {
         if self.json {
             return Ok(());
@@ -77,18 +87,25 @@ pub fn run(args: DumpLogArgs) -> Result<(), CliError> {
     let out = io::BufWriter::with_capacity(64 << 10, io::stdout());
     let all_of_groups = args.offsets_decoder;
     let records = args.records || all_of_groups;
-    let mut teller = Teller { records, of_groups: false, all_of_groups, json: args.json, out };
-    let mut damaged = 0;
+    let mut all = Vec::new();
     for path in &args.paths {
-        for file in files(path)? {
-            let trouble = dump(&file, &mut teller)?;
-            io::Write::flush(&mut teller.out)?;
-            if let Some(trouble) = trouble {
-                damaged += 1;
-                tell(format_args!("flumen: `{}`: {trouble}", file.display()));
-            }
+        all.extend(files(path)?);
+    }
+    let progress = Progress::of_output(Some(all.iter().map(|file| length(file)).sum()));
+    let (json, of_groups, before) = (args.json, false, 0);
+    let mut teller = Teller { records, of_groups, all_of_groups, json, out, progress, before };
+    let mut damaged = 0;
+    for file in all {
+        let trouble = dump(&file, &mut teller)?;
+        io::Write::flush(&mut teller.out)?;
+        teller.before += length(&file);
+        if let Some(trouble) = trouble {
+            damaged += 1;
+            let say = || tell(format_args!("flumen: `{}`: {trouble}", file.display()));
+            teller.progress.aside(say);
         }
     }
+    teller.progress.end();
     let data: BTreeSet<PathBuf> = args.paths.iter().filter_map(|path| data_dir_of(path)).collect();
     for dir in data.iter().filter(|dir| data_dir::is_in_use(dir)) {
         tell(format_args!(
@@ -100,6 +117,11 @@ pub fn run(args: DumpLogArgs) -> Result<(), CliError> {
         0 => Ok(()),
         count => Err(CliError::Damaged(print::counted(count, "file"))),
     }
+}
+
+/// How many bytes a file has; one that is gone has none, which whoever opens it says.
+fn length(file: &Path) -> u64 {
+    fs::metadata(file).map_or(0, |is| is.len())
 }
 
 /// The data directory in which `path` lies, a partition's directory or a file of it.

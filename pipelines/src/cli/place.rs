@@ -103,30 +103,37 @@ pub async fn ranges(
     Ok(ranges)
 }
 
+/// Whether `at` is in one of these partitions: an offset is not, where they all end before it.
+#[must_use]
+pub fn is_within(mut ranges: impl Iterator<Item = (i64, i64)>, at: Where) -> bool {
+    match at {
+        Where::Offset(offset) => ranges.any(|(_, end)| offset <= end),
+        Where::Place(_) | Where::Last(_) => true,
+    }
+}
+
+/// Why an offset, given as `option`, is refused that none of these topics has.
+#[must_use]
+pub fn beyond((option, given): (&'static str, &str), topics: &[&str]) -> CliError {
+    let ends = if topics.len() == 1 { "the topic ends" } else { "all topics end" };
+    CliError::Option {
+        option,
+        value: given.to_owned(),
+        expected: format!("{ends} before that offset; see `flumen topics {}`", topics.join(" ")),
+    }
+}
+
 /// Where `at` is in each partition. One that ends before an offset is read from its end, and one that
 /// begins after it from its beginning: the offsets of partitions have nothing to do with each other.
 ///
 /// # Errors
-/// [`CliError`]; where `at` is an offset that no partition has yet, [`CliError::Option`].
+/// [`CliError`] where that is not known of one.
 pub async fn positions(
     session: &mut Session,
     topic: &Topic,
     ranges: &Ranges,
     at: Where,
-    (option, given): (&'static str, &str),
 ) -> Result<BTreeMap<i32, i64>, CliError> {
-    if let Where::Offset(offset) = at
-        && ranges.values().all(|(_, end)| offset > *end)
-    {
-        return Err(CliError::Option {
-            option,
-            value: given.to_owned(),
-            expected: format!(
-                "the topic ends before that offset; see `flumen topics {}`",
-                topic.name
-            ),
-        });
-    }
     let at_time = match at {
         Where::Place(place @ Place::Time(_)) => {
             let numbers: Vec<i32> = ranges.keys().copied().collect();

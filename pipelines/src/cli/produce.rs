@@ -204,23 +204,29 @@ impl Work {
                 Ok(())
             });
             let trouble = pushed.err().or(trouble);
-            if is_full || trouble.is_some() || is_drained(&chunks) {
-                let stop = Box::pin(signals.told_to_stop());
-                let flushing = match select(stop, Box::pin(self.flush())).await {
-                    Either::Left((_, flushing)) => Some(flushing),
-                    Either::Right((flushed, _)) => {
-                        flushed?;
-                        None
-                    }
-                };
-                if let Some(flushing) = flushing {
-                    return finish(flushing, &mut signals).await;
+            let is_due = is_full || trouble.is_some() || is_drained(&chunks);
+            let stopped = if is_due { self.flush_or_stop(&mut signals).await } else { Ok(false) };
+            match (stopped, trouble) {
+                (Ok(false), None) => {}
+                (stopped, None) => return stopped,
+                (Ok(_), Some(trouble)) => return Err(trouble),
+                (Err(error), Some(trouble)) => {
+                    self.progress.end();
+                    tell(format_args!("flumen: {error}"));
+                    return Err(trouble);
                 }
             }
-            if let Some(trouble) = trouble {
-                return Err(trouble);
-            }
         }
+    }
+
+    /// Sends what waits; whether it was told to stop meanwhile.
+    async fn flush_or_stop(&mut self, signals: &mut Signals) -> Result<bool, CliError> {
+        let stop = Box::pin(signals.told_to_stop());
+        let flushing = match select(stop, Box::pin(self.flush())).await {
+            Either::Left((_, flushing)) => flushing,
+            Either::Right((flushed, _)) => return flushed.map(|()| false),
+        };
+        finish(flushing, signals).await
     }
 
     async fn flush(&mut self) -> Result<(), CliError> {

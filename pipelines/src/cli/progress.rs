@@ -1,5 +1,5 @@
 //! How far a command has come, for a person who looks: nothing is drawn where standard error is no
-//! terminal, nor where the records themselves go to one.
+//! terminal, nor among what a command prints to one.
 
 use std::{
     fmt,
@@ -16,10 +16,16 @@ const BAR: &str = "{wide_bar} {percent}%  {msg}  {per_sec}  {eta} left";
 const SPINNER: &str = "{spinner} {msg}  {per_sec}  {elapsed}";
 
 impl Progress {
-    /// Of `total`, counted in records or bytes.
+    /// Of `total`, counted in records or bytes, for a command that prints what it reads.
+    #[must_use]
+    pub fn of_output(total: Option<u64>) -> Self {
+        if io::stdout().is_terminal() { Self(ProgressBar::hidden()) } else { Self::new(total) }
+    }
+
+    /// Of `total`, counted in records or bytes, for a command that prints nothing meanwhile.
     #[must_use]
     pub fn new(total: Option<u64>) -> Self {
-        if !io::stderr().is_terminal() || io::stdout().is_terminal() {
+        if !io::stderr().is_terminal() {
             return Self(ProgressBar::hidden());
         }
         let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
@@ -41,6 +47,11 @@ impl Progress {
             self.0.set_position(position);
             self.0.set_message(message());
         }
+    }
+
+    /// Lets something be said that is not to stand in its line.
+    pub fn aside(&self, say: impl FnOnce()) {
+        self.0.suspend(say);
     }
 
     /// Takes it away.

@@ -81,8 +81,7 @@ pub fn run(args: ServeArgs) -> Result<(), CliError> {
         metrics.map(|address| Page::bind(&address)).transpose().map_err(NodeError::from)?;
     let (connections, topics, began) = node::run(options, |node| async move {
         let gateway = node.gateway();
-        let addresses: Vec<String> =
-            gateway.listeners().iter().map(|bound| bound.address().to_string()).collect();
+        let addresses: Vec<String> = node.addresses().iter().map(ToString::to_string).collect();
         let page = match metrics {
             Some(page) => format!("; metrics at {}", page.start(&node)?),
             None => String::new(),

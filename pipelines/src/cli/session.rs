@@ -19,7 +19,7 @@ use flumen_runtime::{
 
 use super::{CliError, DataArgs, DiskArg};
 use crate::{
-    client::{Client, Topic},
+    client::{Client, ClientError, Topic},
     node::{self, Node, NodeError, NodeOptions},
 };
 
@@ -171,22 +171,21 @@ impl Session {
         offset: i64,
         code: ErrorCode,
     ) -> CliError {
-        let name = format!("{topic}-{partition}");
-        if let Some(told) = self.told_by_node(topic, partition, offset).await {
-            return CliError::Unreadable(format!("`{name}` {told}"));
-        }
-        if let Some(told) = self.client.told_wrong(topic, partition).await {
-            return CliError::Unreadable(told);
-        }
-        let why = match code {
-            ErrorCode::KafkaStorageError => {
-                "its node cannot read its log: what is wrong, and what to do, stands in the node's \
-                 own output"
-                    .to_owned()
+        match self.wrong(topic, partition, offset).await {
+            Some(told) => CliError::Unreadable(told),
+            None => {
+                let what = format!("`{topic}-{partition}` cannot be read");
+                ClientError::Refused { what, code, message: None }.into()
             }
-            code => format!("the node answers {code:?} (Kafka's error {})", code.number()),
-        };
-        CliError::Unreadable(format!("`{name}` cannot be read: {why}"))
+        }
+    }
+
+    /// What a node says is wrong with a partition; none where it cannot be asked, or finds nothing.
+    pub async fn wrong(&mut self, topic: &str, partition: i32, offset: i64) -> Option<String> {
+        match self.told_by_node(topic, partition, offset).await {
+            Some(told) => Some(format!("`{topic}-{partition}` {told}")),
+            None => self.client.told_wrong(topic, partition).await,
+        }
     }
 
     /// What the node itself says is wrong with a partition; none where it is not in this process, or

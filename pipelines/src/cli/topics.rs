@@ -41,7 +41,8 @@ pub struct TopicsArgs {
 enum Action {
     /// Lists all topics.
     List,
-    /// Describes topics: settings; of each partition its offsets, its bytes, and whether it can be read.
+    /// Describes topics: settings; of each partition its offsets, its bytes, and whether its beginning can
+    /// be read.
     Describe {
         /// Which.
         #[arg(required = true)]

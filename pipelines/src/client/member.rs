@@ -4,9 +4,12 @@
 //! It acts only when it is given a turn, and asks one thing at a time, as its client does: whoever
 //! reads gives it one between two fetches. Before a turn, what was read is finished and committed,
 //! for a turn may give partitions up to others.
+//!
+//! As the leader of its group it shares out the topics of all members, and asks how many partitions
+//! they have: others may want topics that it does not read.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
@@ -41,6 +44,8 @@ use super::{Client, ClientError, Patience, is_passing};
 const BEAT: Duration = Duration::from_secs(1);
 /// How long it waits before it joins again where that was refused for now.
 const REJOIN: Duration = Duration::from_millis(100);
+/// How often it looks, as the leader, whether topics have grown.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// What a turn has changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,8 +60,10 @@ pub enum Change {
 #[derive(Debug)]
 pub struct Membership {
     core: Member,
-    /// How many partitions there are, for the one who shares them out.
+    /// How many partitions there are of the topics that it shares out, and when that was told; none where
+    /// it could not be told.
     counts: BTreeMap<TopicName, u32>,
+    looked: Option<Instant>,
     /// When it must have a turn.
     due: Instant,
     /// Whether it must join at its next turn.
@@ -68,13 +75,14 @@ impl Membership {
     /// One that joins at its first turn.
     #[must_use]
     pub fn new(options: MemberOptions) -> Self {
-        let (counts, due) = (BTreeMap::new(), Instant::now());
-        Self { core: Member::new(options), counts, due, joins: true, patience: None }
-    }
-
-    /// Says how many partitions a topic has.
-    pub fn counts(&mut self, topic: TopicName, partitions: u32) {
-        self.counts.insert(topic, partitions);
+        Self {
+            core: Member::new(options),
+            counts: BTreeMap::new(),
+            looked: None,
+            due: Instant::now(),
+            joins: true,
+            patience: None,
+        }
     }
 
     /// Its group.
@@ -108,6 +116,10 @@ impl Membership {
     /// lasts.
     pub async fn turn(&mut self, client: &mut Client) -> Result<Vec<Change>, ClientError> {
         let input = if self.joins { Input::Join } else { Input::Beat };
+        if self.looked.is_none_or(|looked| looked.elapsed() >= LOOK) {
+            let led = self.core.led().cloned().collect();
+            self.look(client, &led).await?;
+        }
         self.run(client, input).await
     }
 
@@ -156,7 +168,10 @@ impl Membership {
             for effect in effects {
                 match effect {
                     Effect::Join(join) => {
-                        inputs.push_back(Input::Joined(self.join(client, &join).await?));
+                        let joined = self.join(client, &join).await?;
+                        let led = joined.as_ref().map(|joined| self.core.leads(joined));
+                        self.look(client, &led.unwrap_or_default()).await?;
+                        inputs.push_back(Input::Joined(joined));
                     }
                     Effect::Sync(sync) => {
                         inputs.push_back(Input::Synced(self.sync(client, sync).await?));
@@ -185,6 +200,43 @@ impl Membership {
             }
         }
         Ok(changes)
+    }
+
+    /// Looks how many partitions these have. What cannot be told now is asked again at the next beat, and
+    /// the group hears of it then.
+    async fn look(
+        &mut self,
+        client: &mut Client,
+        topics: &BTreeSet<TopicName>,
+    ) -> Result<(), ClientError> {
+        if topics.is_empty() {
+            return Ok(());
+        }
+        self.looked = None;
+        let names: Vec<&str> = topics.iter().map(TopicName::as_str).collect();
+        let told = match client.metadata(Some(&names), false).await {
+            Ok(told) => told,
+            Err(error) => {
+                let patience = *self.patience.get_or_insert_default();
+                return patience.with(error).await;
+            }
+        };
+        self.looked = Some(Instant::now());
+        for topic in told.topics {
+            let Ok(name) = TopicName::new(topic.name.as_deref().unwrap_or_default()) else {
+                continue;
+            };
+            match topic.error_code {
+                ErrorCode::None => {
+                    let count = u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX);
+                    self.counts.insert(name, count);
+                }
+                ErrorCode::UnknownTopicOrPartition => drop(self.counts.remove(&name)),
+                // It says nothing of how many there are.
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     fn cannot(&self, code: ErrorCode) -> ClientError {

@@ -71,7 +71,18 @@ impl Client {
                 topics: vec![asked],
                 ..ListOffsetsRequest::default()
             };
-            let told = self.ask_node(leader, &request, Duration::ZERO).await?;
+            let told = match self.ask_node(leader, &request, Duration::ZERO).await {
+                Ok(told) => told,
+                // Whoever has partitions offline that nobody leads may be gone with them.
+                Err(_)
+                    if numbers.iter().all(|number| topic.partitions[number].leader.is_none()) =>
+                {
+                    let unled = |number| (number, Err(ErrorCode::LeaderNotAvailable));
+                    found.extend(numbers.into_iter().map(unled));
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             for part in told.topics.into_iter().flat_map(|topic| topic.partitions) {
                 let offset = match part.error_code {
                     ErrorCode::None => Ok((part.offset >= 0).then_some(part.offset)),

@@ -118,6 +118,11 @@ enum Phase {
 /// How many partitions a topic has, where it exists.
 pub type Count<'a> = &'a dyn Fn(&TopicName) -> Option<u32>;
 
+/// What a member says that it wants: nothing, where that cannot be read.
+fn subscription(metadata: &[u8]) -> Subscription {
+    Subscription::decode(metadata).unwrap_or_default()
+}
+
 /// One member's state.
 #[derive(Debug)]
 pub struct Member {
@@ -162,6 +167,23 @@ impl Member {
     #[must_use]
     pub fn identity(&self) -> Option<(MemberId, GenerationId)> {
         Some((self.member_id.clone()?, self.generation?))
+    }
+
+    /// The topics whose partitions it has shared out, as the leader of its group.
+    pub fn led(&self) -> impl Iterator<Item = &TopicName> {
+        self.led.iter().flat_map(BTreeMap::keys)
+    }
+
+    /// The topics whose partitions it shares out once it takes `joined`: those that any member wants, its
+    /// own or not. None where another leads. Whoever does not know all topics learns here of which the
+    /// counts are asked next.
+    #[must_use]
+    pub fn leads(&self, joined: &JoinedGroup) -> BTreeSet<TopicName> {
+        if joined.leader != joined.member_id {
+            return BTreeSet::new();
+        }
+        let others = joined.members.iter().flat_map(|member| subscription(&member.metadata).topics);
+        others.chain(self.options.topics.iter().cloned()).collect()
     }
 
     /// What it says when it ends; a static member says nothing and comes back, unless `for_good`.
@@ -261,7 +283,7 @@ impl Member {
             members.push(SubscribedMember {
                 member_id: member.member_id.clone(),
                 instance_id: member.instance_id.clone(),
-                subscription: Subscription::decode(&member.metadata).unwrap_or_default(),
+                subscription: subscription(&member.metadata),
             });
         }
         let wanted: BTreeSet<_> =

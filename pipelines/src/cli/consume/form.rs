@@ -40,6 +40,13 @@ pub(super) enum Shape {
     Object,
 }
 
+impl Shape {
+    /// Whether there is anything between which a separator stands.
+    pub(super) fn is_separated(&self) -> bool {
+        matches!(self, Shape::Fields(fields) if fields.len() > 1)
+    }
+}
+
 impl From<Form> for Shape {
     fn from(form: Form) -> Self {
         match form {

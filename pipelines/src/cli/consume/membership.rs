@@ -3,39 +3,20 @@
 use std::collections::BTreeMap;
 
 use flumen_actors::{
-    broker::{
-        group_coordinator::error::GroupError,
-        names::{TopicName, TopicPartition},
-    },
+    broker::{group_coordinator::error::GroupError, names::TopicPartition},
     gateway::error_code::ErrorCode,
 };
 
 use super::{
     super::{CliError, print::counted, tell},
-    reader::{Group, Part, Reader, Topics},
+    reader::{Group, Part, Reader},
 };
-use crate::client::{Change, Client, ClientError, Committed, Membership, Place};
+use crate::client::{Change, ClientError, Committed, Place};
 
-/// A turn of `member`, who may be the one that shares out the partitions of `topics`.
-pub(super) async fn turn(
-    member: &mut Membership,
-    client: &mut Client,
-    topics: &Topics,
-) -> Result<Vec<Change>, ClientError> {
-    for topic in topics.values() {
-        if let Ok(name) = TopicName::new(&topic.name) {
-            member.counts(name, topic.partitions.len() as u32);
-        }
-    }
-    member.turn(client).await
-}
-
-/// Those of `partitions` that are of `topics`.
-fn parts(topics: &Topics, partitions: &[TopicPartition]) -> Vec<Part> {
-    let of = partitions.iter().filter(|partition| topics.contains_key(partition.topic.as_str()));
+fn parts(partitions: &[TopicPartition]) -> Vec<Part> {
     let part =
         |of: &TopicPartition| Some((of.topic.to_string(), i32::try_from(of.partition.0).ok()?));
-    of.filter_map(part).collect()
+    partitions.iter().filter_map(part).collect()
 }
 
 impl Reader {
@@ -43,9 +24,9 @@ impl Reader {
     pub(super) async fn change(&mut self, changes: Vec<Change>) -> Result<(), CliError> {
         for change in changes {
             match change {
-                Change::Taken(partitions) => self.let_go(&parts(&self.topics, &partitions)),
+                Change::Taken(partitions) => self.let_go(&parts(&partitions)),
                 Change::Given(partitions) => {
-                    let given = parts(&self.topics, &partitions);
+                    let given = parts(&partitions);
                     if !given.is_empty() {
                         let positions = self.positions_of(&given).await?;
                         self.take_up(positions);
@@ -65,7 +46,7 @@ impl Reader {
             new.entry(&part.0).or_default().push(part.1);
         }
         for (name, numbers) in new {
-            // It has grown since it was looked at.
+            // It has grown since it was looked at, or was made again.
             if let Some(topic) = self.session.client.topic(name, false).await? {
                 self.topics.insert(name.to_owned(), topic);
             }
@@ -76,13 +57,13 @@ impl Reader {
             });
             self.options.begins.extend(begins);
         }
-        self.options.tell_unheeded(given.iter().any(|part| committed.contains_key(part)));
         let begins = &self.options.begins;
         let position = |part: &Part| {
             let kept = committed.get(part).or_else(|| begins.get(part)).copied();
             (part.clone(), kept.unwrap_or_default())
         };
-        Ok(given.iter().map(position).collect())
+        let is_there = |part: &&Part| self.topics.contains_key(&part.0);
+        Ok(given.iter().filter(is_there).map(position).collect())
     }
 
     /// Commits how far was printed. A group that has gone on without its member lets nothing be

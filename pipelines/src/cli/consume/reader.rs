@@ -1,7 +1,7 @@
 //! Fetches from the leaders of the partitions in turn, and prints what comes.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     io::IsTerminal as _,
     time::Duration,
 };
@@ -18,7 +18,6 @@ use tokio::time::Instant;
 use super::{
     super::{CliError, print::counted, progress::Progress, session::Session, tell},
     form::Printer,
-    membership::turn,
 };
 use crate::{
     client::{Change, ClientError, Committed, Membership, Patience, Place, Topic, is_passing},
@@ -87,34 +86,21 @@ pub(super) struct Options {
     /// Whether it goes on at the end of what there is.
     pub(super) follows: bool,
     pub(super) group: Group,
-    /// Where a person says that it begins, until it is known whether the group knows better.
-    pub(super) from: Option<String>,
 }
 
 impl Options {
     /// Begins where the group has left off.
     pub(super) fn go_on_after(&mut self, committed: &Committed) {
-        let mut has_committed = false;
         for (part, begin) in &mut self.begins {
-            if let Some(offset) = committed.get(part) {
-                *begin = *offset;
-                has_committed = true;
-            }
+            *begin = committed.get(part).copied().unwrap_or(*begin);
         }
-        self.tell_unheeded(has_committed);
     }
+}
 
-    /// Says that where to begin is of no meaning to a group that has begun. What it commits later is our
-    /// own doing.
-    pub(super) fn tell_unheeded(&mut self, has_committed: bool) {
-        let group = self.group.name().unwrap_or_default();
-        if let Some(from) = self.from.take().filter(|_| has_committed) {
-            tell(format_args!(
-                "flumen: group `{group}` goes on where it has committed, and not at `--from {from}`; \
-                 `flumen groups reset {group} --to …` moves it"
-            ));
-        }
-    }
+/// The partition that has waited longest of those that somebody leads; of all, where nobody leads any.
+fn next_of(open: &VecDeque<Part>, leader: impl Fn(&Part) -> Option<i32>) -> Option<&Part> {
+    let led = open.iter().find(|part| leader(part).is_some());
+    led.or_else(|| open.front())
 }
 
 /// See the module.
@@ -126,6 +112,10 @@ pub(super) struct Reader {
     positions: BTreeMap<Part, i64>,
     /// Partitions that are still read; those that had their turn stand behind.
     open: VecDeque<Part>,
+    /// Those of them that nobody led when it was looked last.
+    unled: BTreeSet<Part>,
+    /// Topics that were deleted, and the partitions of them that were read.
+    gone: BTreeMap<String, Vec<Part>>,
     printer: Printer,
     printed: u64,
     progress: Progress,
@@ -146,9 +136,11 @@ impl Reader {
             options,
             positions: BTreeMap::new(),
             open: VecDeque::new(),
+            unled: BTreeSet::new(),
+            gone: BTreeMap::new(),
             printer,
             printed: 0,
-            progress: Progress::new(None),
+            progress: Progress::of_output(None),
             patience: None,
             looked: Instant::now(),
         };
@@ -167,7 +159,7 @@ impl Reader {
                 self.positions.get(part).map_or(0, |position| (end - position).max(0))
             });
             let all = self.printed.saturating_add(left.sum::<i64>().unsigned_abs());
-            self.progress = Progress::new(Some(all));
+            self.progress = Progress::of_output(Some(all));
         }
         self.close_ended();
     }
@@ -176,12 +168,14 @@ impl Reader {
     pub(super) fn let_go(&mut self, parts: &[Part]) {
         self.positions.retain(|part, _| !parts.contains(part));
         self.open.retain(|part| !parts.contains(part));
+        self.gone.values_mut().for_each(|gone| gone.retain(|part| !parts.contains(part)));
     }
 
     fn close_ended(&mut self) {
-        let (ends, positions) = (&self.options.ends, &self.positions);
-        let end_of = |part: &Part| ends.as_ref().and_then(|ends| ends.get(part));
-        self.open.retain(|part| end_of(part).is_none_or(|end| positions[part] < *end));
+        let Some(ends) = &self.options.ends else { return };
+        let positions = &self.positions;
+        // What came to the topics since is not read.
+        self.open.retain(|part| ends.get(part).is_some_and(|end| positions[part] < *end));
     }
 
     /// Whether there may be something to print.
@@ -218,7 +212,8 @@ impl Reader {
                 Err(Trouble::Fetch(error)) => self.wait_out(error).await,
                 Err(Trouble::Group(error)) => Err(error.into()),
             };
-            if outcome.is_ok() && self.options.takes_new && self.looked.elapsed() >= LOOK {
+            let looks = self.options.takes_new || !self.unled.is_empty();
+            if outcome.is_ok() && looks && self.looked.elapsed() >= LOOK {
                 outcome = self.look().await;
             }
             self.close_ended();
@@ -245,10 +240,8 @@ impl Reader {
         if let Group::Member(member) = &mut self.options.group {
             let now = Instant::now();
             if now >= member.due() {
-                return turn(member, &mut self.session.client, &self.topics)
-                    .await
-                    .map(Found::Changes)
-                    .map_err(Trouble::Group);
+                let changes = member.turn(&mut self.session.client).await;
+                return changes.map(Found::Changes).map_err(Trouble::Group);
             }
             if self.open.is_empty() {
                 tokio::time::sleep_until(member.due()).await;
@@ -262,14 +255,15 @@ impl Reader {
         self.topics.get(topic)?.leader(*number).ok()
     }
 
-    /// What one leader has of its partitions: the one whose partition has waited longest.
+    /// What one leader has of its partitions: the one whose partition has waited longest. A partition that
+    /// nobody leads keeps none waiting that has a leader.
     async fn fetch(&mut self) -> Result<Vec<(Part, PartitionData)>, ClientError> {
-        let first = self.open.front().cloned().unwrap_or_default();
+        let first = next_of(&self.open, |part| self.leader(part)).cloned().unwrap_or_default();
         let node = self
             .leader(&first)
             .ok_or_else(|| ClientError::NoLeader(format!("{}-{}", first.0, first.1)))?;
         // With other leaders to be asked, nobody waits for one.
-        let is_alone = self.open.iter().all(|part| self.leader(part) == Some(node));
+        let is_alone = self.open.iter().filter_map(|part| self.leader(part)).all(|it| it == node);
         let wait = if is_alone { WAIT } else { WAIT / 10 };
         let request = FetchRequest {
             max_wait_ms: i32::try_from(wait.as_millis()).unwrap_or(i32::MAX),
@@ -314,33 +308,48 @@ impl Reader {
         topics
     }
 
+    /// Prints what came. What was printed is committed whatever comes behind it: else whoever goes on
+    /// there prints it again, each time.
     async fn take(&mut self, parts: Vec<(Part, PartitionData)>) -> Result<(), CliError> {
-        let mut moved = BTreeMap::new();
         if let Some(first) = self.open.pop_front() {
             self.open.push_back(first);
         }
+        let (mut moved, mut troubles) = (BTreeMap::new(), Vec::new());
+        let mut printed = Ok(());
         for (part, data) in parts {
-            let Some(position) = self.positions.get(&part).copied() else { continue };
+            let Some(begin) = self.positions.get(&part).copied() else { continue };
             if !data.error_code.is_none() {
-                self.trouble(&part, position, data.error_code).await?;
+                troubles.push((part, data.error_code));
                 continue;
             }
             self.patience = None;
-            let bytes: Vec<&Bytes> = data.records.slices().collect();
-            let next = bytes
-                .iter()
-                .try_fold(position, |position, slice| self.print(&part, position, slice))?;
-            if next > position {
-                self.positions.insert(part.clone(), next);
-                moved.insert(part, next);
+            let mut position = begin;
+            printed = data.records.slices().try_for_each(|it| self.print(&part, &mut position, it));
+            if position > begin {
+                self.positions.insert(part.clone(), position);
+                moved.insert(part, position);
+            }
+            if printed.is_err() {
+                break;
             }
         }
-        self.printer.flush()?;
-        if moved.is_empty() { Ok(()) } else { self.commit(&moved).await }
+        let flushed = self.printer.flush().map_err(CliError::from);
+        let kept = match flushed {
+            Ok(()) if !moved.is_empty() => self.commit(&moved).await,
+            flushed => flushed,
+        };
+        printed.and(kept)?;
+        for (part, code) in troubles {
+            // What was committed may have shown that it is another's by now.
+            if let Some(position) = self.positions.get(&part).copied() {
+                self.trouble(&part, position, code).await?;
+            }
+        }
+        Ok(())
     }
 
-    /// Prints what `slice` has from `position` on, and returns the offset after the last.
-    fn print(&mut self, part: &Part, mut position: i64, slice: &Bytes) -> Result<i64, CliError> {
+    /// Prints what `slice` has from `position` on, which is moved behind what is printed.
+    fn print(&mut self, part: &Part, position: &mut i64, slice: &Bytes) -> Result<(), CliError> {
         let (topic, number) = part;
         let bad = |error: &BatchError| CliError::Unreadable(format!("`{topic}-{number}`: {error}"));
         let mut at = 0;
@@ -358,21 +367,21 @@ impl Reader {
                 let records = batch::expand(&bytes, &header, EXPANDED_BYTES_MAX);
                 for record in records.map_err(|error| bad(&error))? {
                     let record = record.map_err(|error| bad(&error))?;
-                    if record.offset.as_i64() < position {
+                    if record.offset.as_i64() < *position {
                         continue;
                     }
                     if self.options.left == 0 {
-                        return Ok(position);
+                        return Ok(());
                     }
                     self.printer.print(topic, *number, &record)?;
                     self.options.left -= 1;
                     self.printed += 1;
-                    position = record.offset.as_i64() + 1;
+                    *position = record.offset.as_i64() + 1;
                 }
             }
-            position = position.max(header.next_offset().as_i64());
+            *position = (*position).max(header.next_offset().as_i64());
         }
-        Ok(position)
+        Ok(())
     }
 
     /// What an error of a partition means for it.
@@ -400,6 +409,10 @@ impl Reader {
             let (what, message) = (format!("`{name}`"), None);
             return self.wait_out(ClientError::Refused { what, code, message }).await;
         }
+        if matches!(code, ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId) {
+            // Where the topic is gone, it is read no more; else its leader does not know it yet.
+            return self.wait_out(ClientError::NoLeader(name)).await;
+        }
         Err(self.session.why(topic, *number, at, code).await)
     }
 
@@ -413,17 +426,25 @@ impl Reader {
     /// Looks who leads, and whether there are more partitions to be read by now.
     async fn look(&mut self) -> Result<(), CliError> {
         self.looked = Instant::now();
-        let names: Vec<String> = self.topics.keys().cloned().collect();
+        let names: Vec<String> = self.topics.keys().chain(self.gone.keys()).cloned().collect();
         for name in names {
             match self.session.client.topic(&name, false).await {
-                Ok(Some(topic)) => drop(self.topics.insert(name, topic)),
-                Ok(None) => return Err(CliError::Unreadable(format!("`{name}` was deleted"))),
+                Ok(Some(topic)) => self.know(topic),
+                Ok(None) if self.topics.remove(&name).is_some() => {
+                    if self.topics.is_empty() {
+                        return Err(CliError::Unreadable(format!("`{name}` was deleted")));
+                    }
+                    tell(format_args!("flumen: `{name}` was deleted; the others are read on"));
+                    self.forget(&name);
+                }
+                Ok(None) => {}
                 Err(error) => {
                     let patience = *self.patience.get_or_insert_default();
                     return Ok(patience.with(error).await?);
                 }
             }
         }
+        self.tell_unled();
         // A member is told by its group what it is to read of them.
         let takes_new = self.options.takes_new && !matches!(self.options.group, Group::Member(_));
         let topics = self.topics.values().filter(|_| takes_new);
@@ -433,5 +454,64 @@ impl Reader {
         self.open.extend(new.iter().cloned());
         self.positions.extend(new.into_iter().map(|part| (part, 0)));
         Ok(())
+    }
+
+    /// Takes in what a topic is now. One that was deleted and is there again is followed from its
+    /// beginning.
+    fn know(&mut self, topic: Topic) {
+        let (name, id) = (topic.name.clone(), topic.id);
+        let known = self.topics.insert(name.clone(), topic);
+        if known.is_some_and(|known| known.id != id) {
+            self.forget(&name);
+        }
+        let Some(parts) = self.gone.remove(&name) else { return };
+        if self.options.ends.is_none() {
+            tell(format_args!("flumen: `{name}` was made again, and is read from its beginning"));
+        }
+        let partitions = &self.topics[&name].partitions;
+        let is_there = |part: &Part| partitions.contains_key(&part.1);
+        self.take_up(parts.into_iter().filter(is_there).map(|part| (part, 0)).collect());
+    }
+
+    /// Does not read a topic any more that was deleted.
+    fn forget(&mut self, name: &str) {
+        let parts = self.positions.keys().filter(|part| part.0 == name);
+        let parts: Vec<Part> = parts.cloned().collect();
+        self.let_go(&parts);
+        self.options.begins.retain(|part, _| part.0 != name);
+        if let Some(ends) = &mut self.options.ends {
+            ends.retain(|part, _| part.0 != name);
+        }
+        self.gone.insert(name.to_owned(), parts);
+    }
+
+    /// Says which partitions are not read now since nobody leads them.
+    fn tell_unled(&mut self) {
+        let unled = self.open.iter().filter(|part| self.leader(part).is_none());
+        let unled: BTreeSet<Part> = unled.cloned().collect();
+        for (name, number) in unled.difference(&self.unled) {
+            tell(format_args!(
+                "flumen: nobody leads `{name}-{number}` now: it is read as soon as somebody does; see \
+                 `flumen topics describe {name}`"
+            ));
+        }
+        self.unled = unled;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_that_nobody_leads_keeps_none_waiting_that_has_a_leader() {
+        let part = |number| ("t".to_owned(), number);
+        let open = VecDeque::from([part(0), part(1), part(2)]);
+        let next = |led: &[i32]| {
+            next_of(&open, |part| led.contains(&part.1).then_some(7)).map(|part| part.1)
+        };
+        assert_eq!(next(&[0, 1, 2]), Some(0));
+        assert_eq!(next(&[1, 2]), Some(1));
+        assert_eq!(next(&[]), Some(0), "it is told which has no leader");
     }
 }

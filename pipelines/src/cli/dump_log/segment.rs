@@ -35,6 +35,7 @@ impl Dump {
     /// Says what is in it, up to its end or to the first bytes that are no batch.
     pub(super) fn run(mut self, teller: &mut Teller) -> Result<Option<String>, CliError> {
         while self.at < self.length {
+            teller.at(self.at);
             let (header, bytes) = match self.next() {
                 Ok(Some(next)) => next,
                 Ok(None) => {

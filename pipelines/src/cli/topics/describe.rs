@@ -1,6 +1,9 @@
 //! `flumen topics describe`: what is set on a topic, and how each of its partitions is.
 
-use std::io::{self, Write};
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+};
 
 use flumen_actors::{broker::catalogue::settings::FLUSH_NEVER, gateway::error_code::ErrorCode};
 use flumen_runtime::data_dir::kafka_id;
@@ -11,12 +14,15 @@ use super::super::{
     print::{self, Table, known},
     session::Session,
 };
-use crate::client::{ConfigEntry, Place, Topic};
+use crate::client::{ClientError, ConfigEntry, Place, Topic, is_passing};
 
 /// How a partition is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
+    /// Its leader answers, and finds its first record.
     Online,
+    /// Its leader does not serve it now, which passes by itself.
+    NotReady,
     /// Its log is closed, and answers nothing.
     Offline,
     /// What it says of itself is of no use: its first record cannot be read.
@@ -28,12 +34,16 @@ impl State {
     fn name(self) -> &'static str {
         match self {
             State::Online => "online",
+            State::NotReady => "not ready",
             State::Offline => "offline",
             State::Unreadable => "unreadable",
             State::NoLeader => "no leader",
         }
     }
 }
+
+/// A place in a partition, or why it is not told.
+type Told = Result<Option<i64>, ErrorCode>;
 
 /// What there is to be said of a partition.
 struct Described {
@@ -48,54 +58,54 @@ struct Described {
 
 async fn partitions(session: &mut Session, topic: &Topic) -> Result<Vec<Described>, CliError> {
     let numbers: Vec<i32> = topic.partitions.keys().copied().collect();
-    let first = session.client.offsets(topic, &numbers, Place::Earliest).await?;
-    let end = session.client.offsets(topic, &numbers, Place::Latest).await?;
+    let firsts = session.client.offsets(topic, &numbers, Place::Earliest).await?;
+    let ends = session.client.offsets(topic, &numbers, Place::Latest).await?;
     let bytes = session.client.sizes(topic).await?;
+    let told = |of: &BTreeMap<i32, Told>, number: &i32| {
+        of.get(number).copied().unwrap_or(Err(ErrorCode::UnknownTopicOrPartition))
+    };
+    // What a log was when it was closed is told without a look at its files, so these are looked at here.
+    let begin = |number: &i32| match (told(&firsts, number), told(&ends, number)) {
+        (Ok(Some(first)), Ok(Some(end))) if first < end => Some((*number, first)),
+        _ => None,
+    };
+    let tried = session.client.try_read(topic, &numbers.iter().filter_map(begin).collect()).await?;
     let mut all = Vec::new();
     for number in numbers {
-        let offset = |of: &Result<Option<i64>, _>| of.ok().flatten();
+        let (first, end) = (told(&firsts, &number), told(&ends, &number));
         let leader = topic.partitions[&number].leader;
-        let range = (first[&number], end[&number]);
-        let (state, code) = state(session, topic, number, range).await?;
-        let at = offset(&first[&number]).unwrap_or_default();
-        let trouble = match state {
-            State::Online => None,
-            _ => Some(session.why(&topic.name, number, at, code).await.to_string()),
-        };
-        all.push(Described {
-            number,
-            leader,
-            state,
-            first: offset(&first[&number]),
-            end: offset(&end[&number]),
-            bytes: bytes.get(&number).copied(),
-            trouble,
-        });
+        let read = tried.get(&number).copied().unwrap_or(ErrorCode::None);
+        let (state, code) = state(topic.leader(number).is_ok(), first.and(end), read);
+        let (first, end) = (first.ok().flatten(), end.ok().flatten());
+        let mut trouble = None;
+        if state != State::Online {
+            let what = format!("`{}-{number}`", topic.name);
+            let refused = || ClientError::Refused { what, code, message: None }.to_string();
+            let wrong = match state {
+                State::NotReady | State::NoLeader => None,
+                _ => session.wrong(&topic.name, number, first.unwrap_or_default()).await,
+            };
+            trouble = Some(wrong.unwrap_or_else(refused));
+        }
+        let bytes = bytes.get(&number).copied();
+        all.push(Described { number, leader, state, first, end, bytes, trouble });
     }
     Ok(all)
 }
 
-/// How a partition is that tells this of where it begins and ends, and the error that shows it. What a
-/// log was when it was closed is told without a look at its files, so these are looked at here.
-async fn state(
-    session: &mut Session,
-    topic: &Topic,
-    number: i32,
-    range: (Result<Option<i64>, ErrorCode>, Result<Option<i64>, ErrorCode>),
-) -> Result<(State, ErrorCode), CliError> {
-    let first = match range {
-        (Err(code), _) | (_, Err(code)) => {
-            let is_told = topic.leader(number).is_ok();
-            return Ok((if is_told { State::Offline } else { State::NoLeader }, code));
+/// How a partition is that tells this of where it is, and whose first record was read like this; and the
+/// error that shows it. Whether there is anybody who can be asked is `is_had`: a leader, or who has it offline.
+fn state(is_had: bool, place: Told, read: ErrorCode) -> (State, ErrorCode) {
+    match (place, read) {
+        (Err(code), _) if !is_had || code == ErrorCode::LeaderNotAvailable => {
+            (State::NoLeader, code)
         }
-        (Ok(Some(first)), Ok(Some(end))) if first < end => first,
-        (Ok(_), Ok(_)) => return Ok((State::Online, ErrorCode::None)),
-    };
-    Ok(match session.client.try_read(topic, number, first).await? {
+        (Err(code), _) | (Ok(_), code) if is_passing(code) => (State::NotReady, code),
+        (Err(code), _) => (State::Offline, code),
         // Deleted since it was asked for.
-        code @ (ErrorCode::None | ErrorCode::OffsetOutOfRange) => (State::Online, code),
-        code => (State::Unreadable, code),
-    })
+        (Ok(_), code @ (ErrorCode::None | ErrorCode::OffsetOutOfRange)) => (State::Online, code),
+        (Ok(_), code) => (State::Unreadable, code),
+    }
 }
 
 pub(super) async fn run(
@@ -194,4 +204,35 @@ fn print_topic(
         writeln!(out, "  {trouble}")?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_by_itself_is_no_damage_and_what_nobody_leads_has_no_leader() {
+        use ErrorCode::{
+            KafkaStorageError, LeaderNotAvailable, None as Fine, NotLeaderOrFollower,
+            OffsetOutOfRange,
+        };
+        let of = |is_had, place, read| {
+            let (state, code) = state(is_had, place, read);
+            (state.name(), code)
+        };
+        let end = Ok(Some(7));
+        for (place, read, wanted) in [
+            (end, Fine, ("online", Fine)),
+            (end, OffsetOutOfRange, ("online", OffsetOutOfRange)),
+            (end, KafkaStorageError, ("unreadable", KafkaStorageError)),
+            (end, NotLeaderOrFollower, ("not ready", NotLeaderOrFollower)),
+            (Err(NotLeaderOrFollower), Fine, ("not ready", NotLeaderOrFollower)),
+            (Err(KafkaStorageError), Fine, ("offline", KafkaStorageError)),
+        ] {
+            assert_eq!(of(true, place, read), wanted);
+        }
+        let nobody = ("no leader", LeaderNotAvailable);
+        assert_eq!(of(false, Err(LeaderNotAvailable), Fine), nobody);
+        assert_eq!(of(true, Err(LeaderNotAvailable), Fine), nobody, "who has it offline is gone");
+    }
 }

@@ -31,7 +31,10 @@ pub(super) async fn run(
     let topic = session.topic(name).await?;
     let numbers = place::chosen(&topic, only)?;
     let ranges = place::ranges(session, &topic, &numbers).await?;
-    let before = place::positions(session, &topic, &ranges, at, ("--to", to)).await?;
+    if !place::is_within(ranges.values().copied(), at) {
+        return Err(place::beyond(("--to", to), &[name]));
+    }
+    let before = place::positions(session, &topic, &ranges, at).await?;
     let told = session.client.delete_records(&topic, &before).await?;
     let mut done = Vec::new();
     for (partition, (was, _)) in ranges {
