@@ -170,18 +170,20 @@ async fn accept(shared: Arc<Shared>, bound: Bound, socket: TcpListener) {
     loop {
         match socket.accept().await {
             Ok((stream, peer)) => match shared.slots.take(peer.ip(), shared.connections_max()) {
-                Ok(slot) => match ready(stream) {
-                    Ok(stream) => Begin::first(&shared, &bound, stream, peer, slot).start(),
+                Ok(slot) => match ready(&bound, stream).await {
+                    Ok(streams) => Begin::first(&shared, &bound, streams, peer, slot).start(),
                     Err(error) => tracing::debug!(%peer, %error, "a connection has ended"),
                 },
                 Err(why) => tracing::warn!(%peer, %why, "a connection was refused"),
             },
-            Err(error) => {
-                tracing::warn!(listener = %bound.endpoint.name, %error, "cannot accept a connection");
-                tokio::time::sleep(REST).await;
-            }
+            Err(error) => rest(&bound, &error).await,
         }
     }
+}
+
+async fn rest(bound: &Bound, error: &io::Error) {
+    tracing::warn!(listener = %bound.endpoint.name, %error, "cannot accept a connection");
+    tokio::time::sleep(REST).await;
 }
 
 /// The name of another connection.
@@ -190,9 +192,17 @@ pub(super) fn next_name() -> String {
     format!("connection/{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-fn ready(stream: TcpStream) -> io::Result<StdStream> {
+/// The stream, and its duplicate for the list of its arbiter's sockets: who was accepted with the last
+/// descriptor waits for another, as those do that were not accepted.
+async fn ready(bound: &Bound, stream: TcpStream) -> io::Result<(StdStream, StdStream)> {
     stream.set_nodelay(true)?;
-    stream.into_std()
+    let stream = stream.into_std()?;
+    loop {
+        match stream.try_clone() {
+            Ok(twin) => return Ok((stream, twin)),
+            Err(error) => rest(bound, &error).await,
+        }
+    }
 }
 
 /// What a connection is begun with, and begun again where it moves to.
@@ -200,6 +210,8 @@ struct Begin {
     shared: Arc<Shared>,
     bound: Bound,
     stream: StdStream,
+    /// Its duplicate.
+    twin: StdStream,
     peer: SocketAddr,
     /// Its own as long as either life of it holds it.
     slot: Arc<Slot>,
@@ -212,12 +224,13 @@ impl Begin {
     fn first(
         shared: &Arc<Shared>,
         bound: &Bound,
-        stream: StdStream,
+        (stream, twin): (StdStream, StdStream),
         peer: SocketAddr,
         slot: Slot,
     ) -> Self {
         let (shared, bound, slot) = (shared.clone(), bound.clone(), Arc::new(slot));
-        Self { shared, bound, stream, peer, slot, place: Place::Any, carried: Carried::default() }
+        let (place, carried) = (Place::Any, Carried::default());
+        Self { shared, bound, stream, twin, peer, slot, place, carried }
     }
 
     /// Starts its actor.
@@ -250,18 +263,19 @@ impl Begin {
         self,
         incarnation: &Incarnation<Connection<TcpStream>>,
     ) -> io::Result<Connection<TcpStream>> {
-        let Begin { shared, bound, stream, peer, slot, place, carried } = self;
+        let Begin { shared, bound, stream, twin, peer, slot, place, carried } = self;
         let local = incarnation.local();
-        let guard = local.sockets().register(&stream)?;
+        let guard = local.sockets().register(twin);
         let mut requests = Requests::new(shared.clone(), bound.endpoint.clone(), peer);
         let goes_on: Option<Move<TcpStream>> = (place == Place::Any).then(|| {
             requests.seek_home(local.clone());
             let (shared, slot) = (shared.clone(), slot.clone());
             let go_on = move |stream: TcpStream, arbiter, carried| {
                 let place = Place::On(arbiter);
-                match stream.into_std() {
-                    Ok(stream) => {
-                        Begin { shared, bound, stream, peer, slot, place, carried }.start();
+                let twins = stream.into_std().and_then(|stream| Ok((stream.try_clone()?, stream)));
+                match twins {
+                    Ok((twin, stream)) => {
+                        Begin { shared, bound, stream, twin, peer, slot, place, carried }.start();
                     }
                     Err(error) => tracing::warn!(%peer, %error, "a connection was not moved"),
                 }

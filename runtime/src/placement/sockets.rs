@@ -2,9 +2,9 @@
 
 use std::{
     collections::BTreeMap,
-    fmt, io,
+    fmt,
     net::{Shutdown, TcpStream},
-    os::fd::{AsFd, OwnedFd},
+    os::fd::OwnedFd,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -26,21 +26,19 @@ impl Sockets {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has `socket` shut down if its arbiter is given up while the guard lives.
-    ///
-    /// # Errors
-    /// Where the descriptor cannot be duplicated: the process has too many open.
-    pub fn register(&self, socket: &impl AsFd) -> io::Result<SocketGuard> {
-        let socket = socket.as_fd().try_clone_to_owned()?;
+    /// Has the socket of which this is a duplicate shut down if its arbiter is given up while the guard
+    /// lives.
+    #[must_use]
+    pub fn register(&self, duplicate: impl Into<OwnedFd>) -> SocketGuard {
         let mut open = self.lock();
         if open.over {
-            shut_down(socket);
-            return Ok(SocketGuard { sockets: self.clone(), id: u64::MAX });
+            shut_down(duplicate.into());
+            return SocketGuard { sockets: self.clone(), id: u64::MAX };
         }
         let id = open.next;
         open.next += 1;
-        open.sockets.insert(id, socket);
-        Ok(SocketGuard { sockets: self.clone(), id })
+        open.sockets.insert(id, duplicate.into());
+        SocketGuard { sockets: self.clone(), id }
     }
 
     /// Shuts all of them down, both ways: their peers see the end of the stream now, not when the
@@ -81,7 +79,10 @@ impl Drop for SocketGuard {
 
 #[cfg(test)]
 mod tests {
-    use std::{io::Read, os::unix::net::UnixStream};
+    use std::{
+        io::{self, Read},
+        os::unix::net::UnixStream,
+    };
 
     use super::*;
 
@@ -90,14 +91,14 @@ mod tests {
         let sockets = Sockets::default();
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let (forgotten, mut open) = UnixStream::pair().unwrap();
-        let _guard = sockets.register(&ours).unwrap();
-        drop(sockets.register(&forgotten).unwrap());
+        let _guard = sockets.register(ours.try_clone().unwrap());
+        drop(sockets.register(forgotten.try_clone().unwrap()));
         sockets.shut_down();
         assert_eq!(theirs.read(&mut [0; 1]).unwrap(), 0);
         open.set_nonblocking(true).unwrap();
         assert_eq!(open.read(&mut [0; 1]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         let (late, mut theirs) = UnixStream::pair().unwrap();
-        let _guard = sockets.register(&late).unwrap();
+        let _guard = sockets.register(late.try_clone().unwrap());
         assert_eq!(theirs.read(&mut [0; 1]).unwrap(), 0);
     }
 }

@@ -104,7 +104,7 @@ impl Handler<Hold> for Probe {
     type Result = ();
 
     fn handle(&mut self, Hold(socket): Hold, ctx: &mut Context<Self>) {
-        let guard = self.incarnation.local().sockets().register(&socket).unwrap();
+        let guard = self.incarnation.local().sockets().register(socket.try_clone().unwrap());
         ctx.spawn(
             async move {
                 std::future::pending::<()>().await;
@@ -242,7 +242,7 @@ fn a_tcp_socket_is_shut_down_too() {
     let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (mut theirs, _) = listener.accept().unwrap();
     let sockets = crate::placement::Sockets::default();
-    let _guard = sockets.register(&ours).unwrap();
+    let _guard = sockets.register(ours.try_clone().unwrap());
     sockets.shut_down();
     assert_eq!(theirs.read(&mut [0; 1]).unwrap(), 0);
 }
