@@ -19,7 +19,7 @@ use flumen_runtime::{
     log::{READ_BYTES_MAX, READ_BYTES_MIN, ReadDone, ReadFailure},
 };
 
-use super::{Open, Partition, READ_TRIES, TICK};
+use super::{Open, Partition, READ_TRIES, TICK, reads::is_hollow};
 use crate::broker::partition::{Stage, request::FetchAnswer, state::ReadRange};
 
 /// Who came for what was still being read.
@@ -58,12 +58,12 @@ impl Open {
         None
     }
 
-    /// Whether this answers it: at least something, not more than was asked for, and nothing was cut off
+    /// Whether this answers it: at least a record, not more than was asked for, and nothing was cut off
     /// or compacted since.
     fn is_answered(&self, range: &ReadRange, done: &ReadDone) -> bool {
         let bytes = done.batches.len();
         let fits = bytes > 0 && bytes <= range.bytes_max && done.next <= range.end;
-        fits && self.log.goes_on_at(range.offset)
+        fits && !is_hollow(done) && self.log.goes_on_at(range.offset)
     }
 
     /// Reads on from where a read left off, where there is more and room for it.
