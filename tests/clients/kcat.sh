@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# kcat (librdkafka) against a node: kcat.sh HOST:PORT
+# kcat (librdkafka) against a node: kcat.sh HOST:PORT [retries]
+# With `retries` over connections that break before the answer.
 set -euo pipefail
 node=$1
 work=$(mktemp -d)
@@ -15,6 +16,16 @@ same() {
 
 # wrong WHAT GOT
 wrong() { say "$1: $2" >&2; exit 1; }
+
+# What was sent idempotently, in small requests of which several are on their way at once.
+if [ "${2:-}" = retries ]; then
+  seq 1 1800 >"$work/wanted"
+  kcat -q -E -b "$node" -P -t kcat-retries -p 0 -X enable.idempotence=true -X batch.num.messages=10 -X linger.ms=1 \
+    -X retry.backoff.ms=10 -X reconnect.backoff.ms=10 -X reconnect.backoff.max.ms=100 <"$work/wanted"
+  kcat -q -b "$node" -C -t kcat-retries -p 0 -o beginning -e -X check.crcs=true >"$work/got"
+  same "retries" "$work/wanted" "$work/got"
+  exit
+fi
 
 for codec in none gzip snappy lz4 zstd; do
   seq -f "$codec %g, and enough of it to be worth compressing" 1 1000 >"$work/wanted"
