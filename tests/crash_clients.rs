@@ -13,6 +13,8 @@ mod checkers;
 mod compactions;
 #[path = "crash_clients/crowd.rs"]
 mod crowd;
+#[path = "crash_clients/dumped.rs"]
+mod dumped;
 #[path = "crash_clients/fixtures.rs"]
 mod fixtures;
 #[path = "crash_clients/history.rs"]
@@ -23,6 +25,8 @@ mod mount;
 mod power;
 #[path = "crash_clients/served.rs"]
 mod served;
+#[path = "dump_log/tool.rs"]
+mod tool;
 
 use std::{
     collections::BTreeMap,
@@ -276,6 +280,9 @@ fn clients_of_a_node_that_is_killed_lose_and_double_nothing() {
         run.end()
     });
     run.judge(outcome);
+    if let Some(tools) = tool::tools() {
+        run.crowd.look(|events| dumped::check(&tools, &run.serving.data, events));
+    }
 }
 
 /// Cuts the power again and again, and brings it back.
