@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 use program::{Place, skip};
 
 /// The longest that a script may take, in seconds, on a machine that has much else to do.
-const PATIENCE: &str = "120";
+const PATIENCE: &str = "240";
 
 /// Each script with its command; one whose client is not there is named and left out.
 fn scripts() -> Vec<(&'static str, Vec<String>)> {

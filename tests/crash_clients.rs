@@ -1,6 +1,7 @@
 //! A node is killed, or its power is cut, every few seconds, while eight clients produce idempotently
 //! and the members of a group consume: clients of others' making (librdkafka), in processes of their
-//! own, which live on. All that they saw is one history, and the checkers judge it.
+//! own, which live on. All that they saw is one history, and the checkers judge it. One topic is
+//! compacted all the while.
 //!
 //! The same run must find what is lost where nothing is synced.
 
@@ -8,8 +9,12 @@
 
 #[path = "crash_clients/checkers.rs"]
 mod checkers;
+#[path = "crash_clients/compactions.rs"]
+mod compactions;
 #[path = "crash_clients/crowd.rs"]
 mod crowd;
+#[path = "crash_clients/dumped.rs"]
+mod dumped;
 #[path = "crash_clients/fixtures.rs"]
 mod fixtures;
 #[path = "crash_clients/history.rs"]
@@ -20,6 +25,8 @@ mod mount;
 mod power;
 #[path = "crash_clients/served.rs"]
 mod served;
+#[path = "dump_log/tool.rs"]
+mod tool;
 
 use std::{
     collections::BTreeMap,
@@ -36,6 +43,7 @@ use flumen_runtime::{
 use tokio::time::Instant;
 
 use self::{
+    compactions::Compactions,
     crowd::Crowd,
     history::{Place, What},
     mount::Mount,
@@ -92,6 +100,7 @@ struct Run {
     program: Option<PathBuf>,
     /// When lives ended, by the clock of the history.
     ends: Vec<u64>,
+    compactions: Compactions,
     home: tempfile::TempDir,
 }
 
@@ -103,7 +112,8 @@ impl Run {
         let crowd = Crowd::new(python, address.clone());
         let serving = Serving { data: data.join("data"), address, is_ring, syncs_are_off: false };
         let (ends, home) = (Vec::new(), tempfile::tempdir().unwrap());
-        Self { crowd, rng, seed, serving, program, ends, home }
+        let compactions = Compactions::default();
+        Self { crowd, rng, seed, serving, program, ends, compactions, home }
     }
 
     fn start(&self) -> Served {
@@ -126,6 +136,7 @@ impl Run {
 
     /// The node lives for a while, and then `end` does what it does; now and then it dies young.
     fn live(&mut self, cut: Option<&Path>) -> Result<(), String> {
+        self.compactions.look(&self.serving.data);
         let mut node = self.start();
         let life = if self.rng.chance(1, 4) { 50..500 } else { 1_000..3_000 };
         let life = life.start + self.rng.below(life.end - life.start);
@@ -142,6 +153,7 @@ impl Run {
 
     /// The node lives on, everything is answered, read and committed, and the log is read.
     fn end(&mut self) -> Result<(), String> {
+        self.compactions.look(&self.serving.data);
         let mut node = self.start();
         node.listens()?;
         let said = |why| format!("{why}\nthe node said:\n{}", node.said());
@@ -209,12 +221,17 @@ impl Run {
         assert_eq!(failed, None, "seed {seed}: a client gave a record up");
         self.all_is_committed();
         let (resent, known) = self.crowd.look(|events| history::across(events, &self.ends));
+        let (compactions, gone) = (&self.compactions, self.crowd.look(history::gone));
         assert!(acknowledged > 2_000, "seed {seed}: {acknowledged} records are not much of a run");
         assert!(resent > 0, "seed {seed}: no end met a record on its way");
+        assert!(gone > 100, "seed {seed}: {gone} records went for later ones, {compactions:?}");
         eprintln!(
             "{} ends: {acknowledged} records acknowledged, {resent} in a later life than they were sent in, \
-             {known} of which the log had when they were sent again; none lost, doubled or out of order",
-            self.ends.len()
+             {known} of which the log had when they were sent again; {gone} went for later ones in {} compactions \
+             and {} that were cut short; none lost, doubled or out of order",
+            self.ends.len(),
+            compactions.done,
+            compactions.cut_short
         );
     }
 
@@ -263,6 +280,9 @@ fn clients_of_a_node_that_is_killed_lose_and_double_nothing() {
         run.end()
     });
     run.judge(outcome);
+    if let Some(tools) = tool::tools() {
+        run.crowd.look(|events| dumped::check(&tools, &run.serving.data, events));
+    }
 }
 
 /// Cuts the power again and again, and brings it back.

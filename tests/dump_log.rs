@@ -1,16 +1,19 @@
 //! Kafka's own `DumpLogSegments` reads what the node leaves on the disk: after a roll, after a clean
-//! stop, and after a recovery that cut a torn tail.
+//! stop, after a recovery that cut a torn tail, and where the node compressed anew. What it leaves that is
+//! killed, and compacts, the tool reads in `tests/crash_clients.rs`.
 //!
 //! `tests/run` fetches the tool and names its folder in `FLUMEN_KAFKA_TOOLS`.
 
 #![expect(clippy::unwrap_used, reason = "in a test, failing is the answer")]
+
+#[path = "dump_log/tool.rs"]
+mod tool;
 
 use std::{
     collections::BTreeMap,
     fs::{self, OpenOptions},
     io::Write as _,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use actix::Addr;
@@ -23,76 +26,14 @@ use flumen_actors::broker::{
 };
 use flumen_runtime::batch::{Attributes, BatchBuilder, RecordRef, control::Control};
 
+use self::tool::{dump, has_extension, payloads, run_tool, tools};
+
 const TOPIC: &str = "dumped";
 const PRODUCER: i64 = 7_000;
 const TRANSACTIONAL: i64 = 7_001;
 /// What a torn write leaves behind a log that was not stopped: the beginning of a batch.
 const TORN: [u8; 30] =
     [0, 0, 0, 0, 0, 0, 0, 99, 0, 0, 1, 0, 0, 0, 0, 0, 2, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-
-fn tools() -> Option<String> {
-    let tools = std::env::var("FLUMEN_KAFKA_TOOLS").ok();
-    if tools.is_none() {
-        let why = "FLUMEN_KAFKA_TOOLS names no folder with Kafka's tools: run `tests/run dump_log`, which \
-                   fetches them where there are Java and Maven";
-        assert!(std::env::var("CI").as_deref() != Ok("true"), "{why}");
-        eprintln!("skipped: {why}");
-    }
-    tools
-}
-
-/// What the tool prints of the files of `dir` with these extensions; an error where it is not content.
-fn run_tool(
-    tools: &str,
-    dir: &Path,
-    extensions: &[&str],
-    options: &[&str],
-) -> Result<String, String> {
-    let mut files: Vec<PathBuf> = fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
-    files.retain(|file| extensions.iter().any(|wanted| has_extension(file, wanted)));
-    files.sort();
-    assert!(!files.is_empty(), "`{}` has no {extensions:?}", dir.display());
-    let files: Vec<_> = files.iter().map(|file| file.to_str().unwrap()).collect();
-    let output = Command::new("java")
-        .args(["-XX:TieredStopAtLevel=1", "-cp", &format!("{tools}/*")])
-        .args(["org.apache.kafka.tools.DumpLogSegments", "--files", &files.join(",")])
-        .args(options)
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    let is_content =
-        output.status.success() && complaint(&text).or_else(|| complaint(&errors)).is_none();
-    if is_content { Ok(text) } else { Err(format!("{}: {text}{errors}", output.status)) }
-}
-
-/// The first line with which it is not content: it ends well all the same.
-fn complaint(text: &str) -> Option<&str> {
-    let complaints =
-        ["mismatch", "corrupt", "out of order", "nvalid", "isvalid: false", "Exception"];
-    text.lines().find(|line| complaints.iter().any(|complaint| line.contains(complaint)))
-}
-
-/// What the tool prints; it must be content.
-fn dump(tools: &str, dir: &Path, extensions: &[&str], options: &[&str]) -> String {
-    let text = run_tool(tools, dir, extensions, options);
-    text.unwrap_or_else(|why| panic!("{options:?} of {extensions:?} in `{}`: {why}", dir.display()))
-}
-
-fn has_extension(file: &Path, wanted: &str) -> bool {
-    file.extension().is_some_and(|is| is == wanted)
-}
-
-/// The payloads that the tool prints, by offset.
-fn payloads(text: &str) -> BTreeMap<u64, String> {
-    let record = |line: &str| {
-        let rest = line.trim_start_matches(['|', ' ']).strip_prefix("offset: ")?;
-        let offset = rest.split(' ').next()?.parse().ok()?;
-        let payload = line.split("payload: ").nth(1)?;
-        Some((offset, payload.trim().to_owned()))
-    };
-    text.lines().filter_map(record).collect()
-}
 
 fn batch(producer: i64, sequence: i32, is_transactional: bool, values: &[String]) -> BytesMut {
     let bits = if is_transactional { Attributes::TRANSACTIONAL } else { 0 };
@@ -141,10 +82,19 @@ async fn fill(at: &Addr<Partition>, sequence: i32, written: &mut BTreeMap<u64, S
 
 /// Runs `program` on the one partition of a node in `data`.
 fn on_partition(data: &Path, program: impl AsyncFnOnce(&Node, Addr<Partition>)) {
+    on_partition_with(data, &[], program);
+}
+
+fn on_partition_with(
+    data: &Path,
+    settings: &[(&str, &str)],
+    program: impl AsyncFnOnce(&Node, Addr<Partition>),
+) {
     node::run(NodeOptions { offsets_partitions: 1, ..NodeOptions::new(data) }, |node| async move {
-        let spec = TopicSpec::new(TOPIC, 1).unwrap();
-        let spec = spec.set("segment.bytes", "4096").unwrap();
-        let spec = spec.set("index.interval.bytes", "512").unwrap();
+        let small = [("segment.bytes", "4096"), ("index.interval.bytes", "512")];
+        let settings = small.iter().chain(settings);
+        let set = |spec: TopicSpec, (name, value): &(&str, &str)| spec.set(name, value);
+        let spec = settings.into_iter().try_fold(TopicSpec::new(TOPIC, 1).unwrap(), set).unwrap();
         node.broker().ensure_topic(spec).await?;
         let (topic, partition) = (TopicName::new(TOPIC).unwrap(), PartitionId(0));
         let at = node.broker().partition(&TopicPartition { topic, partition }).unwrap();
@@ -217,6 +167,26 @@ fn kafkas_tool_reads_rolled_stopped_and_recovered_logs() {
     torn.unwrap().write_all(&TORN).unwrap();
     on_partition(&crashed, async |_, at| fill(&at, 120, &mut written).await);
     check_stopped(&tools, &dir, &written);
+}
+
+#[test]
+fn kafkas_tool_reads_what_the_node_compressed_anew() {
+    let Some(tools) = tools() else { return };
+    let root = tempfile::tempdir().unwrap();
+    let values: Vec<String> = (0..50).map(|at| format!("value-{at}-{:z<50}", "")).collect();
+    for codec in ["gzip", "snappy", "lz4", "zstd"] {
+        let data = root.path().join(codec);
+        on_partition_with(&data, &[("compression.type", codec)], async |_, at| {
+            for number in 0..20 {
+                append(&at, Append::new(batch(PRODUCER, number * 50, false, &values))).await;
+            }
+        });
+        let dir = data.join(format!("{TOPIC}-0"));
+        let files = ["log", "index", "timeindex", "snapshot"];
+        let text = dump(&tools, &dir, &files, &["--deep-iteration", "--print-data-log"]);
+        assert_eq!(text.matches(&format!("compresscodec: {codec}")).count(), 20, "{text:.2000}");
+        assert!(payloads(&text).values().eq(values.iter().cycle().take(1_000)), "{text:.2000}");
+    }
 }
 
 /// What holds the files above to something: the tool complains where one byte is another.

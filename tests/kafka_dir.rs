@@ -1,5 +1,6 @@
 //! The log directory of a real Kafka that has stopped opens in ours: its records, producers and groups
-//! are there, for the same clients at the same address. What is not as a clean stop leaves it is refused.
+//! are there, for the same clients at the same address, of a new Kafka as of the oldest that is promised.
+//! What is not as a clean stop leaves it is refused.
 //!
 //! `tests/run` fetches Kafka and the clients, and says where they are.
 
@@ -48,15 +49,15 @@ fn client(python: &str, address: &str, mode: &str) -> (Child, BufReader<ChildStd
     (child, said)
 }
 
-/// What each of these tests needs: the program, Kafka, and Python with its clients.
-fn needs() -> Option<(Place, Kafka, String)> {
-    let (jars, python) = (found("FLUMEN_KAFKA")?, found("FLUMEN_PYTHON")?);
+/// What each of these tests needs: the program, the Kafka that a variable names, and Python with its
+/// clients.
+fn needs(kafka: &str) -> Option<(Place, Kafka, String)> {
+    let (jars, python) = (found(kafka)?, found("FLUMEN_PYTHON")?);
     Some((Place::new()?, Kafka::new(jars), python))
 }
 
-#[test]
-fn clients_of_a_kafka_that_stopped_find_everything_at_the_node_that_takes_it_over() {
-    let Some((place, kafka, python)) = needs() else { return };
+fn everything_is_found(kafka: &str) {
+    let Some((place, kafka, python)) = needs(kafka) else { return };
     let running = kafka.start();
     let (mut child, mut said) = client(&python, &kafka.address, "all");
     running.stop();
@@ -88,8 +89,18 @@ fn clients_of_a_kafka_that_stopped_find_everything_at_the_node_that_takes_it_ove
 }
 
 #[test]
+fn clients_of_a_kafka_that_stopped_find_everything_at_the_node_that_takes_it_over() {
+    everything_is_found("FLUMEN_KAFKA");
+}
+
+#[test]
+fn clients_of_the_oldest_kafka_find_everything_at_the_node_that_takes_it_over() {
+    everything_is_found("FLUMEN_OLDEST_KAFKA");
+}
+
+#[test]
 fn a_kafka_that_was_killed_or_left_a_transaction_open_is_refused_and_starts_again() {
-    let Some((place, kafka, python)) = needs() else { return };
+    let Some((place, kafka, python)) = needs("FLUMEN_KAFKA") else { return };
     let running = kafka.start();
     let (mut child, _said) = client(&python, &kafka.address, "open");
     child.wait().unwrap();

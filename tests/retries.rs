@@ -112,7 +112,7 @@ fn serve(listener: TcpListener, node: SocketAddr, counts: Arc<Counts>) {
     });
 }
 
-/// Runs a script against a node behind a proxy.
+/// Runs a script against a node behind a proxy, whose address stands for `{node}`.
 #[track_caller]
 fn retry(command: &str) {
     let Some(place) = Place::new() else { return };
@@ -124,8 +124,7 @@ fn retry(command: &str) {
     serve(listener, node.word_after("listening on ").parse().unwrap(), counts.clone());
     let output = Command::new("timeout")
         .arg(PATIENCE)
-        .args(command.split(' '))
-        .arg(proxy.to_string())
+        .args(command.replace("{node}", &proxy.to_string()).split(' '))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .stdin(Stdio::null())
         .output()
@@ -138,19 +137,66 @@ fn retry(command: &str) {
     eprintln!("{}: {withheld} answers were withheld", said.trim_end());
 }
 
+/// Runs a script, made from where `tests/run` says that what it needs is.
+#[track_caller]
+fn retry_with(variable: &str, command: impl Fn(&str) -> String) {
+    match std::env::var(variable) {
+        Ok(found) => retry(&command(&found)),
+        Err(_) => skip(&format!("{variable} is not set: run `tests/run --test retries`")),
+    }
+}
+
 #[test]
 fn librdkafka_s_retries_leave_each_record_once_and_in_order() {
-    match std::env::var("FLUMEN_PYTHON") {
-        Ok(python) => retry(&format!("{python} tests/clients/python/retries.py")),
-        Err(_) => skip("confluent-kafka is not there: `tests/run --test retries` installs it"),
+    retry_with("FLUMEN_PYTHON", |python| {
+        format!("{python} tests/clients/python/retries.py {{node}}")
+    });
+}
+
+#[test]
+fn kcat_s_retries_leave_each_record_once_and_in_order() {
+    match Command::new("kcat").arg("-V").output() {
+        Ok(_) => retry("tests/clients/kcat.sh {node} retries"),
+        Err(_) => skip("kcat is not there: `tests/run --test retries` installs it"),
     }
 }
 
 #[test]
 fn java_s_retries_leave_each_record_once_and_in_order() {
     let options = "-XX:TieredStopAtLevel=1 -Dorg.slf4j.simpleLogger.defaultLogLevel=error";
-    match std::env::var("FLUMEN_KAFKA_CLIENTS") {
-        Ok(jars) => retry(&format!("java {options} -cp {jars}/* tests/clients/java/Retries.java")),
-        Err(_) => skip("Kafka's clients are not there: `tests/run --test retries` fetches them"),
-    }
+    retry_with("FLUMEN_KAFKA_CLIENTS", |jars| {
+        format!("java {options} -cp {jars}/* tests/clients/java/Retries.java {{node}}")
+    });
+}
+
+#[test]
+fn kafka_python_s_retries_leave_each_record_once_and_in_order() {
+    retry_with("FLUMEN_PYTHON", |python| {
+        format!("{python} tests/clients/python/kafka_python.py {{node}} retries")
+    });
+}
+
+#[test]
+fn aiokafka_s_retries_leave_each_record_once_and_in_order() {
+    retry_with("FLUMEN_PYTHON", |python| {
+        format!("{python} tests/clients/python/aio.py {{node}} retries")
+    });
+}
+
+#[test]
+fn kafkajs_s_retries_leave_each_record_once_and_in_order() {
+    retry_with("FLUMEN_NODE_CLIENTS", |modules| {
+        let script = "tests/clients/node/kafkajs.js";
+        format!("env NODE_PATH={modules}/node_modules node {script} {{node}} retries")
+    });
+}
+
+#[test]
+fn franz_go_s_retries_leave_each_record_once_and_in_order() {
+    retry_with("FLUMEN_GO_CLIENTS", |clients| format!("{clients} {{node}} franz-retries"));
+}
+
+#[test]
+fn sarama_s_retries_leave_each_record_once_and_in_order() {
+    retry_with("FLUMEN_GO_CLIENTS", |clients| format!("{clients} {{node}} sarama-retries"));
 }

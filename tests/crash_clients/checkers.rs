@@ -4,7 +4,7 @@
 //!
 //! | complaint | what happened |
 //! |---|---|
-//! | lost | an acknowledged record is not held in the end |
+//! | lost | an acknowledged record is not held in the end, and none after it of the same key |
 //! | doubled | a record is held twice |
 //! | reordered | a producer's records are held in another order than it sent them |
 //! | phantom | a record is held that nobody sent there |
@@ -21,10 +21,14 @@
 //! | unseen | no member was given a record |
 //!
 //! A record may be given to the group again where a member began anew from what was committed: it
-//! commits after it reads. Offsets are without gaps here: these topics hold nothing but records, and
-//! are not compacted.
+//! commits after it reads. These topics hold nothing but records, and so offsets are without gaps; but
+//! for those of a compacted one, whose records have keys: there a record may be gone, and passed over,
+//! once a later one of its key is there. What is held in the end was there all the time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
 
 use crate::history::{Event, Place, Record, What, by_partition};
 
@@ -81,10 +85,19 @@ fn id(record: &Record) -> (&str, u64) {
     (&record.producer, record.number)
 }
 
+fn key(record: &Record) -> Option<&str> {
+    record.key.as_deref()
+}
+
 fn lost(part: &Part<'_>, found: &mut Found) {
     let there: BTreeSet<_> = held(part).map(|(_, record)| id(record)).collect();
+    let of_key = |(_, record)| key(record).zip(Some(record.number));
+    // The last of each key; a key has one producer, whose records stand in their order.
+    let newest: BTreeMap<_, _> = held(part).filter_map(of_key).collect();
     for (_, offset, record) in acknowledged(part) {
-        if !there.contains(&id(record)) {
+        let newest = key(record).and_then(|key| newest.get(key));
+        let is_superseded = newest.is_some_and(|newest| *newest > record.number);
+        if !there.contains(&id(record)) && !is_superseded {
             found.push(("lost", format!("{record}, acknowledged at {offset}")));
         }
     }
@@ -191,6 +204,9 @@ fn polls(part: &Part<'_>, found: &mut Found) {
     // Of each member: when it was given the partition, and what it must be given next.
     let mut members: BTreeMap<&str, (u64, Option<i64>)> = BTreeMap::new();
     let mut seen = BTreeSet::new();
+    let is_compacted = held(part).any(|(_, record)| record.key.is_some());
+    let there: BTreeSet<i64> = held(part).map(|(offset, _)| offset).collect();
+    let is_gone = |gap: Range<i64>| is_compacted && there.range(gap).next().is_none();
     for (at, what) in part {
         match what {
             What::Assigned { member } => {
@@ -208,7 +224,7 @@ fn polls(part: &Part<'_>, found: &mut Found) {
                 };
                 let is_first = next.is_none();
                 *next = Some(offset + 1);
-                if *offset > most {
+                if *offset > most && !is_gone(most..*offset) {
                     let text = format!("{member} was given {offset}, and {most} was next");
                     found.push(("skipped", text));
                 } else if *offset < least {

@@ -1,6 +1,6 @@
 """A client (librdkafka) that goes on through everything that happens to its node, and writes down what it saw.
 
-client.py HOST:PORT topics  TOPIC:PARTITIONS …    makes topics of small segments
+client.py HOST:PORT topics  TOPIC:PARTITIONS …    makes topics of small segments, `TOPIC:PARTITIONS:compact` a compacted one
 client.py HOST:PORT produce NAME CODEC TOPIC:PARTITIONS …
 client.py HOST:PORT consume NAME GROUP ASSIGNOR TOPIC …
 client.py HOST:PORT read    GROUP TOPIC:PARTITIONS …    all that is held, and what the group committed
@@ -28,6 +28,8 @@ NODE = {
 # What a node that is killed again and again may need to answer; then something is lost for good.
 PATIENCE = 120
 OUTSTANDING_MAX = 60
+# Keys of each producer in a compacted topic.
+KEYS = 5
 told_to_stop = threading.Event()
 
 
@@ -41,7 +43,11 @@ def note(what, **fields):
 
 def partitions(words):
     named = [word.split(":") for word in words]
-    return [(topic, partition) for topic, count in named for partition in range(int(count))]
+    return [(topic, partition) for topic, count, *_ in named for partition in range(int(count))]
+
+
+def compacted(words):
+    return {word.split(":")[0] for word in words if word.endswith(":compact")}
 
 
 def until_standard_input_ends():
@@ -51,9 +57,12 @@ def until_standard_input_ends():
 
 def topics():
     settings = {"segment.bytes": "65536", "index.interval.bytes": "1024", "retention.ms": "-1"}
-    named = [word.split(":") for word in ARGS]
+    shrinks = settings | {"cleanup.policy": "compact", "segment.bytes": "4096", "min.cleanable.dirty.ratio": "0.01"}
+    named, small = [word.split(":") for word in ARGS], compacted(ARGS)
     admin = AdminClient(NODE)
-    wanted = [NewTopic(topic, int(count), 1, config=settings) for topic, count in named]
+    wanted = [
+        NewTopic(topic, int(count), 1, config=shrinks if topic in small else settings) for topic, count, *_ in named
+    ]
     for future in admin.create_topics(wanted).values():
         future.result(PATIENCE)
 
@@ -64,7 +73,7 @@ def sum_of(value):
 
 def produce():
     name, codec, *words = ARGS
-    targets, outstanding = partitions(words), 0
+    targets, keyed, outstanding = partitions(words), compacted(words), 0
 
     producer = Producer(NODE | {
         "enable.idempotence": True, "linger.ms": 2, "compression.type": codec, "batch.num.messages": 20,
@@ -85,11 +94,18 @@ def produce():
     while not told_to_stop.is_set():
         for _ in range(random.randrange(8)):
             topic, partition = random.choice(targets)
+            # Compaction gives way to writes: where they never cease, it gets nowhere in a short life.
+            if topic in keyed and random.randrange(8):
+                continue
             value = f"{name} {number} ".encode() + bytes([97 + number % 26]) * random.randrange(300)
-            fields = {"topic": topic, "partition": partition, "producer": name, "number": number, "sum": sum_of(value)}
+            key = f"{name}-{number % KEYS}" if topic in keyed else None
+            fields = {
+                "topic": topic, "partition": partition, "producer": name, "number": number, "key": key,
+                "sum": sum_of(value),
+            }
             number, outstanding = number + 1, outstanding + 1
             note("sent", **fields)
-            producer.produce(topic, value, partition=partition, on_delivery=answered(fields))
+            producer.produce(topic, value, key, partition=partition, on_delivery=answered(fields))
         # Real time: a steady stream is what kills must meet.
         producer.poll(0.02)
         while outstanding > OUTSTANDING_MAX:
@@ -160,9 +176,10 @@ def consume():
 def seen(what, record, **fields):
     value = record.value()
     producer, number = value.split(b" ")[:2]
+    key = record.key() and record.key().decode(errors="replace")
     note(
         what, topic=record.topic(), partition=record.partition(), offset=record.offset(),
-        producer=producer.decode(errors="replace"), number=int(number), sum=sum_of(value), **fields,
+        producer=producer.decode(errors="replace"), number=int(number), sum=sum_of(value), key=key, **fields,
     )
 
 

@@ -18,8 +18,10 @@ use crate::history::Event;
 const CODECS: [&str; 8] = ["none", "lz4", "none", "zstd", "gzip", "none", "snappy", "none"];
 /// Members of the group.
 const MEMBERS: u32 = 3;
-/// The topics, with their partitions.
-pub(crate) const TOPICS: [&str; 2] = ["orders:3", "clicks:2"];
+/// The topics, with their partitions; the last is compacted.
+pub(crate) const TOPICS: [&str; 3] = ["orders:3", "clicks:2", "latest:2:compact"];
+/// Where the node has the compacted partitions, in its data directory.
+pub(crate) const COMPACTED: [&str; 2] = ["latest-0", "latest-1"];
 const GROUP: &str = "readers";
 /// The longest that a client may take for its end; each has a shorter patience of its own.
 const PATIENCE: Duration = Duration::from_secs(150);

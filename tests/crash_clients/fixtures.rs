@@ -6,7 +6,7 @@ use crate::{
 };
 
 fn record(producer: &str, number: u64) -> Record {
-    Record { producer: producer.to_owned(), number, sum: 7 * number as u32 }
+    Record { producer: producer.to_owned(), number, key: None, sum: 7 * number as u32 }
 }
 
 fn event(at: u64, what: What) -> Event {
@@ -215,4 +215,68 @@ fn a_member_that_is_given_a_record_again_is_found() {
         events.push(event(108, What::Polled { member, record, offset: 1 }));
     });
     assert_eq!(names, ["repeated"]);
+}
+
+/// The good history, of a compacted topic where each producer has one key; only what `stays` is held.
+fn compacted(stays: impl Fn(&Record) -> bool) -> Vec<Event> {
+    let mut events = good();
+    for event in &mut events {
+        if let What::Sent(record)
+        | What::Acknowledged { record, .. }
+        | What::Polled { record, .. }
+        | What::Held { record, .. } = &mut event.what
+        {
+            record.key = Some(record.producer.clone());
+        }
+    }
+    events.retain(|event| match &event.what {
+        What::Held { record, .. } => stays(record),
+        _ => true,
+    });
+    events
+}
+
+fn names(events: &[Event]) -> Vec<&'static str> {
+    check(events).into_iter().map(|complaint| complaint.name).collect()
+}
+
+#[test]
+fn a_record_of_a_compacted_topic_may_go_for_a_later_one_of_its_key_and_members_pass_over_it() {
+    let mut events = compacted(|record| record.number != 1);
+    assert_eq!(check(&events), []);
+    events.retain(|event| match &event.what {
+        What::Polled { record, .. } => record.number != 1,
+        _ => true,
+    });
+    assert_eq!(check(&events), []);
+    // What nobody acknowledged may take its place as well.
+    let last = Record { key: Some("p".to_owned()), ..record("p", 3) };
+    events.push(event(60, What::Sent(last.clone())));
+    events
+        .push(event(130, What::Polled { member: "n".to_owned(), record: last.clone(), offset: 6 }));
+    events.retain(
+        |event| !matches!(&event.what, What::Held { record, .. } if record.producer == "p"),
+    );
+    events.push(held(6, last));
+    assert_eq!(check(&events), []);
+}
+
+#[test]
+fn a_compacted_topic_that_lost_the_last_of_a_key_is_found() {
+    assert_eq!(names(&compacted(|record| record.number < 2)), ["lost", "lost"]);
+    assert_eq!(names(&compacted(|record| record.producer == "p")), ["lost", "lost", "lost"]);
+    // A key of another's does not make up for it.
+    assert_eq!(names(&compacted(|record| record.number < 2 || record.producer == "q")), ["lost"]);
+}
+
+#[test]
+fn a_record_of_a_compacted_topic_that_moved_or_was_passed_over_is_found() {
+    let mut events = compacted(|record| record.number == 2);
+    let at = nth(&events, 0, is_held);
+    let What::Held { offset, .. } = &mut events[at].what else { unreachable!() };
+    *offset -= 1;
+    assert!(names(&events).contains(&"changed"));
+    let mut events = compacted(|record| record.number == 2);
+    events.remove(nth(&events, 4, is_polled));
+    assert_eq!(names(&events), ["skipped", "unseen"]);
 }

@@ -23,6 +23,8 @@ impl std::fmt::Display for Place {
 pub(crate) struct Record {
     pub(crate) producer: String,
     pub(crate) number: u64,
+    /// In a compacted topic, where each producer has keys of its own.
+    pub(crate) key: Option<String>,
     /// Sum over its bytes.
     pub(crate) sum: u32,
 }
@@ -127,4 +129,17 @@ pub(crate) fn across(events: &[Event], ends: &[u64]) -> (usize, usize) {
         }
     }
     (across, known)
+}
+
+/// How many acknowledged records are not held in the end: they went for later ones of their keys.
+pub(crate) fn gone(events: &[Event]) -> usize {
+    let (mut acknowledged, mut held) = (BTreeSet::new(), BTreeSet::new());
+    for event in events {
+        match &event.what {
+            What::Acknowledged { record, .. } => acknowledged.insert(record),
+            What::Held { record, .. } => held.insert(record),
+            _ => false,
+        };
+    }
+    acknowledged.difference(&held).count()
 }

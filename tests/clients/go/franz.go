@@ -13,7 +13,7 @@ import (
 
 // franz tries franz-go. Its producers are idempotent unless told otherwise.
 func franz(node string) {
-	f := franzGo{node, must(kgo.NewClient(kgo.SeedBrokers(node)))}
+	f := openFranz(node)
 	f.codecs()
 	f.seek()
 	f.groups()
@@ -24,6 +24,10 @@ func franz(node string) {
 type franzGo struct {
 	node   string
 	client *kgo.Client
+}
+
+func openFranz(node string) franzGo {
+	return franzGo{node, must(kgo.NewClient(kgo.SeedBrokers(node)))}
 }
 
 func (f franzGo) open(options ...kgo.Opt) *kgo.Client {
@@ -185,4 +189,33 @@ func (f franzGo) administration() {
 	check(must(admin.DeleteGroup(within(), group)).Err)
 	check(must(admin.DeleteTopic(within(), topic)).Err)
 	say("franz-go", "administration")
+}
+
+// retries: what was sent in small requests is there once and in order.
+func (f franzGo) retries() {
+	topics, wanted := retried("franz")
+	for _, topic := range topics {
+		f.create(topic, 1)
+	}
+	producer := f.open(kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchMaxBytes(512),
+		kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.ProducerLinger(time.Millisecond),
+		kgo.RetryBackoffFn(func(int) time.Duration { return 10 * time.Millisecond }))
+	var sent []*kgo.Record
+	for at := range wanted[0] {
+		for of, topic := range topics {
+			sent = append(sent, &kgo.Record{Topic: topic, Value: []byte(wanted[of][at])})
+		}
+	}
+	check(producer.ProduceSync(within(), sent...).FirstErr())
+	producer.Close()
+	for of, topic := range topics {
+		ends := must(kadm.NewClient(f.client).ListEndOffsets(within(), topic))
+		end, _ := ends.Lookup(topic, 0)
+		var got []string
+		for _, record := range f.readFrom(topic, kgo.NewOffset().AtStart(), int(end.Offset)) {
+			got = append(got, string(record.Value))
+		}
+		same(topic, fmt.Sprint(wanted[of]), fmt.Sprint(got))
+	}
+	say("franz-go", "retries")
 }

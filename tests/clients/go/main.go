@@ -1,4 +1,5 @@
-// Two clients for Go against a node: clients HOST:PORT
+// Two clients for Go against a node: clients HOST:PORT [franz-retries | sarama-retries]
+// With one of these words one of them alone, over connections that break before the answer.
 package main
 
 import (
@@ -45,6 +46,28 @@ func values(what string, count int) (values []string) {
 }
 
 func main() {
-	franz(os.Args[1])
-	saramas(os.Args[1])
+	node, what := os.Args[1], ""
+	if len(os.Args) > 2 {
+		what = os.Args[2]
+	}
+	switch what {
+	case "franz-retries":
+		openFranz(node).retries()
+	case "sarama-retries":
+		openSarama(node).retries()
+	default:
+		franz(node)
+		saramas(node)
+	}
+}
+
+// retried names three topics, and tells what each is sent: numbers in turn, so wide that requests hold few.
+func retried(client string) (topics []string, wanted [][]string) {
+	for at := range 3 {
+		topics, wanted = append(topics, fmt.Sprintf("%s-retries-%d", client, at)), append(wanted, nil)
+	}
+	for at := range 1200 {
+		wanted[at%3] = append(wanted[at%3], fmt.Sprintf("%300d", at))
+	}
+	return topics, wanted
 }

@@ -13,8 +13,7 @@ import (
 
 // saramas tries sarama.
 func saramas(node string) {
-	client := must(sarama.NewClient([]string{node}, settings()))
-	s := saramaClient{[]string{node}, client, must(sarama.NewClusterAdminFromClient(client))}
+	s := openSarama(node)
 	s.codecs()
 	s.seek()
 	s.groups()
@@ -26,6 +25,11 @@ type saramaClient struct {
 	node   []string
 	client sarama.Client
 	admin  sarama.ClusterAdmin
+}
+
+func openSarama(node string) saramaClient {
+	client := must(sarama.NewClient([]string{node}, settings()))
+	return saramaClient{[]string{node}, client, must(sarama.NewClusterAdminFromClient(client))}
 }
 
 func settings() *sarama.Config {
@@ -215,4 +219,33 @@ func (s saramaClient) administration() {
 	check(s.admin.DeleteConsumerGroup(group))
 	check(s.admin.DeleteTopic(topic))
 	say("sarama", "administration")
+}
+
+// retries: what was sent in small requests is there once and in order.
+func (s saramaClient) retries() {
+	topics, wanted := retried("sarama")
+	for _, topic := range topics {
+		s.create(topic, 1)
+	}
+	config := settings()
+	config.Producer.Flush.MaxMessages = 6
+	config.Producer.Retry.Max, config.Producer.Retry.Backoff = 100, 10*time.Millisecond
+	producer := must(sarama.NewSyncProducer(s.node, config))
+	var sent []*sarama.ProducerMessage
+	for at := range wanted[0] {
+		for of, topic := range topics {
+			sent = append(sent, &sarama.ProducerMessage{Topic: topic, Value: sarama.StringEncoder(wanted[of][at])})
+		}
+	}
+	check(producer.SendMessages(sent))
+	check(producer.Close())
+	for of, topic := range topics {
+		var got []string
+		count := must(s.client.GetOffset(topic, 0, sarama.OffsetNewest))
+		for _, message := range s.readFrom(topic, sarama.OffsetOldest, int(count)) {
+			got = append(got, string(message.Value))
+		}
+		same(topic, fmt.Sprint(wanted[of]), fmt.Sprint(got))
+	}
+	say("sarama", "retries")
 }

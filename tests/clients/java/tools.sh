@@ -3,7 +3,7 @@
 set -euo pipefail
 node=$1
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+trap 'kill $(jobs -p) 2>/dev/null || true; rm -rf "$work"' EXIT
 
 # tool CLASS OPTIONS...
 tool() {
@@ -14,6 +14,9 @@ tool() {
 topics() { tool org.apache.kafka.tools.TopicCommand "$@"; }
 configs() { tool kafka.admin.ConfigCommand --entity-type topics --entity-name tools "$@"; }
 groups() { tool org.apache.kafka.tools.consumer.group.ConsumerGroupCommand "$@"; }
+produce() { tool org.apache.kafka.tools.ConsoleProducer "$@"; }
+consume() { tool org.apache.kafka.tools.consumer.ConsoleConsumer "$@"; }
+offsets() { tool org.apache.kafka.tools.GetOffsetShell "$@"; }
 
 # says WHAT WORDS TEXT
 says() {
@@ -37,18 +40,81 @@ node_configs --entity-name 1 --alter --delete-config compression.type
 node_configs --entity-default --alter --delete-config log.retention.ms,num.partitions
 
 seq -f 'line %g' 1 1000 >"$work/wanted"
-tool org.apache.kafka.tools.ConsoleProducer --topic tools --compression-codec zstd <"$work/wanted"
-tool org.apache.kafka.tools.consumer.ConsoleConsumer --topic tools --group tools-readers --from-beginning \
-  --max-messages 1000 2>"$work/err" | sort -V >"$work/got"
+produce --topic tools --compression-codec zstd <"$work/wanted"
+consume --topic tools --group tools-readers --from-beginning --max-messages 1000 2>"$work/err" | sort -V >"$work/got"
 cmp "$work/wanted" "$work/got" || { cat "$work/err" >&2; exit 1; }
 says "kafka-console-producer and -consumer" "1000" "$(cat "$work/err")"
 
 says "kafka-consumer-groups" "tools-readers" "$(groups --describe --group tools-readers)"
 says "kafka-consumer-groups, reset" "tools-readers" \
   "$(groups --group tools-readers --topic tools:0 --reset-offsets --to-earliest --execute)"
-says "kafka-get-offsets" "tools:" "$(tool org.apache.kafka.tools.GetOffsetShell --topic tools)"
+
+# Each codec behind the one before it; the topic comes to be when it is written to.
+for codec in none gzip snappy lz4 zstd; do
+  if [ $codec = lz4 ]; then
+    # Real time: what was written before is older than this, and what comes is not.
+    sleep 0.01 && middle=$(date +%s%3N)
+  fi
+  seq -f "$codec %g, and enough of it to be worth compressing" 1 200 | tee -a "$work/codecs" |
+    produce --topic tools-codecs --compression-codec $codec
+done
+same() { cmp "$2" "$3" >&2 && echo "Kafka's tools: $1"; }
+consume --topic tools-codecs --partition 0 --offset earliest --max-messages 1000 >"$work/got" 2>"$work/err"
+same "kafka-console-producer, all codecs" "$work/codecs" "$work/got"
+consume --topic tools-codecs --partition 0 --offset 650 --max-messages 350 >"$work/got" 2>"$work/err"
+same "kafka-console-consumer, from an offset" <(tail -n 350 "$work/codecs") "$work/got"
+says "kafka-get-offsets, the end" "tools-codecs:0:1000" "$(offsets --topic tools-codecs)"
+says "kafka-get-offsets, the beginning" "tools-codecs:0:0" "$(offsets --topic tools-codecs --time earliest)"
+says "kafka-get-offsets, by time" "tools-codecs:0:600" "$(offsets --topic tools-codecs --time "$middle")"
+# Idempotent without being asked: the node knows five producers, each by the last of its sequence numbers.
+tool org.apache.kafka.tools.TransactionsCommand describe-producers --topic tools-codecs --partition 0 >"$work/producers"
+says "kafka-transactions, producers" "5 of 199" "$(awk '$4 == 199' "$work/producers" | wc -l) of 199"
+
+# Two members share what goes on being written; one is ended, and the other goes on where it was.
+topics --create --topic tools-groups --partitions 2
+member() {
+  consume --topic tools-groups --group tools-members --from-beginning >"$work/$1" 2>"$work/$1.err" &
+}
+member stayer
+stayer=$!
+member leaver
+leaver=$!
+{
+  at=0
+  until [ -e "$work/enough" ]; do
+    at=$((at + 1))
+    echo "$at:record $at" | tee -a "$work/keyed"
+    sleep 0.02
+  done
+} | produce --topic tools-groups --reader-property parse.key=true --reader-property key.separator=: &
+producer=$!
+# until_is WHAT CONDITION: within a minute
+until_is() {
+  for _ in $(seq 600); do
+    if eval "$2"; then return; fi
+    sleep 0.1
+  done
+  echo "Kafka's tools: waited in vain: $1" >&2
+  cat "$work"/*.err >&2
+  exit 1
+}
+lines() { wc -l <"$work/$1"; }
+until_is "two members read" '[ -s "$work/stayer" ] && [ -s "$work/leaver" ]'
+kill $leaver
+wait $leaver || true
+before=$(lines stayer)
+until_is "one member reads on" '[ $(lines stayer) -gt $((before + 100)) ]'
+touch "$work/enough"
+wait $producer
+until_is "all is read" '[ $(cat "$work/stayer" "$work/leaver" | wc -l) -ge $(lines keyed) ]'
+kill $stayer
+wait $stayer || true
+cut -d : -f 2 "$work/keyed" >"$work/wanted"
+sort -V "$work/stayer" "$work/leaver" >"$work/got"
+same "kafka-console-consumer, two members" "$work/wanted" "$work/got"
+
 # Of a topic that is on local disks alone nothing is ever to be uploaded, which is no error.
-pending=$(tool org.apache.kafka.tools.GetOffsetShell --topic tools --time earliest-pending-upload 2>&1)
+pending=$(offsets --topic tools --time earliest-pending-upload 2>&1)
 says "kafka-get-offsets, of what is not uploaded yet" "none" "${pending:-none}"
 versions=$(tool org.apache.kafka.tools.BrokerApiVersionsCommand)
 for range in "Produce(0): 0 to 11" "Fetch(1): 4 to 18" "ListOffsets(2): 1 to 11" "DeleteGroups(42): 0 to 3"; do

@@ -1,4 +1,5 @@
-// kafkajs against a node: kafkajs.js HOST:PORT
+// kafkajs against a node: kafkajs.js HOST:PORT [retries]
+// With `retries` over connections that break before the answer.
 'use strict'
 
 const assert = require('node:assert')
@@ -158,9 +159,34 @@ async function administration() {
   assert(!(await admin.listTopics()).includes(topic))
 }
 
+// What an idempotent producer sent is there once and in order. One `send` at a time: another that waits behind
+// one that fails takes the sequence numbers of that one, and counts as sent already.
+async function retries() {
+  const [topic, count, partitions] = ['kafkajs-retries', 200, 3]
+  await create(topic, partitions)
+  const retry = { initialRetryTime: 10, maxRetryTime: 100, retries: 20 }
+  const producer = kafka.producer({ idempotent: true, maxInFlightRequests: 1, retry })
+  await producer.connect()
+  for (let at = 0; at < count; at++) {
+    const messages = Array.from({ length: partitions }, (_, partition) => ({ partition, value: `${at} ${partition}` }))
+    await producer.send({ topic, messages })
+  }
+  await producer.disconnect()
+  const seen = []
+  const reader = await join('kafkajs-retries', [topic], seen, false)
+  const ends = await admin.fetchTopicOffsets(topic)
+  await until('all', () => seen.length >= ends.reduce((sum, at) => sum + Number(at.high), 0))
+  await reader.disconnect()
+  for (let partition = 0; partition < partitions; partition++) {
+    const got = seen.map(message => message.value.toString()).filter(value => value.endsWith(` ${partition}`))
+    assert.deepEqual(got, Array.from({ length: count }, (_, at) => `${at} ${partition}`))
+  }
+}
+
 async function main() {
   await admin.connect()
-  for (const check of [codecs, seek, groups, administration]) {
+  const checks = process.argv[3] === 'retries' ? [retries] : [codecs, seek, groups, administration]
+  for (const check of checks) {
     await check()
     console.log(`kafkajs: ${check.name}`)
   }

@@ -1,4 +1,7 @@
-"""aiokafka against a node: aio.py HOST:PORT"""
+"""aiokafka against a node: aio.py HOST:PORT [retries]
+
+With `retries` over connections that break before the answer.
+"""
 
 import asyncio
 import sys
@@ -145,10 +148,28 @@ async def administration(admin):
     assert topic not in await admin.list_topics()
 
 
+async def retries(admin):
+    """What an idempotent producer sent in small requests is there once and in order."""
+    topic, count = f"{TOPIC}-retries", 1200
+    await admin.create_topics([NewTopic(topic, 3, 1)])
+    settings = {"enable_idempotence": True, "max_batch_size": 256, "retry_backoff_ms": 10}
+    async with AIOKafkaProducer(**NODE, **settings) as producer:
+        sent = [await producer.send(topic, b"%100d" % at, partition=at % 3) for at in range(count)]
+        await asyncio.gather(*sent)
+    for partition in range(3):
+        wanted, at = list(range(partition, count, 3)), TopicPartition(topic, partition)
+        async with consumer() as reader:
+            reader.assign([at])
+            reader.seek(at, 0)
+            end = (await reader.end_offsets([at]))[at]
+            got = [int(record.value) for record in await read(reader, end)]
+        assert got == wanted, f"{at}: {len(wanted)} were sent, and there are {len(got)}"
+
+
 async def main():
     admin = AIOKafkaAdminClient(**NODE)
     await admin.start()
-    for check in [codecs, seek, groups, administration]:
+    for check in [retries] if sys.argv[2:] == ["retries"] else [codecs, seek, groups, administration]:
         await check(admin)
         print(f"aiokafka: {check.__name__}", flush=True)
     await admin.close()

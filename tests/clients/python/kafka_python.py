@@ -1,4 +1,7 @@
-"""kafka-python against a node: kafka_python.py HOST:PORT"""
+"""kafka-python against a node: kafka_python.py HOST:PORT [retries]
+
+With `retries` over connections that break before the answer.
+"""
 
 import sys
 import time
@@ -141,6 +144,29 @@ def administration():
     assert topic not in admin.list_topics()
 
 
-for check in [codecs, seek, groups, administration]:
+def retries():
+    """What an idempotent producer sent in small requests is there once and in order."""
+    topic, count = f"{TOPIC}-retries", 1200
+    admin.create_topics({topic: {"num_partitions": 3}})
+    producer = KafkaProducer(
+        **NODE, enable_idempotence=True, max_in_flight_requests_per_connection=5, batch_size=256, linger_ms=1,
+        retry_backoff_ms=10, reconnect_backoff_ms=10, reconnect_backoff_max_ms=100,
+    )
+    sent = [producer.send(topic, b"%100d" % at, partition=at % 3) for at in range(count)]
+    producer.flush()
+    for future in sent:
+        future.get(PATIENCE_MS / 1000)
+    producer.close()
+    for partition in range(3):
+        wanted, at, reader = list(range(partition, count, 3)), TopicPartition(topic, partition), consumer()
+        reader.assign([at])
+        reader.seek(at, 0)
+        end = reader.end_offsets([at])[at]
+        got = [int(record.value) for _, record in zip(range(end), reader)]
+        reader.close()
+        assert got == wanted, f"{at}: {len(wanted)} were sent, and there are {len(got)}"
+
+
+for check in [retries] if sys.argv[2:] == ["retries"] else [codecs, seek, groups, administration]:
     check()
     print(f"kafka-python: {check.__name__}", flush=True)

@@ -273,13 +273,15 @@ fn what_is_not_as_a_clean_stop_leaves_it_is_refused_and_left_as_it_was() {
 
 #[test]
 fn message_sets_of_before_kafka_0_11_are_refused_by_their_version() {
-    // Offset, size, CRC, magic 1, attributes, timestamp, no key, no value.
-    let mut old = vec![0; 8];
-    old.extend(22_i32.to_be_bytes());
-    old.extend([0, 0, 0, 0, 1, 0]);
-    old.extend([0; 8]);
-    old.extend([0xff; 8]);
-    Kafka::with(&[old]).is_refused("a batch of format v1");
+    for (magic, size, timestamp) in [(0, 14_i32, &[][..]), (1, 22, &[0; 8])] {
+        // Offset, size, CRC, magic, attributes, from version 1 on a timestamp, no key, no value.
+        let mut old = vec![0; 8];
+        old.extend(size.to_be_bytes());
+        old.extend([0, 0, 0, 0, magic, 0]);
+        old.extend(timestamp);
+        old.extend([0xff; 8]);
+        Kafka::with(&[old]).is_refused(&format!("a batch of format v{magic}"));
+    }
 }
 
 #[test]

@@ -20,7 +20,7 @@ use flumen_runtime::{
     log::{READ_BYTES_MAX, READ_BYTES_MIN, ReadDone, ReadFailure},
 };
 
-use super::{Open, Partition, READ_TRIES, TICK};
+use super::{Open, Partition, READ_TRIES, TICK, reads::is_hollow};
 use crate::broker::partition::{Stage, request::FetchAnswer, state::ReadRange};
 
 /// Parts of one log that are read before they are asked for.
@@ -122,12 +122,12 @@ impl Open {
     }
 }
 
-/// Whether this answers it: at least something, not more than was asked for, and nothing was cut off or
+/// Whether this answers it: at least a record, not more than was asked for, and nothing was cut off or
 /// compacted since. By its own word: where other reads left off meanwhile says nothing of it.
 fn is_answer(done: &ReadDone, range: &ReadRange) -> bool {
     let bytes = done.batches.len();
     let fits = bytes > 0 && bytes <= range.bytes_max && done.next <= range.end;
-    fits && done.still_holds()
+    fits && !is_hollow(done) && done.still_holds()
 }
 
 impl Partition {
