@@ -243,6 +243,12 @@ impl Permit {
         self.amount
     }
 
+    /// Whether somebody waits for room where it is from.
+    #[must_use]
+    pub fn is_wanted(&self) -> bool {
+        self.credit.state().waiting.iter().any(|waiter| !waiter.answer.is_closed())
+    }
+
     /// Takes a part of it into a permit of its own; `None` where it holds less.
     #[must_use]
     pub fn split(&mut self, count: usize, bytes: usize) -> Option<Permit> {

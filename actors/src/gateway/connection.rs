@@ -23,6 +23,7 @@
 //! Its socket is also on the list of its arbiter, which shuts it down when the arbiter is given up.
 
 mod answer;
+mod clock;
 mod intake;
 mod moving;
 mod order;
@@ -49,16 +50,20 @@ use flumen_runtime::{
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
-    time::{Instant, Sleep},
+    time::Instant,
 };
 
 pub(crate) use self::answer::{Answer, Reply};
 pub use self::intake::{BadLength, Frame, Intake, Taken};
+use self::{
+    clock::{Clock, since},
+    order::InOrder,
+    outgoing::Outgoing,
+};
 pub(crate) use self::{
     moving::{Carried, Move},
     room::Room,
 };
-use self::{order::InOrder, outgoing::Outgoing};
 use super::limits::Limits;
 use crate::answer::{Answering, later};
 
@@ -68,8 +73,8 @@ const SCRATCH_BYTES: usize = 16 << 10;
 const TURN_BYTES: usize = 256 << 10;
 /// Bytes of answers that may wait for the socket before no more requests are read.
 const UNSENT_BYTES_MAX: u64 = 1 << 20;
-/// The slowest line that a large request or answer is given time for, in bytes a second.
-const SLOWEST: u64 = 64 << 10;
+/// How often it is looked whether an answer that is not taken has come into somebody's way.
+const LOOK: Duration = Duration::from_secs(1);
 
 thread_local! {
     /// Taken out while it is read into.
@@ -160,28 +165,6 @@ enum Wanted {
     Decoded,
 }
 
-/// When something must have moved.
-struct Clock {
-    timer: Pin<Box<Sleep>>,
-    last_request: Instant,
-    /// Since when too few bytes of a request have arrived, and how many had.
-    arriving: Option<(Instant, u64)>,
-    /// Since when the socket is not read to its end, which is no fault of the client.
-    unread_since: Option<Instant>,
-    /// Since when too few bytes of answers have left, and how many had.
-    sending: Option<(Instant, u64)>,
-}
-
-impl Clock {
-    /// From `since` to `now` the client could not send: it has that much longer.
-    fn forgive(&mut self, since: Instant, now: Instant) {
-        let arriving = self.arriving.as_mut().map(|(begin, _)| begin);
-        for begin in arriving.into_iter().chain([&mut self.last_request]) {
-            *begin += now - since.max(*begin);
-        }
-    }
-}
-
 /// What a connection is made of.
 pub(crate) struct Parts<S> {
     /// The client's end of it.
@@ -205,14 +188,7 @@ pub(crate) struct Parts<S> {
 impl<S: ByteStream> Connection<S> {
     pub(crate) fn new(incarnation: &Incarnation<Self>, parts: Parts<S>) -> Self {
         let Parts { stream, peer, serve, limits, room, kept, carried, goes_on } = parts;
-        let now = Instant::now();
-        let clock = Clock {
-            timer: Box::pin(tokio::time::sleep_until(now + limits.idle_max)),
-            last_request: now,
-            arriving: None,
-            unread_since: None,
-            sending: None,
-        };
+        let clock = Clock::new(limits.idle_max);
         Self {
             incarnation: incarnation.clone(),
             peer,
@@ -247,8 +223,7 @@ impl<S: ByteStream> Connection<S> {
             let stopped_reading =
                 self.take_in(cx, &mut budget).map_err(|end| self.or_refused(end, cx))?;
             self.collect(cx);
-            let stream = self.stream.as_mut().ok_or(End::Gone)?;
-            let sent = self.outgoing.poll_send(stream, cx)?.is_ready();
+            let sent = self.send(cx)?;
             // What comes behind it is not answered any more, so it is not waited for.
             if let Some(why) = self.closes.take_if(|_| sent) {
                 return Err(End::Refused(why.into()));
@@ -269,6 +244,20 @@ impl<S: ByteStream> Connection<S> {
                 return self.clock_turn(cx, is_read);
             }
         }
+    }
+
+    /// Sends what the socket takes. Returns whether all has left.
+    fn send(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let stream = self.stream.as_mut().ok_or(End::Gone)?;
+        let had = self.outgoing.sent();
+        let has_left = self.outgoing.poll_send(stream, cx)?.is_ready();
+        if self.outgoing.sent() > had {
+            self.clock.last_moved = Instant::now();
+        }
+        if has_left {
+            self.clock.sending = None;
+        }
+        Ok(has_left)
     }
 
     /// Why it ends: who is refused may hang up before it is said.
@@ -452,7 +441,7 @@ impl<S: ByteStream> Connection<S> {
 
     fn arrived(&mut self, mut frame: Frame) {
         self.clock.arriving = None;
-        self.clock.last_request = Instant::now();
+        self.clock.last_moved = Instant::now();
         if self.goes_on.is_some() {
             self.moves_to = self.serve.home(&mut frame);
         }
@@ -494,45 +483,42 @@ impl<S: ByteStream> Connection<S> {
         let now = Instant::now();
         let limits = &self.limits;
         let clock = &mut self.clock;
-        if !is_read {
-            clock.unread_since.get_or_insert(now);
-        } else if let Some(since) = clock.unread_since.take() {
-            clock.forgive(since, now);
-        }
-        // Less than that in a whole `progress_max` is too little, in both directions.
-        let enough = SLOWEST.saturating_mul(limits.progress_max.as_secs().max(1));
+        clock.note_read(is_read, now);
+        let within = (now, limits.progress_max);
         let received = self.intake.received() as u64;
-        let since = |begun: Option<(Instant, u64)>, moved: u64| {
-            begun.filter(|(_, had)| moved < had.saturating_add(enough)).or(Some((now, moved)))
-        };
-        clock.arriving = since(clock.arriving, received).filter(|_| self.intake.is_within());
+        clock.arriving =
+            since(clock.arriving, received, within).filter(|_| self.intake.is_within());
+        let (sent, unsent) = (self.outgoing.sent(), self.outgoing.len());
+        clock.sending = since(clock.sending, sent, within).filter(|_| unsent > 0);
         self.muted_until = self.muted_until.filter(|until| now < *until);
-        clock.sending =
-            since(clock.sending, self.outgoing.sent()).filter(|_| self.outgoing.len() > 0);
-        let mut next = clock.last_request + limits.idle_max;
-        if is_read && self.order.is_empty() && clock.sending.is_none() && now >= next {
-            return Err(End::Idle(limits.idle_max));
-        }
+        let mut next = clock.last_moved + limits.idle_max;
         if now >= next {
+            if clock.sending.is_some() {
+                return Err(End::Untaken);
+            }
+            if is_read && self.order.is_empty() {
+                return Err(End::Idle(limits.idle_max));
+            }
             next = now + limits.idle_max;
         }
-        let arriving = clock.arriving.filter(|_| is_read);
-        let arriving = arriving.map(|(since, _)| since + limits.progress_max);
-        let sending = clock.sending.map(|(since, _)| since + limits.progress_max);
-        for (due, end) in [(arriving, End::Slow), (sending, End::Untaken)] {
-            let Some(due) = due else { continue };
+        if let Some((since, _)) = clock.arriving.filter(|_| is_read) {
+            let due = since + limits.progress_max;
             if now >= due {
-                return Err(end);
+                return Err(End::Slow);
             }
             next = next.min(due);
         }
+        if let Some((since, _)) = clock.sending {
+            // Some clients read only when they are asked for records, which may be minutes later: who takes
+            // an answer slowly, or not now, may do so as long as it is in nobody's way.
+            let due = since + limits.progress_max;
+            if now >= due && self.outgoing.is_in_the_way() {
+                return Err(End::Untaken);
+            }
+            next = next.min(due.max(now + LOOK));
+        }
         next = self.muted_until.map_or(next, |until| next.min(until));
-        if clock.timer.deadline() > next || clock.timer.deadline() <= now {
-            clock.timer.as_mut().reset(next);
-        }
-        if clock.timer.as_mut().poll(cx).is_ready() {
-            cx.waker().wake_by_ref();
-        }
+        clock.wake_at(next, now, cx);
         Ok(())
     }
 

@@ -22,10 +22,11 @@ pub struct Limits {
     /// Partitions that all fetch sessions together may follow; others are given no session. And so many
     /// may fetches wait for; others are answered at once.
     pub session_partitions_max: usize,
-    /// How long a connection may be without a request (`connections.max.idle.ms`).
+    /// How long a client may neither send a request nor take anything of an answer
+    /// (`connections.max.idle.ms`).
     pub idle_max: Duration,
-    /// How long a request may take to arrive once it has begun, and an answer to be taken; large ones
-    /// get the time that a slow line needs on top.
+    /// How long a request may take to arrive once it has begun, and an answer to be taken where others wait
+    /// for its room or it holds none; large ones get the time that a slow line needs on top.
     pub progress_max: Duration,
 }
 

@@ -43,6 +43,12 @@ impl Outgoing {
         self.sent
     }
 
+    /// Whether others wait for the room that these hold, or they hold none: what nobody counts is not to
+    /// stay.
+    pub(super) fn is_in_the_way(&self) -> bool {
+        self.permits.is_empty() || self.permits.iter().any(|(_, permit)| permit.is_wanted())
+    }
+
     /// Sends as much as the socket takes; ready when nothing is left.
     pub(super) fn poll_send<S: AsyncWrite + Unpin>(
         &mut self,

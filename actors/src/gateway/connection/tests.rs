@@ -23,6 +23,8 @@ struct Told {
     frames: Vec<Vec<u8>>,
     /// Where room is from for what is decoded.
     decoded: Option<Credit>,
+    /// Where room is from for answers.
+    answers: Option<Credit>,
     /// Answers to these are given by the test.
     later: Vec<oneshot::Sender<()>>,
 }
@@ -45,6 +47,8 @@ impl Serve for Echo {
         }
         told.frames.push(frame.bytes.to_vec());
         let mut answer = Answer::of([Bytes::from(framed(&frame.bytes))]);
+        let room = told.answers.as_ref().map(|room| room.try_acquire(1, answer.len()));
+        answer.permit = room.map(|room| room.expect("there is room for it"));
         match frame.bytes.first() {
             Some(b'L') => {
                 let (release, released) = oneshot::channel();
@@ -392,25 +396,49 @@ fn a_client_that_takes_no_answers_is_let_go() {
     });
 }
 
-/// Whoever takes a little of an answer now and then would hold its room for ever.
-#[test]
-fn a_client_that_takes_its_answers_in_drops_is_let_go_and_one_on_a_slow_line_is_not() {
-    paused(async {
-        for (taken, every_s, is_slow) in [(1_400, 29, true), (100 << 10, 1, false)] {
-            let client = connect(Limits::default());
-            let sent = framed(&vec![b'x'; 8 << 20]);
-            let (mut read, mut write) = tokio::io::split(client.stream);
-            write.write_all(&sent).await.unwrap();
-            let (mut got, mut part) = (0, vec![0; taken]);
-            while got < sent.len() {
-                tokio::time::sleep(Duration::from_secs(every_s)).await;
-                match read.read(&mut part).await {
-                    Ok(0) | Err(_) => break,
-                    Ok(read) => got += read,
-                }
-            }
-            assert_eq!(got < sent.len(), is_slow, "{got} bytes");
+/// One that begins to read its answer after so many milliseconds, and reads so many bytes at a time, each so
+/// many milliseconds after those before; somebody else wants room for an answer, or nobody. Whether it gets
+/// all of it.
+async fn gets_all((first_ms, every_ms, taken): (u64, u64, usize), is_wanted: bool) -> bool {
+    let client = connect(Limits::default());
+    let sent = framed(&vec![b'x'; 8 << 20]);
+    let room = Credit::new(1, sent.len());
+    client.told.borrow_mut().answers = Some(room.clone());
+    let (mut read, mut write) = tokio::io::split(client.stream);
+    write.write_all(&sent).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(first_ms)).await;
+    let _other = is_wanted.then(|| room.acquire(1, 1));
+    let (mut got, mut part) = (0, vec![0; taken]);
+    while got < sent.len() {
+        tokio::time::sleep(Duration::from_millis(every_ms)).await;
+        match read.read(&mut part).await {
+            Ok(0) | Err(_) => break,
+            Ok(read) => got += read,
         }
+    }
+    got == sent.len()
+}
+
+/// Whoever takes a little of an answer now and then would hold for ever the room that others want.
+#[test]
+fn a_client_that_takes_its_answers_in_drops_is_let_go_where_others_want_its_room() {
+    paused(async {
+        assert!(!gets_all((1, 29_000, 1_400), true).await);
+        assert!(gets_all((1, 500, 64 << 10), true).await, "this is a slow line");
+        assert!(gets_all((1, 29_000, 14_000), false).await, "it is in nobody's way");
+    });
+}
+
+/// As a consumer in Java does that was told its partitions, and works for minutes on what it has.
+#[test]
+fn a_client_that_reads_minutes_later_gets_its_answer_unless_others_want_its_room() {
+    paused(async {
+        assert!(gets_all((300_000, 0, 64 << 10), false).await);
+        assert!(!gets_all((300_000, 1_100, 64 << 10), true).await);
+        assert!(
+            !gets_all((601_000, 0, 64 << 10), false).await,
+            "it is gone, as far as one can know"
+        );
     });
 }
 
