@@ -41,7 +41,7 @@ use uuid::Uuid;
 use self::{
     catalogue::{
         coordination::CoordinationError,
-        state::{Catalogue, ChangeTopicError, CreateTopicError, TooManyPartitions},
+        state::{Assigned, Catalogue, ChangeTopicError, CreateTopicError, TooManyPartitions},
     },
     controller::{Changed, Command, Controller},
     group_coordinator::{GroupCoordinator, ids::GroupId},
@@ -573,11 +573,14 @@ impl Broker {
         self.shared.partition(partition)
     }
 
-    /// Whether a partition of this node is offline: its log cannot be served, or its data directory is
-    /// not there.
+    /// Whether a partition of this node, which is `assigned` so, is offline: its log cannot be served, or
+    /// its data directory is not there. One that is just being made is not.
     #[must_use]
-    pub fn is_offline(&self, partition: &TopicPartition) -> bool {
-        self.shared.partitions.get(partition).is_none_or(|running| running.is_offline())
+    pub fn is_offline(&self, partition: &TopicPartition, assigned: &Assigned) -> bool {
+        match self.shared.partitions.get(partition) {
+            Some(running) => running.is_offline(),
+            None => self.shared.directory(assigned.directory).is_none(),
+        }
     }
 
     /// What went into each topic that runs, and out of it, since the node began.

@@ -37,9 +37,10 @@ fn check_epoch(asked: i32, current: LeaderEpoch) -> Result<(), ErrorCode> {
 fn leading(shared: &Shared, topic: &Topic, number: i32) -> (i32, Vec<i32>) {
     const NOBODY: i32 = -1;
     let partition = PartitionId(number.unsigned_abs());
-    let leader = topic.partitions[partition.0 as usize].leader;
+    let assigned = &topic.partitions[partition.0 as usize];
+    let leader = assigned.leader;
     let partition = TopicPartition { topic: topic.name.clone(), partition };
-    if leader == shared.node && shared.broker.is_offline(&partition) {
+    if leader == shared.node && shared.broker.is_offline(&partition, assigned) {
         return (NOBODY, vec![leader.0]);
     }
     (leader.0, Vec::new())

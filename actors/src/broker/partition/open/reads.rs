@@ -174,7 +174,8 @@ impl Partition {
             // end: librdkafka at the eleventh.
             Stage::Open(open) if is_hollow(&done) && done.next < range.end => {
                 open.log.note_read(&done);
-                open.read(answer, ReadRange { offset: done.next, ..range }, READ_TRIES, ctx);
+                // What follows may have been removed meanwhile.
+                self.read_again(answer, ReadRange { offset: done.next, ..range }, READ_TRIES, ctx);
             }
             Stage::Open(open) => open.give_read(answer, range, done, goes_on, ctx),
             _ => answer.give(Ok(range.fetched(done))),
