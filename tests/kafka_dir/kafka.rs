@@ -2,9 +2,11 @@
 
 use std::{
     fs::{self, File},
+    io::{self, Read as _, Write as _},
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -37,6 +39,20 @@ fn ports() -> (u16, u16) {
     let free = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     let [one, two] = free.map(|socket| socket.local_addr().unwrap().port());
     (one, two)
+}
+
+/// Whether the Kafka at `address` tells that it serves. It takes connections before, and does not stop in order
+/// when it is told to before it has begun.
+fn serves(address: &str) -> io::Result<bool> {
+    // Metadata in version 1, of no topic: length, API, version, number, no client's name, no topics.
+    let asked = [0, 0, 0, 14, 0, 3, 0, 1, 0, 0, 0, 7, 0xff, 0xff, 0, 0, 0, 0];
+    let mut connection = TcpStream::connect(address)?;
+    connection.set_read_timeout(Some(Duration::from_secs(1)))?;
+    connection.write_all(&asked)?;
+    // Length, number, and how many nodes there are that serve.
+    let mut told = [0; 12];
+    connection.read_exact(&mut told)?;
+    Ok(told[8..] != [0; 4])
 }
 
 impl Kafka {
@@ -85,13 +101,13 @@ impl Kafka {
         command
     }
 
-    /// Starts it, and waits until it takes connections.
+    /// Starts it, and waits until it serves.
     pub(crate) fn start(&self) -> Running {
         let out = self.home.path().join("out");
         let mut command = self.java("kafka.Kafka");
         command.arg("server.properties").stdout(File::create(&out).unwrap());
         let running = Running { child: command.stderr(Stdio::null()).spawn().unwrap(), out };
-        wait_until("Kafka", || TcpStream::connect(&self.address).is_ok());
+        wait_until("Kafka", || serves(&self.address).is_ok_and(|serves| serves));
         running
     }
 }
