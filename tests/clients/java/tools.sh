@@ -70,49 +70,6 @@ says "kafka-get-offsets, by time" "tools-codecs:0:600" "$(offsets --topic tools-
 tool org.apache.kafka.tools.TransactionsCommand describe-producers --topic tools-codecs --partition 0 >"$work/producers"
 says "kafka-transactions, producers" "5 of 199" "$(awk '$4 == 199' "$work/producers" | wc -l) of 199"
 
-# Two members share what goes on being written; one is ended, and the other goes on where it was.
-topics --create --topic tools-groups --partitions 2
-member() {
-  consume --topic tools-groups --group tools-members --from-beginning >"$work/$1" 2>"$work/$1.err" &
-}
-member stayer
-stayer=$!
-member leaver
-leaver=$!
-{
-  at=0
-  until [ -e "$work/enough" ]; do
-    at=$((at + 1))
-    echo "$at:record $at" | tee -a "$work/keyed"
-    sleep 0.02
-  done
-} | produce --topic tools-groups --reader-property parse.key=true --reader-property key.separator=: &
-producer=$!
-# until_is WHAT CONDITION: within a minute
-until_is() {
-  for _ in $(seq 600); do
-    if eval "$2"; then return; fi
-    sleep 0.1
-  done
-  echo "Kafka's tools: waited in vain: $1" >&2
-  cat "$work"/*.err >&2
-  exit 1
-}
-lines() { wc -l <"$work/$1"; }
-until_is "two members read" '[ -s "$work/stayer" ] && [ -s "$work/leaver" ]'
-kill $leaver
-wait $leaver || true
-before=$(lines stayer)
-until_is "one member reads on" '[ $(lines stayer) -gt $((before + 100)) ]'
-touch "$work/enough"
-wait $producer
-until_is "all is read" '[ $(cat "$work/stayer" "$work/leaver" | wc -l) -ge $(lines keyed) ]'
-kill $stayer
-wait $stayer || true
-cut -d : -f 2 "$work/keyed" >"$work/wanted"
-sort -V "$work/stayer" "$work/leaver" >"$work/got"
-same "kafka-console-consumer, two members" "$work/wanted" "$work/got"
-
 # Of a topic that is on local disks alone nothing is ever to be uploaded, which is no error.
 pending=$(offsets --topic tools --time earliest-pending-upload 2>&1)
 says "kafka-get-offsets, of what is not uploaded yet" "none" "${pending:-none}"
