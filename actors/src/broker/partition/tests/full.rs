@@ -170,20 +170,25 @@ fn a_partition_that_is_stopped_on_a_full_disk_is_closed_in_order_once_there_is_r
     });
 }
 
+/// Gives a follower four records, the offsets 0 to 3.
+async fn follow(partition: &Addr<Partition>) {
+    for n in 0..4 {
+        let mut batch = record(n, "x");
+        batch::stamp(&mut batch, Offset(n as u64), LeaderEpoch(1));
+        let (batches, leader_epoch) = (batch.freeze(), LeaderEpoch(1));
+        let high_watermark = Offset(0);
+        let append = AppendAsFollower { batches, leader_epoch, high_watermark };
+        partition.send(append).await.unwrap().unwrap();
+    }
+}
+
 #[test]
 fn a_log_that_is_cut_for_longer_than_a_tick_is_cut_within_one_life() {
     simulate(async |world| {
         let follower =
             PartitionOptions { role: Role::Follower, epoch: LeaderEpoch(1), ..options() };
         life(&world, follower, End::Exit, async |node| {
-            for n in 0..4 {
-                let mut batch = record(n, "x");
-                batch::stamp(&mut batch, Offset(n as u64), LeaderEpoch(1));
-                let (batches, leader_epoch) = (batch.freeze(), LeaderEpoch(1));
-                let high_watermark = Offset(0);
-                let append = AppendAsFollower { batches, leader_epoch, high_watermark };
-                node.partition.send(append).await.unwrap().unwrap();
-            }
+            follow(&node.partition).await;
             world.disks.set_faults(Faults { latency_ms: 3_000, ..Faults::none() });
             let cut = node.partition.send(TruncateTo { offset: Offset(1) }).await;
             assert_eq!(cut.unwrap().unwrap(), Offset(1));
@@ -199,14 +204,7 @@ fn a_log_that_is_cut_on_a_full_disk_is_cut_once_there_is_room() {
         let follower =
             PartitionOptions { role: Role::Follower, epoch: LeaderEpoch(1), ..options() };
         life(&world, follower, End::Exit, async |node| {
-            for n in 0..4 {
-                let mut batch = record(n, "x");
-                batch::stamp(&mut batch, Offset(n as u64), LeaderEpoch(1));
-                let (batches, leader_epoch) = (batch.freeze(), LeaderEpoch(1));
-                let high_watermark = Offset(0);
-                let append = AppendAsFollower { batches, leader_epoch, high_watermark };
-                node.partition.send(append).await.unwrap().unwrap();
-            }
+            follow(&node.partition).await;
             world.disks.set_faults(without_room());
             let cut = actix_rt::spawn(node.partition.send(TruncateTo { offset: Offset(1) }));
             world.pass(10 * SECOND).await;
